@@ -1,0 +1,1 @@
+"""Builds and reads multimodal datasets of tar shards; free of torch."""

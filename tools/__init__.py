@@ -1,0 +1,1 @@
+"""Programs over shardkit and trainer: bootstrap, demo, tests, benchmarks, faults."""

@@ -1,0 +1,1 @@
+"""Trains models on shardkit datasets; everything that needs torch lives here."""
