@@ -1,1 +1,69 @@
-"""Builds and reads multimodal datasets of tar shards; free of torch."""
+"""Stream any source into content-addressed WebDataset shards, and read them back exactly.
+
+Here: the public names, imported on first use so that `import shardkit` stays cheap.
+Elsewhere: everything; see the rooms' own docstrings.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from shardkit.build.run import BuildResult as BuildResult
+    from shardkit.build.run import build as build
+    from shardkit.errors import NotADataset as NotADataset
+    from shardkit.errors import ShardDamaged as ShardDamaged
+    from shardkit.errors import ShardkitError as ShardkitError
+    from shardkit.errors import SpecError as SpecError
+    from shardkit.errors import StateConflict as StateConflict
+    from shardkit.read.dataset import Dataset as Dataset
+    from shardkit.read.dataset import Item as Item
+    from shardkit.read.dataset import open_dataset as open_dataset
+    from shardkit.read.loader import Batch as Batch
+    from shardkit.read.loader import Loader as Loader
+    from shardkit.read.loader import open_loader as open_loader
+    from shardkit.read.spec import LoaderSpec as LoaderSpec
+    from shardkit.records.marks import split_marks as split_marks
+    from shardkit.records.marks import unescape_marks as unescape_marks
+    from shardkit.records.sample import Message as Message
+    from shardkit.records.sample import Sample as Sample
+    from shardkit.spec import BuildSpec as BuildSpec
+    from shardkit.spec import load_spec as load_spec
+
+_HOMES = {
+    "BuildResult": "shardkit.build.run",
+    "build": "shardkit.build.run",
+    "NotADataset": "shardkit.errors",
+    "ShardDamaged": "shardkit.errors",
+    "ShardkitError": "shardkit.errors",
+    "SpecError": "shardkit.errors",
+    "StateConflict": "shardkit.errors",
+    "Dataset": "shardkit.read.dataset",
+    "Item": "shardkit.read.dataset",
+    "open_dataset": "shardkit.read.dataset",
+    "Batch": "shardkit.read.loader",
+    "Loader": "shardkit.read.loader",
+    "open_loader": "shardkit.read.loader",
+    "LoaderSpec": "shardkit.read.spec",
+    "split_marks": "shardkit.records.marks",
+    "unescape_marks": "shardkit.records.marks",
+    "Message": "shardkit.records.sample",
+    "Sample": "shardkit.records.sample",
+    "BuildSpec": "shardkit.spec",
+    "load_spec": "shardkit.spec",
+}
+__all__ = sorted([*_HOMES, "__version__"])
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'shardkit' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,1 @@
+"""Media: images, sound and video, checked and brought to their stored form."""

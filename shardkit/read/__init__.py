@@ -1,0 +1,1 @@
+"""Reading: any dataset by URL, in an order that can be resumed exactly."""

@@ -1,0 +1,83 @@
+"""What flows through a lane before it is stored: raw rows, drafts with raw media, finished samples with members.
+
+Here: the structs only.
+Elsewhere: who makes them: sources (Row), records.normalize (Draft), media (Member), build (Prepared).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from shardkit.records.sample import Message, Preference, Sample
+
+Modality = Literal["image", "audio", "video"]
+Cursor = dict[str, int | str]
+"""How far a lane has come in its source: small, JSON-safe, opaque to everyone but the source that made it."""
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One raw record of a source with its bytes.
+
+    `position` says where it lies in the source, stably and without any location of this machine
+    (`text/gsm8k.jsonl:17`, `src/app.py`, `42`). `fields` is the only open-ended dict in the system: it ends at
+    the normaliser. `blobs` holds media bytes by field name.
+    """
+
+    position: str
+    fields: dict[str, Any]
+    blobs: dict[str, bytes] = {}
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes that the row occupies in a queue: its blobs and its text fields, in UTF-8 at most 4 a character."""
+        text = sum(len(value) for value in self.fields.values() if isinstance(value, (str, bytes)))
+        return 512 + text + sum(len(blob) for blob in self.blobs.values())
+
+
+class RawMedium(msgspec.Struct, frozen=True, kw_only=True):
+    """One medium as it came, not yet decoded or checked. `type` is one of the modality's types in sample.py."""
+
+    modality: Modality
+    type: str
+    data: bytes
+    description: str = ""
+    language: str = ""
+
+
+class Draft(msgspec.Struct, frozen=True, kw_only=True):
+    """A normalised row: its messages are final, its media are still raw.
+
+    `media` are in the order of their marks within each modality. Empty `messages` mean unlabelled.
+    """
+
+    id: str
+    messages: tuple[Message, ...] = ()
+    preference: Preference | None = None
+    media: tuple[RawMedium, ...] = ()
+    domain: str
+    category: str
+    source: str
+    licence: str = ""
+    repetition_style: str = ""
+    provenance: dict[str, str] = {}
+
+
+class Member(msgspec.Struct, frozen=True, kw_only=True):
+    """One file of a sample other than KEY.json: its name within the sample (`image0.png`) and its bytes."""
+
+    name: str
+    data: bytes
+
+
+class Prepared(msgspec.Struct, frozen=True, kw_only=True):
+    """A finished sample with its members in stored order (see `member_names`); ready for a shard."""
+
+    sample: Sample
+    members: tuple[Member, ...] = ()
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all members, and an estimate for the record itself."""
+        return 1024 + sum(len(member.data) for member in self.members)

@@ -1,0 +1,1 @@
+"""Reports: pages where people would rather look than read."""

@@ -1,0 +1,78 @@
+"""What every source offers to the build.
+
+Here: the protocol and the structs that cross it.
+Elsewhere: the kinds (files, jsonl, parquet, git, generated), the table (table.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from shardkit.records.row import Cursor, Row
+from shardkit.spec import AnySource
+
+
+class Pinned(msgspec.Struct, frozen=True, kw_only=True):
+    """A source made concrete.
+
+    `revision` identifies its content (a digest or a commit), never its location; `toolchain` names what makes its
+    rows (component to version: git, generator fonts, espeak-ng; empty for plain files); `rows` is the exact number
+    of rows where it is known at no cost, and `bytes` their size, for estimates.
+    """
+
+    revision: str
+    toolchain: dict[str, str] = {}
+    rows: int | None = None
+    bytes: int | None = None
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """One row, or one refusal, and the cursor just behind it.
+
+    `row` is a Row, or a (position, Refused reason, detail) triple for a record that cannot even be a row.
+    """
+
+    row: Row | BadRow
+    cursor: Cursor
+
+
+class BadRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A record that cannot even be a row (a line that is not JSON): becomes a dead letter."""
+
+    position: str
+    reason: str
+    detail: str = ""
+
+
+class Source(Protocol):
+    """One source, opened from its spec. Opening is cheap and touches nothing.
+
+    `folder` is a private folder under the dataset's .build where the source may keep what it pinned (a listing of
+    files with their digests, a clone): written by `pin`, read by `rows`, possibly in another process.
+    """
+
+    def missing_tool(self) -> str:
+        """Empty where this source can run here; else which tool is missing and how to install it."""
+        ...
+
+    def pin(self, folder: Path) -> Pinned:
+        """Look at the source and fix what will be read. Raises SpecError (missing, empty, unreadable), SourceFailed."""
+        ...
+
+    def rows(self, folder: Path, partition: int, partitions: int, cursor: Cursor | None) -> Iterator[Step]:
+        """Rows of one partition behind `cursor`, in a fixed order that depends only on what was pinned.
+
+        Partitions are disjoint and cover the source. Raises SourceFailed (transient), SourceChanged (the bytes are
+        not those pinned any more).
+        """
+        ...
+
+
+class OpenSource(Protocol):
+    """A row of the table in table.py: spec and the build's seed to a Source."""
+
+    def __call__(self, spec: AnySource, seed: int) -> Source: ...

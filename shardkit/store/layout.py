@@ -1,0 +1,210 @@
+"""The structs of a dataset's files and where each file lies.
+
+Here: manifest, shard entries, index heads and pages, commits; their canonical encoding; paths in a dataset.
+Elsewhere: reading and writing them (tar, index, manifest, publish). specs/FORMAT.md describes every byte.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from shardkit.records.row import Cursor
+from shardkit.spec import Codec
+
+FORMAT = 1
+"""Version of everything on disk. A reader refuses a higher one."""
+
+
+class Stored(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Base of the structs on disk: typed, strict, defaults left out."""
+
+
+class FileRef(Stored, frozen=True, kw_only=True):
+    """A content-addressed file: BLAKE3-256 of its bytes in hex, and how many bytes."""
+
+    digest: str
+    bytes: int
+
+
+class Sums(Stored, frozen=True, kw_only=True):
+    """What a shard or a dataset holds. `audio_ms` in milliseconds (sound tracks of videos included)."""
+
+    text_characters: int = 0
+    images: int = 0
+    pixels: int = 0
+    audio_ms: int = 0
+    frames: int = 0
+
+
+class ShardEntry(Stored, frozen=True, kw_only=True):
+    """One shard as the manifest and a commit name it.
+
+    `tar_bytes` is the length of the (uncompressed) tar. `head_bytes`/`head_digest` are the index's first bytes and
+    their BLAKE3-128 in hex, so that a reader can fetch and check the head alone, then pages one by one.
+    `modalities` counts samples by their set of modalities (`text`, `image+text`, …).
+    """
+
+    shard: FileRef
+    codec: Codec
+    tar_bytes: int
+    index: FileRef
+    head_bytes: int
+    head_digest: str
+    samples: int
+    block_samples: int
+    source: str
+    lane: str
+    ordinal: int
+    licences: tuple[str, ...] = ()
+    modalities: dict[str, int] = {}
+    sums: Sums = Sums()
+
+
+class SourceRecord(Stored, frozen=True, kw_only=True):
+    """One source as planned: its configuration without locations, its pinned revision, the tools that make its bytes.
+
+    `decision` says why a fallback was taken, where one was.
+    """
+
+    name: str
+    kind: str
+    config: dict[str, Any]
+    revision: str
+    toolchain: dict[str, str]
+    decision: str = ""
+
+
+class LaneRecord(Stored, frozen=True, kw_only=True):
+    """One build lane: a partition of a source and at most how many samples it gives (none: all)."""
+
+    name: str
+    source: str
+    partition: int
+    partitions: int
+    quota: int | None = None
+
+
+class PlanRecord(Stored, frozen=True, kw_only=True):
+    """A plan without locations: what the bytes of a build depend on, and nothing else."""
+
+    name: str
+    seed: int
+    duplicates: Literal["omit", "keep"]
+    limits: dict[str, Any]
+    sources: tuple[SourceRecord, ...]
+    lanes: tuple[LaneRecord, ...]
+
+
+class ColumnRef(Stored, frozen=True, kw_only=True):
+    """A file of per-version columns: `omitted` (ordinals left out), later `split`, quality scores."""
+
+    name: str
+    file: FileRef
+
+
+class LaneTotals(Stored, frozen=True, kw_only=True):
+    """What became of a lane's rows. rows = samples + duplicates + refused; `refused` counts reason codes."""
+
+    rows: int = 0
+    samples: int = 0
+    duplicates: int = 0
+    refused: dict[str, int] = {}
+
+
+class Totals(Stored, frozen=True, kw_only=True):
+    """What a version holds. `samples` counts live samples: those stored less the omitted ones."""
+
+    samples: int
+    shards: int
+    bytes: int
+    omitted: int = 0
+    sums: Sums = Sums()
+    by_source: dict[str, int] = {}
+    by_modality: dict[str, int] = {}
+    licences: tuple[str, ...] = ()
+
+
+class Manifest(Stored, frozen=True, kw_only=True):
+    """One immutable version of a dataset. Shards in the order of lanes, then of ordinals within a lane."""
+
+    format: int = FORMAT
+    name: str
+    parent: str | None = None
+    block_samples: int
+    plan: PlanRecord
+    plan_digest: str
+    totals: Totals
+    lanes: dict[str, LaneTotals] = {}
+    shards: tuple[ShardEntry, ...]
+    columns: tuple[ColumnRef, ...] = ()
+    dead_letters: tuple[FileRef, ...] = ()
+
+
+class Pointer(Stored, frozen=True, kw_only=True):
+    """manifest.json: which version is current (the digest names versions/<digest>.json.zst)."""
+
+    format: int = FORMAT
+    version: str
+    bytes: int
+
+
+class Commit(Stored, frozen=True, kw_only=True):
+    """.build/lanes/<lane>/<n>.ckpt: lane `lane` produced this shard and stands at `cursor`. Commits are numbered from 0.
+
+    `totals` are the lane's since its beginning. `done` marks the lane's last commit, which may have no shard.
+    """
+
+    format: int = FORMAT
+    lane: str
+    number: int
+    shard: ShardEntry | None = None
+    dead_letters: FileRef | None = None
+    cursor: Cursor | None = None
+    totals: LaneTotals
+    done: bool = False
+
+
+class DeadLetter(Stored, frozen=True, kw_only=True):
+    """A row refused: where it lay in its source, the reason code, a detail, and how to try it again."""
+
+    source: str
+    position: str
+    reason: str
+    detail: str = ""
+    retry: Cursor | None = None
+
+
+def canonical(record: msgspec.Struct) -> bytes:
+    """Canonical JSON: fields in declared order, keys of dicts sorted, no white space, defaults left out."""
+    return msgspec.json.encode(record, order="deterministic")
+
+
+def shard_path(entry: ShardEntry) -> str:
+    """Where a shard lies, relative to the dataset, with `/`."""
+    return f"shards/{entry.shard.digest[:2]}/{entry.shard.digest}.{entry.codec}"
+
+
+def index_path(digest: str) -> str:
+    """Where an index lies, relative to the dataset."""
+    return f"indexes/{digest[:2]}/{digest}.idx"
+
+
+def column_path(digest: str) -> str:
+    """Where a file of columns lies, relative to the dataset."""
+    return f"columns/{digest[:2]}/{digest}.col"
+
+
+def dead_letter_path(digest: str) -> str:
+    """Where a file of dead letters lies, relative to the dataset."""
+    return f"deadletters/{digest[:2]}/{digest}.zst"
+
+
+def version_path(digest: str) -> str:
+    """Where a version's manifest lies, relative to the dataset."""
+    return f"versions/{digest}.json.zst"
+
+
+POINTER_PATH = "manifest.json"
+BUILD_FOLDER = ".build"

@@ -1,0 +1,1 @@
+"""Generators: rows computed from (seed, index) alone."""
