@@ -53,7 +53,29 @@ _HOMES = {
     "BuildSpec": "shardkit.spec",
     "load_spec": "shardkit.spec",
 }
-__all__ = sorted([*_HOMES, "__version__"])
+__all__ = [
+    "__version__",
+    "Batch",
+    "BuildResult",
+    "BuildSpec",
+    "Dataset",
+    "Item",
+    "Loader",
+    "LoaderSpec",
+    "Message",
+    "NotADataset",
+    "Sample",
+    "ShardDamaged",
+    "ShardkitError",
+    "SpecError",
+    "StateConflict",
+    "build",
+    "load_spec",
+    "open_dataset",
+    "open_loader",
+    "split_marks",
+    "unescape_marks",
+]
 __version__ = "0.1.0"
 
 

@@ -46,7 +46,9 @@ class Limits(Strict, frozen=True, kw_only=True):
             if getattr(self, name) <= 0:
                 raise ValueError(f"limits.{name} is {getattr(self, name)}; it must be positive")
         if self.memory_bytes < 256 << 20:
-            raise ValueError(f"limits.memory_bytes is {self.memory_bytes}; a build needs at least {256 << 20} (256 MiB)")
+            raise ValueError(
+                f"limits.memory_bytes is {self.memory_bytes}; a build needs at least {256 << 20} (256 MiB)"
+            )
         if self.member_bytes >= 8 << 30:
             raise ValueError("limits.member_bytes must be under 8 GiB, the largest member that a USTAR header can hold")
         if self.block_samples > 4096:

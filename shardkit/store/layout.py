@@ -151,7 +151,7 @@ class Pointer(Stored, frozen=True, kw_only=True):
 
 
 class Commit(Stored, frozen=True, kw_only=True):
-    """.build/lanes/<lane>/<n>.ckpt: lane `lane` produced this shard and stands at `cursor`. Commits are numbered from 0.
+    """.build/lanes/<lane>/<n>.ckpt: the lane produced this shard and stands at `cursor`. Numbered from 0.
 
     `totals` are the lane's since its beginning. `done` marks the lane's last commit, which may have no shard.
     """
