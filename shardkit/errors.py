@@ -47,6 +47,10 @@ class SourceChanged(SourceFailed):
     """A source is no longer what the plan pinned: changed since planned."""
 
 
+class SourceDamaged(SourceFailed):
+    """A source's own bytes are broken (a truncated gz): running again fails the same until they are replaced."""
+
+
 class PlanConflict(SpecError):
     """The folder holds a build of another spec, or was begun with another toolchain."""
 
