@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from shardkit.records.sample import Message as Message
     from shardkit.records.sample import Sample as Sample
     from shardkit.spec import BuildSpec as BuildSpec
+    from shardkit.spec import convert_spec as convert_spec
     from shardkit.spec import load_spec as load_spec
+    from shardkit.spec import parse_yaml as parse_yaml
 
 _HOMES = {
     "BuildResult": "shardkit.build.run",
@@ -53,7 +55,9 @@ _HOMES = {
     "Message": "shardkit.records.sample",
     "Sample": "shardkit.records.sample",
     "BuildSpec": "shardkit.spec",
+    "convert_spec": "shardkit.spec",
     "load_spec": "shardkit.spec",
+    "parse_yaml": "shardkit.spec",
 }
 __all__ = [
     "__version__",
