@@ -198,8 +198,11 @@ def loaded_by(*arguments: str) -> set[str]:
     """Run Python with -X importtime and return the top-level packages that it imported."""
     command = [sys.executable, "-X", "importtime", *arguments]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert ended.returncode == 0, ended.stderr[-2000:]
-    names = (line.rpartition("|")[2].strip() for line in ended.stderr.splitlines() if line.startswith("import time:"))
+    timed = [line for line in ended.stderr.splitlines() if line.startswith("import time:")]
+    others = [line for line in ended.stderr.splitlines() if not line.startswith("import time:")]
+    if ended.returncode:
+        pytest.fail(f"{' '.join(arguments)} ended with {ended.returncode}:\n" + "\n".join(others), pytrace=False)
+    names = (line.rpartition("|")[2].strip() for line in timed)
     return {name.split(".")[0] for name in names}
 
 

@@ -67,9 +67,11 @@ def read_stamp() -> str:
 
 
 def wanted_stamp() -> str:
-    """Digest what decides the environment: its two files, the extras, and where the tree is (editable install)."""
+    """Digest what decides the environment: versions, requirements, extras, and where the tree is (editable install)."""
     digest = hashlib.sha256()
-    for part in (*(p.read_bytes() for p in made_from()), ",".join(EXTRAS).encode(), os.fsencode(ROOT)):
+    versions = (ROOT / "constraints.txt").read_bytes()
+    requirements = (ROOT / "pyproject.toml").read_bytes().partition(b"\n[tool.ruff]")[0]  # settings of tools follow
+    for part in (versions, requirements, ",".join(EXTRAS).encode(), os.fsencode(ROOT)):
         digest.update(hashlib.sha256(part).digest())
     return digest.hexdigest()
 
@@ -77,11 +79,6 @@ def wanted_stamp() -> str:
 def write_stamp() -> None:
     """Record that the environment is complete; the last step, so that a broken installation starts over."""
     (VENV / "made-from").write_text(wanted_stamp())
-
-
-def made_from() -> tuple[Path, ...]:
-    """Name the files that decide the environment."""
-    return ROOT / "constraints.txt", ROOT / "pyproject.toml"
 
 
 def venv_python() -> Path:
