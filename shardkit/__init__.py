@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from shardkit.build.run import BuildResult as BuildResult
-    from shardkit.build.run import build as build
+    from shardkit.build.run import build as build_dataset
     from shardkit.errors import NotADataset as NotADataset
     from shardkit.errors import ShardDamaged as ShardDamaged
     from shardkit.errors import ShardkitError as ShardkitError
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "BuildResult": "shardkit.build.run",
-    "build": "shardkit.build.run",
+    "build_dataset": "shardkit.build.run:build",
     "NotADataset": "shardkit.errors",
     "ShardDamaged": "shardkit.errors",
     "ShardkitError": "shardkit.errors",
@@ -75,7 +75,7 @@ __all__ = [
     "ShardkitError",
     "SpecError",
     "StateConflict",
-    "build",
+    "build_dataset",
     "load_spec",
     "open_dataset",
     "open_loader",
@@ -88,10 +88,11 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'shardkit' has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
+    module, _, attribute = _HOMES[name].partition(":")
+    value = getattr(import_module(module), attribute or name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted(__all__)

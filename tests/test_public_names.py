@@ -26,7 +26,7 @@ PUBLIC_NAMES = (
     "SpecError",
     "StateConflict",
     "__version__",
-    "build",
+    "build_dataset",
     "load_spec",
     "open_dataset",
     "open_loader",
