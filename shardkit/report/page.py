@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from shardkit.read.dataset import Dataset, Item
-from shardkit.records.marks import split_marks
+from shardkit.records.marks import Mark, split_marks, unescape_marks
 from shardkit.store.layout import Manifest
 
 MIME = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp", "gif": "image/gif", "flac": "audio/flac"}
@@ -98,18 +98,17 @@ def _card(item: Item) -> Card:
     return Card(key=item.key, category=sample.category, turns=tuple(turns), licence=sample.licence, provenance=origin)
 
 
-def _turn(role: str, content: str, media: dict[str, list[Medium]]) -> Turn:
+def _turn(role: str, content: str, media: dict[Mark, list[Medium]]) -> Turn:
     pieces: list[str | Medium] = []
     for piece in split_marks(content):
-        queue = media.get(piece, [])
-        if piece in media:
-            pieces.append(queue.pop(0) if queue else f"[{piece} missing]")
+        if isinstance(piece, Mark):
+            pieces.append(media[piece].pop(0) if media[piece] else f"[{piece} missing]")
         elif piece.strip():
-            pieces.append(_cut(piece.strip("\n")))
+            pieces.append(_cut(unescape_marks(piece).strip("\n")))
     return Turn(role=role, pieces=tuple(pieces))
 
 
-def _media(item: Item) -> dict[str, list[Medium]]:
+def _media(item: Item) -> dict[Mark, list[Medium]]:
     """The sample's media by their marks, in order; each is taken from the front as its mark comes."""
     media = item.sample.modalities
     images = [
@@ -133,7 +132,7 @@ def _media(item: Item) -> dict[str, list[Medium]]:
         )
         for video in media.video
     ]
-    return {"<|image|>": images, "<|audio|>": sounds, "<|video|>": videos}
+    return {Mark.IMAGE: images, Mark.AUDIO: sounds, Mark.VIDEO: videos}
 
 
 def _member(item: Item, name: str) -> str:
