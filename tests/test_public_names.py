@@ -18,6 +18,7 @@ PUBLIC_NAMES = (
     "Item",
     "Loader",
     "LoaderSpec",
+    "Mark",
     "Message",
     "NotADataset",
     "Sample",
