@@ -67,6 +67,10 @@ class ShardDamaged(ShardkitError):
     exit_code: ClassVar[int] = 4
 
 
+class FileMissing(ShardDamaged):
+    """A file that the dataset names is not there."""
+
+
 class StateConflict(SpecError):
     """A reading state does not fit the dataset or the arguments given with it."""
 

@@ -45,6 +45,11 @@ def sample_key(sample: Sample, members: Sequence[Member]) -> str:
     Raises Refused (`not-utf8`) for text with lone surrogates.
     """
     assert tuple(member.name for member in members) == member_names(sample), "members are not those of the record"
+    return key_from_digests(sample, [(member.name, member_digest(member.data)) for member in members])
+
+
+def key_from_digests(sample: Sample, digests: Sequence[tuple[str, bytes]]) -> str:
+    """The same key from members that are hashed already: (name, BLAKE3-128) of each, in stored order."""
     identity = Identity(messages=sample.messages, preference=sample.preference, modalities=sample.modalities)
     try:
         encoded = _encoder.encode(identity)
@@ -52,8 +57,8 @@ def sample_key(sample: Sample, members: Sequence[Member]) -> str:
         raise Refused("not-utf8", "lone surrogate in text") from None
     key = xxhash.xxh3_128(encoded)
     key.update(b"\0")
-    for member in members:
-        key.update(member.name.encode() + b"\0" + member_digest(member.data))
+    for name, digest in digests:
+        key.update(name.encode() + b"\0" + digest)
     return key.hexdigest()
 
 

@@ -1,0 +1,301 @@
+"""The index of a shard: where each sample and member lies, how long it is, its digest.
+
+Here: encoding and decoding of heads and pages, each against its digest; reading them from a store.
+Elsewhere: who fills them (shard.py), the order of reading (read). Layout: specs/FORMAT.md, "Index".
+"""
+
+from __future__ import annotations
+
+import itertools
+import struct
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import blake3
+import msgspec
+import numpy as np
+
+from shardkit.errors import ShardDamaged
+from shardkit.records.sample import Sample, modality_set
+from shardkit.spec import Codec
+from shardkit.store.layout import FORMAT, ShardEntry, index_path
+from shardkit.store.urls import ByteStore
+
+MAGIC = b"SHKIDX01"
+PREFIX_BYTES = len(MAGIC) + 4
+MAX_HEAD_BYTES = 64 << 20
+MAX_PAGE_BYTES = 256 << 20
+
+
+class PageRef(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """One page as the head names it, and where the bytes of its block lie in the tar and in the file.
+
+    `digest` is BLAKE3-128. For a plain tar, file offset and bytes equal those of the tar; else they are the frame's.
+    """
+
+    page_bytes: int
+    digest: bytes
+    samples: int
+    tar_offset: int
+    tar_bytes: int
+    file_offset: int
+    file_bytes: int
+
+
+class IndexHead(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The first part of an index. Dictionaries list their words in order of first appearance; pages hold positions."""
+
+    format: int = FORMAT
+    shard: str
+    codec: Codec
+    samples: int
+    block_samples: int
+    tar_bytes: int
+    sources: tuple[str, ...]
+    categories: tuple[str, ...]
+    modality_sets: tuple[str, ...]
+    licences: tuple[str, ...]
+    member_names: tuple[str, ...]
+    pages: tuple[PageRef, ...]
+
+
+class IndexPage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Packed little-endian columns of one block. A row a sample, then a row a member, samples in stored order.
+
+    keys 16 bytes; offsets (of the span in the tar), sizes (of the span), hashes (XXH3-64 of the span), pixels: u64;
+    text_characters, audio_ms, frames: u32; images and the dictionary positions: u16. Member names u16, offsets
+    (of the data within the span) and sizes u64, digests 16 bytes.
+    """
+
+    keys: bytes
+    offsets: bytes
+    sizes: bytes
+    hashes: bytes
+    text_characters: bytes
+    images: bytes
+    pixels: bytes
+    audio_ms: bytes
+    frames: bytes
+    sources: bytes
+    categories: bytes
+    modality_sets: bytes
+    licences: bytes
+    member_counts: bytes
+    member_names: bytes
+    member_offsets: bytes
+    member_sizes: bytes
+    member_digests: bytes
+
+    @property
+    def samples(self) -> int:
+        """How many samples the page lists."""
+        return len(self.keys) // 16
+
+    def column(self, name: str) -> np.ndarray:
+        """A numeric column as a numpy array that views the page's bytes."""
+        return np.frombuffer(getattr(self, name), dtype=_DTYPES[name])
+
+
+class MemberEntry(NamedTuple):
+    """One member of a sample: its name, where its data lie in the sample's span, bytes, BLAKE3-128."""
+
+    name: str
+    offset: int
+    size: int
+    digest: bytes
+
+
+class Rows:
+    """A page unpacked to plain tuples, for reading sample by sample: a few microseconds a page.
+
+    `offsets`, `sizes`, `hashes` are per sample; `block_offset` is where the block begins in the tar.
+    """
+
+    __slots__ = ("_digests", "_first", "_keys", "_members", "_names", "hashes", "offsets", "samples", "sizes")
+
+    def __init__(self, page: IndexPage, names: Sequence[str]) -> None:
+        count = self.samples = page.samples
+        self.offsets: tuple[int, ...] = struct.unpack(f"<{count}Q", page.offsets)
+        self.sizes: tuple[int, ...] = struct.unpack(f"<{count}Q", page.sizes)
+        self.hashes: tuple[int, ...] = struct.unpack(f"<{count}Q", page.hashes)
+        counts = struct.unpack(f"<{count}H", page.member_counts)
+        self._first = tuple(itertools.accumulate(counts, initial=0))
+        total = self._first[-1]
+        self._names = [names[at] for at in struct.unpack(f"<{total}H", page.member_names)]
+        offsets = struct.unpack(f"<{total}Q", page.member_offsets)
+        self._members = tuple(zip(offsets, struct.unpack(f"<{total}Q", page.member_sizes), strict=True))
+        self._digests = page.member_digests
+        self._keys = page.keys
+
+    def key(self, at: int) -> str:
+        """The key of sample `at`: 32 hex digits."""
+        return self._keys[16 * at : 16 * at + 16].hex()
+
+    def members(self, at: int) -> list[MemberEntry]:
+        """The members of sample `at` in stored order, KEY.json (`json`) first."""
+        return [
+            MemberEntry(self._names[row], *self._members[row], self._digests[16 * row : 16 * row + 16])
+            for row in range(self._first[at], self._first[at + 1])
+        ]
+
+
+class Facts(NamedTuple):
+    """What the index says about a sample besides where it lies; `modalities` as in `image+text`."""
+
+    text_characters: int
+    images: int
+    pixels: int
+    audio_ms: int
+    frames: int
+    source: str
+    category: str
+    modalities: str
+    licence: str
+
+
+def facts_of(sample: Sample) -> Facts:
+    """The facts of a sample: characters of all messages and answers, images and their pixels, sound, keyframes."""
+    text = sum([len(message.content) for message in sample.messages])
+    if sample.preference is not None:
+        text += len(sample.preference.chosen) + len(sample.preference.rejected)
+    media = sample.modalities
+    if not (media.image or media.audio or media.video):
+        modalities = "text" if sample.messages or sample.preference else ""
+        return Facts(text, 0, 0, 0, 0, sample.source, sample.category, modalities, sample.licence)
+    sound = [audio.duration_seconds for audio in media.audio]
+    sound += [video.duration_seconds for video in media.video if video.audio]
+    return Facts(
+        text,
+        len(media.image),
+        sum(image.width * image.height for image in media.image),
+        sum(round(seconds * 1000) for seconds in sound),
+        sum(len(video.keyframes) for video in media.video),
+        sample.source,
+        sample.category,
+        modality_name(sample),
+        sample.licence,
+    )
+
+
+def modality_name(sample: Sample) -> str:
+    """The sample's set of modalities as one word, sorted: `audio+text`."""
+    return "+".join(sorted(modality_set(sample)))
+
+
+def blake3_128(data: bytes | memoryview) -> bytes:
+    """The first 16 bytes of BLAKE3."""
+    return blake3.blake3(data).digest(length=16)
+
+
+def encode_head(head: IndexHead) -> bytes:
+    """The first bytes of an index file: magic, length, head."""
+    body = msgspec.msgpack.encode(head)
+    return MAGIC + struct.pack("<I", len(body)) + body
+
+
+def decode_head(data: bytes, digest: str, where: str) -> IndexHead:
+    """The head in the first `head_bytes` of an index. `digest` is its BLAKE3-128 in hex. Raises ShardDamaged."""
+    found = blake3_128(data).hex()
+    if found != digest:
+        raise ShardDamaged(f"{where}: its head has digest {found}, the manifest says {digest}; run `shardkit verify`")
+    if data[:8] != MAGIC or struct.unpack("<I", data[8:12])[0] != len(data) - PREFIX_BYTES:
+        raise ShardDamaged(f"{where}: it does not begin with an index head of {len(data)} bytes")
+    try:
+        head = msgspec.msgpack.decode(data[PREFIX_BYTES:], type=IndexHead)
+    except msgspec.DecodeError as error:
+        raise ShardDamaged(f"{where}: its head cannot be decoded: {error}") from None
+    if head.format > FORMAT:
+        raise ShardDamaged(
+            f"{where}: written in format {head.format}, this version reads up to {FORMAT}; update shardkit"
+        )
+    return head
+
+
+def decode_page(data: bytes, ref: PageRef, where: str) -> IndexPage:
+    """The page in `data`, checked against its digest and its number of samples. Raises ShardDamaged."""
+    if len(data) != ref.page_bytes or blake3_128(data) != ref.digest:
+        raise ShardDamaged(
+            f"{where}: the page of {ref.page_bytes} bytes does not have its digest; run `shardkit verify`"
+        )
+    try:
+        page = _page_decoder.decode(data)
+    except msgspec.DecodeError as error:
+        raise ShardDamaged(f"{where}: a page cannot be decoded: {error}") from None
+    members = len(page.member_digests) // 16
+    for name, dtype in _DTYPES.items():
+        rows = members if name.startswith("member_") and name != "member_counts" else ref.samples
+        if len(getattr(page, name)) != rows * dtype.itemsize:
+            raise ShardDamaged(f"{where}: column {name} of a page has a wrong length")
+    if int(page.column("member_counts").sum(dtype=np.int64)) != members:
+        raise ShardDamaged(f"{where}: the counts of members of a page do not add up")
+    return page
+
+
+class IndexReader:
+    """The index of one shard in a store: the head at first use, then pages one by one, or all at once."""
+
+    def __init__(self, store: ByteStore, entry: ShardEntry) -> None:
+        self._store = store
+        self._entry = entry
+        self._path = index_path(entry.index.digest)
+        self._head: IndexHead | None = None
+        self._starts: tuple[int, ...] = ()
+
+    @property
+    def head(self) -> IndexHead:
+        """The head, fetched and checked once. Raises ShardDamaged, StorageFailed."""
+        if self._head is None:
+            data = self._store.read_range(self._path, 0, self._entry.head_bytes)
+            self._keep(decode_head(data, self._entry.head_digest, self._path))
+        assert self._head is not None
+        return self._head
+
+    def page(self, block: int) -> IndexPage:
+        """The page of one block, fetched and checked. Raises ShardDamaged, StorageFailed."""
+        ref = self.head.pages[block]
+        return decode_page(self._store.read_range(self._path, self._starts[block], ref.page_bytes), ref, self._path)
+
+    def pages(self) -> Iterator[IndexPage]:
+        """All pages in order, from one read of the whole file, checked against the file's digest as well."""
+        data = self._store.read_range(self._path, 0, self._entry.index.bytes)
+        digest = blake3.blake3(data).hexdigest()
+        if digest != self._entry.index.digest:
+            raise ShardDamaged(f"{self._path}: its content has digest {digest}; run `shardkit verify`")
+        head = self._head or decode_head(data[: self._entry.head_bytes], self._entry.head_digest, self._path)
+        self._keep(head)
+        for start, ref in zip(self._starts, head.pages, strict=False):
+            yield decode_page(data[start : start + ref.page_bytes], ref, self._path)
+
+    def _keep(self, head: IndexHead) -> None:
+        entry = self._entry
+        said = (head.shard, head.codec, head.samples, head.block_samples, head.tar_bytes)
+        if said != (entry.shard.digest, entry.codec, entry.samples, entry.block_samples, entry.tar_bytes):
+            raise ShardDamaged(f"{self._path}: this index belongs to another shard than {entry.shard.digest}")
+        starts = tuple(itertools.accumulate((ref.page_bytes for ref in head.pages), initial=entry.head_bytes))
+        if starts[-1] != entry.index.bytes or sum(ref.samples for ref in head.pages) != head.samples:
+            raise ShardDamaged(f"{self._path}: its pages do not add up to the file")
+        self._head, self._starts = head, starts
+
+
+_page_decoder = msgspec.msgpack.Decoder(IndexPage)
+_U2, _U4, _U8, _B16 = (np.dtype(name) for name in ("<u2", "<u4", "<u8", "V16"))
+_DTYPES: dict[str, np.dtype] = {
+    "keys": _B16,
+    "offsets": _U8,
+    "sizes": _U8,
+    "hashes": _U8,
+    "text_characters": _U4,
+    "images": _U2,
+    "pixels": _U8,
+    "audio_ms": _U4,
+    "frames": _U4,
+    "sources": _U2,
+    "categories": _U2,
+    "modality_sets": _U2,
+    "licences": _U2,
+    "member_counts": _U2,
+    "member_names": _U2,
+    "member_offsets": _U8,
+    "member_sizes": _U8,
+    "member_digests": _B16,
+}

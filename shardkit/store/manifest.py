@@ -1,0 +1,241 @@
+"""Reading a dataset's chain: pointer, manifest, columns, dead letters; every byte checked.
+
+Here: encoding and strict decoding, with caps on what a file may unfold to.
+Elsewhere: writing them in the right order (publish.py), the structs (layout.py).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from typing import TypeVar
+
+import blake3
+import msgspec
+import zstandard
+
+from shardkit.errors import FileMissing, NotADataset, ShardDamaged
+from shardkit.store.layout import (
+    FORMAT,
+    POINTER_PATH,
+    ColumnRef,
+    DeadLetter,
+    FileRef,
+    Manifest,
+    Pointer,
+    canonical,
+    column_path,
+    dead_letter_path,
+    version_path,
+)
+from shardkit.store.urls import ByteStore
+
+MAX_POINTER_BYTES = 4096
+MAX_VERSION_BYTES = 1 << 28
+MAX_MANIFEST_BYTES = 1 << 30
+MAX_RATIO = 1024
+"""No file of ours unfolds to more than so many times its size."""
+
+COLUMN_MAGIC = b"SHKCOL01"
+SEAL_MAGIC = b"\x50\x2a\x4d\x18\x10\x00\x00\x00"
+SEAL_BYTES = len(SEAL_MAGIC) + 16
+OMITTED = "omitted"
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+class OmittedColumn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which samples a version leaves out: for shards by position in the manifest, packed little-endian u32 ordinals.
+
+    `shards` ascend; `ordinals[i]` belong to `shards[i]` and ascend strictly.
+    """
+
+    format: int = FORMAT
+    shards: tuple[int, ...]
+    ordinals: tuple[bytes, ...]
+
+
+def read_pointer(store: ByteStore) -> Pointer:
+    """The dataset's current version. Raises NotADataset, ShardDamaged (not canonical to the byte), StorageFailed."""
+    try:
+        data = store.read(POINTER_PATH, MAX_POINTER_BYTES)
+    except FileMissing:
+        raise NotADataset(
+            f"{store.url} is no dataset: found no {POINTER_PATH} in it; give the folder or URL that holds "
+            f"{POINTER_PATH}, or finish its build by running `shardkit build` again"
+        ) from None
+    return decode_pointer(data, f"{store.url}/{POINTER_PATH}")
+
+
+def decode_pointer(data: bytes, where: str) -> Pointer:
+    """A pointer from its bytes, which must be canonical. Raises NotADataset (foreign content), ShardDamaged."""
+    if not data.startswith(b"{") or b'"version"' not in data:
+        raise NotADataset(f"{where} is not a dataset's pointer; found {data[:40]!r}, wanted an object with `version`")
+    pointer = _decode(data, Pointer, where)
+    if pointer.format > FORMAT:
+        raise NotADataset(f"{where}: format {pointer.format}, this version reads up to {FORMAT}; update shardkit")
+    if data != encode_pointer(pointer) or not _is_digest(pointer.version) or pointer.bytes > MAX_MANIFEST_BYTES:
+        raise ShardDamaged(f"{where} is damaged: it is not in canonical form; publish the version again")
+    return pointer
+
+
+def encode_pointer(pointer: Pointer) -> bytes:
+    """The bytes of manifest.json. `format` is always written; a line feed ends the file."""
+    fields = {"format": pointer.format, "version": pointer.version, "bytes": pointer.bytes}
+    return msgspec.json.encode(fields) + b"\n"
+
+
+def read_manifest(store: ByteStore, version: str | None = None) -> tuple[str, Manifest]:
+    """(digest, manifest) of a version, by default the current one; the digest is checked.
+
+    Raises NotADataset, ShardDamaged, StorageFailed.
+    """
+    if version is None:
+        pointer = read_pointer(store)
+        digest, cap = pointer.version, pointer.bytes
+    else:
+        digest, cap = version, MAX_MANIFEST_BYTES
+    if not _is_digest(digest):
+        raise NotADataset(f"{store.url}: {digest[:80]!r} is no version; wanted 64 lower-case hex digits")
+    path = version_path(digest)
+    try:
+        data = store.read(path, MAX_VERSION_BYTES)
+    except FileMissing:
+        if version is None:
+            raise
+        raise NotADataset(f"{store.url} has no version {digest}; `shardkit status` lists what it has") from None
+    return digest, decode_version(data, digest, f"{store.url}/{path}", cap)
+
+
+def decode_version(data: bytes, digest: str, where: str, max_bytes: int = MAX_MANIFEST_BYTES) -> Manifest:
+    """The manifest in the bytes of a version's file; raises ShardDamaged."""
+    raw = unseal(data, max_bytes, where)
+    found = blake3.blake3(raw).hexdigest()
+    if found != digest:
+        raise ShardDamaged(f"{where}: its content has digest {found}; fetch the file again from a good copy")
+    manifest = _decode(raw, Manifest, where)
+    if manifest.format > FORMAT:
+        raise ShardDamaged(f"{where}: format {manifest.format}, this version reads up to {FORMAT}; update shardkit")
+    return manifest
+
+
+def encode_version(manifest: Manifest) -> tuple[str, int, bytes]:
+    """(digest, bytes of the canonical JSON, bytes of the file) of a version."""
+    raw = canonical(manifest)
+    return blake3.blake3(raw).hexdigest(), len(raw), seal(raw)
+
+
+def seal(raw: bytes) -> bytes:
+    """`raw` as one zstd frame behind a skippable frame with the frame's BLAKE3-128: no altered bit goes unnoticed.
+
+    A zstd decoder alone accepts some altered bits (reserved, padding); `zstd -d` reads the whole as it is.
+    """
+    frame = zstandard.ZstdCompressor(level=9, write_checksum=True, write_content_size=True).compress(raw)
+    return SEAL_MAGIC + blake3.blake3(frame).digest(length=16) + frame
+
+
+def unseal(data: bytes, max_bytes: int, where: str) -> bytes:
+    """The inverse; at most `max_bytes` come out. Raises ShardDamaged."""
+    frame = data[SEAL_BYTES:]
+    if data[: len(SEAL_MAGIC)] != SEAL_MAGIC or blake3.blake3(frame).digest(length=16) != data[8:SEAL_BYTES]:
+        raise ShardDamaged(f"{where} is damaged: its bytes do not have their digest; fetch it from a good copy")
+    return decompress(frame, max_bytes, where)
+
+
+def decompress(frame: bytes | memoryview, max_bytes: int, where: str) -> bytes:
+    """What exactly one zstd frame, with its content size in its header, unfolds to. Raises ShardDamaged.
+
+    Nothing is unfolded that claims more than `max_bytes` or more than MAX_RATIO times its size (and a MiB).
+    """
+    try:
+        size = zstandard.get_frame_parameters(frame).content_size
+        if size == zstandard.CONTENTSIZE_UNKNOWN or size > min(max_bytes, MAX_RATIO * len(frame) + (1 << 20)):
+            raise ShardDamaged(f"{where}: a zstd frame claims to hold {size} bytes, more than expected")
+        if size == 0:
+            return b""
+        decoder = zstandard.ZstdDecompressor().decompressobj()
+        raw = decoder.decompress(frame)
+    except zstandard.ZstdError as error:
+        raise ShardDamaged(f"{where}: not a whole zstd frame ({error})") from None
+    if not decoder.eof or decoder.unused_data or len(raw) != size:
+        raise ShardDamaged(f"{where}: wanted exactly one whole zstd frame of {size} bytes")
+    return raw
+
+
+def encode_omitted(omitted: dict[int, Iterable[int]]) -> bytes:
+    """A file of the column `omitted`: position of a shard in the manifest -> ordinals within the shard."""
+    rows = [(shard, sorted(set(ordinals))) for shard, ordinals in sorted(omitted.items())]
+    rows = [(shard, ordinals) for shard, ordinals in rows if ordinals]
+    packed = tuple(struct.pack(f"<{len(ordinals)}I", *ordinals) for _, ordinals in rows)
+    column = OmittedColumn(shards=tuple(shard for shard, _ in rows), ordinals=packed)
+    return COLUMN_MAGIC + msgspec.msgpack.encode(column)
+
+
+def decode_omitted(data: bytes, where: str) -> dict[int, tuple[int, ...]]:
+    """The inverse. Raises ShardDamaged."""
+    if not data.startswith(COLUMN_MAGIC):
+        raise ShardDamaged(f"{where}: is no file of columns")
+    try:
+        column = msgspec.msgpack.decode(data[len(COLUMN_MAGIC) :], type=OmittedColumn)
+    except msgspec.DecodeError as error:
+        raise ShardDamaged(f"{where}: cannot be decoded: {error}") from None
+    found = {}
+    for shard, packed in zip(column.shards, column.ordinals, strict=False):
+        if len(packed) % 4:
+            raise ShardDamaged(f"{where}: the ordinals of shard {shard} are cut short")
+        found[shard] = struct.unpack(f"<{len(packed) // 4}I", packed)
+    if encode_omitted(dict(found)) != data:
+        raise ShardDamaged(f"{where}: is not in canonical form")
+    return found
+
+
+def read_columns(store: ByteStore, manifest: Manifest) -> dict[int, tuple[int, ...]]:
+    """Which ordinals each shard (by position in the manifest) leaves out of this version; digests are checked."""
+    omitted: dict[int, tuple[int, ...]] = {}
+    for column in manifest.columns:
+        data = read_column(store, column)
+        if column.name == OMITTED:
+            omitted = decode_omitted(data, column_path(column.file.digest))
+    return omitted
+
+
+def read_column(store: ByteStore, column: ColumnRef) -> bytes:
+    """The bytes of a file of columns, checked against its digest."""
+    return read_checked(store, column_path(column.file.digest), column.file)
+
+
+def read_checked(store: ByteStore, path: str, ref: FileRef) -> bytes:
+    """A whole small file, checked against its digest. Raises ShardDamaged, FileMissing, StorageFailed."""
+    data = store.read(path, ref.bytes)
+    digest = blake3.blake3(data).hexdigest()
+    if len(data) != ref.bytes or digest != ref.digest:
+        raise ShardDamaged(f"{store.url}/{path}: {len(data)} bytes with digest {digest}; wanted {ref.bytes} bytes")
+    return data
+
+
+def encode_dead_letters(letters: Iterable[DeadLetter]) -> bytes:
+    """A file of dead letters: one line of canonical JSON each, as one zstd frame."""
+    raw = b"".join(canonical(letter) + b"\n" for letter in letters)
+    return zstandard.ZstdCompressor(level=9, write_checksum=True, write_content_size=True).compress(raw)
+
+
+def decode_dead_letters(data: bytes, where: str, max_bytes: int = MAX_MANIFEST_BYTES) -> tuple[DeadLetter, ...]:
+    """The inverse. Raises ShardDamaged."""
+    raw = decompress(data, max_bytes, where)
+    return tuple(_decode(line, DeadLetter, where) for line in raw.splitlines())
+
+
+def read_dead_letters(store: ByteStore, ref: FileRef) -> tuple[DeadLetter, ...]:
+    """The rows that were refused, from one file that the manifest names."""
+    path = dead_letter_path(ref.digest)
+    return decode_dead_letters(read_checked(store, path, ref), f"{store.url}/{path}")
+
+
+def _decode(data: bytes, kind: type[T], where: str) -> T:
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ShardDamaged(f"{where} is damaged: {error}; fetch it from a good copy") from None
+
+
+def _is_digest(text: str) -> bool:
+    return len(text) == 64 and all(letter in "0123456789abcdef" for letter in text)

@@ -1,0 +1,198 @@
+"""Where a dataset's bytes are read from: local folders and, through one table of schemes, servers.
+
+Here: the store's interface, `open_store`, the local store, scrubbing of secrets from URLs.
+Elsewhere: http and https (http.py); what the bytes mean (manifest.py, index.py).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from shardkit.errors import FileMissing, NotADataset, ShardDamaged, SpecError, StorageFailed
+
+MAX_OPEN_FILES = 128
+
+
+class ByteStore(Protocol):
+    """Reads files of one dataset by their relative path. Safe to share between threads and to pickle to a process."""
+
+    @property
+    def url(self) -> str:
+        """The folder or URL, without credentials and query: for messages."""
+        ...
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether bytes come over a network: then every member's digest is checked."""
+        ...
+
+    @property
+    def folder(self) -> Path | None:
+        """The local folder, where there is one."""
+        ...
+
+    @property
+    def requests(self) -> int:
+        """How many reads were made since the store was opened."""
+        ...
+
+    @property
+    def bytes_read(self) -> int:
+        """How many bytes they gave."""
+        ...
+
+    def read(self, path: str, max_bytes: int) -> bytes:
+        """A whole file. Raises FileMissing, ShardDamaged (more than `max_bytes`), StorageFailed."""
+        ...
+
+    def read_range(self, path: str, offset: int, length: int) -> bytes:
+        """Exactly `length` bytes from `offset`. Raises FileMissing, ShardDamaged (too short), StorageFailed."""
+        ...
+
+    def size(self, path: str) -> int:
+        """How many bytes a file has. Raises FileMissing, StorageFailed."""
+        ...
+
+
+def open_store(url: str | Path) -> ByteStore:
+    """The store behind a folder's path or a URL; nothing is read yet, but a local folder must be there.
+
+    Raises SpecError (unknown scheme), NotADataset (no such folder).
+    """
+    text = str(url)
+    scheme = urlsplit(text).scheme.lower() if "://" in text else ""
+    opener = SCHEMES.get(scheme)
+    if opener is None:
+        known = ", ".join(f"{name}://" for name in sorted(SCHEMES) if name)
+        raise SpecError(f"cannot read {scrub(text)}: found scheme {scheme!r}, wanted a folder or one of {known}")
+    return opener(text)
+
+
+def scrub(url: str) -> str:
+    """A URL without user, password, query and fragment, which may hold secrets."""
+    if "://" not in url:
+        return url
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+class LocalStore:
+    """A folder on this machine, read by pread on descriptors that are kept open."""
+
+    is_remote = False
+
+    def __init__(self, folder: Path) -> None:
+        self.folder: Path | None = folder
+        self._root = folder
+        self._begin()
+
+    @property
+    def url(self) -> str:
+        """The folder's path."""
+        return str(self._root)
+
+    def read(self, path: str, max_bytes: int) -> bytes:
+        """See ByteStore."""
+        size = self.size(path)
+        if size > max_bytes:
+            raise ShardDamaged(f"{self._root / path}: has {size} bytes, at most {max_bytes} are expected")
+        return self.read_range(path, 0, size)
+
+    def read_range(self, path: str, offset: int, length: int) -> bytes:
+        """See ByteStore."""
+        file = self._open(path)
+        try:
+            data = os.pread(file.fd, length, offset)
+            while len(data) < length:
+                more = os.pread(file.fd, length - len(data), offset + len(data))
+                if not more:
+                    raise ShardDamaged(
+                        f"{self._root / path}: is cut short: {length} bytes wanted at {offset}, {len(data)} found; "
+                        "run `shardkit verify`"
+                    )
+                data += more
+        except OSError as error:
+            raise StorageFailed(f"cannot read {self._root / path}: {error.strerror}; check the disk") from error
+        self.requests += 1
+        self.bytes_read += length
+        return data
+
+    def size(self, path: str) -> int:
+        """See ByteStore."""
+        return os.fstat(self._open(path).fd).st_size
+
+    def __getstate__(self) -> Path:
+        return self._root
+
+    def __setstate__(self, folder: Path) -> None:
+        self.folder = self._root = folder
+        self._begin()
+
+    def _begin(self) -> None:
+        self.requests = 0
+        self.bytes_read = 0
+        self._files: OrderedDict[str, _OpenFile] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def _open(self, path: str) -> _OpenFile:
+        with self._lock:
+            file = self._files.get(path)
+            if file is not None:
+                self._files.move_to_end(path)
+                return file
+        try:
+            file = _OpenFile(self._root / path)
+        except (FileNotFoundError, NotADirectoryError):
+            raise FileMissing(f"{self._root / path} is missing; run `shardkit verify {self._root}`") from None
+        except OSError as error:
+            raise StorageFailed(f"cannot open {self._root / path}: {error.strerror}; check its permissions") from error
+        if path == "manifest.json":
+            return file  # replaced by another file when a new version is published
+        with self._lock:
+            self._files[path] = file
+            while len(self._files) > MAX_OPEN_FILES:
+                self._files.popitem(last=False)
+        return file
+
+
+class _OpenFile:
+    """A descriptor that is closed when the last user lets go of it, so that no thread reads from a reused number."""
+
+    __slots__ = ("fd",)
+
+    def __init__(self, path: Path) -> None:
+        self.fd = -1
+        self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def __del__(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+
+
+def _open_local(text: str) -> ByteStore:
+    path = Path(unquote(urlsplit(text).path) if "://" in text else text).expanduser()
+    if not path.is_dir():
+        found = "a file" if path.exists() else "nothing"
+        raise NotADataset(f"{path} is no dataset: found {found}, wanted a folder with manifest.json; check the path")
+    return LocalStore(path.absolute())
+
+
+def _open_http(text: str) -> ByteStore:
+    from shardkit.store.http import HttpStore
+
+    return HttpStore(text)
+
+
+SCHEMES: dict[str, Callable[[str], ByteStore]] = {
+    "": _open_local,
+    "file": _open_local,
+    "http": _open_http,
+    "https": _open_http,
+}
+"""A new kind of store is one function and one line here."""
