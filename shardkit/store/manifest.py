@@ -73,7 +73,8 @@ def decode_pointer(data: bytes, where: str) -> Pointer:
     pointer = _decode(data, Pointer, where)
     if pointer.format > FORMAT:
         raise NotADataset(f"{where}: format {pointer.format}, this version reads up to {FORMAT}; update shardkit")
-    if data != encode_pointer(pointer) or not _is_digest(pointer.version) or pointer.bytes > MAX_MANIFEST_BYTES:
+    sane = pointer.format > 0 and _is_digest(pointer.version) and 0 < pointer.bytes <= MAX_MANIFEST_BYTES
+    if not sane or data != encode_pointer(pointer):
         raise ShardDamaged(f"{where} is damaged: it is not in canonical form; publish the version again")
     return pointer
 
@@ -89,11 +90,8 @@ def read_manifest(store: ByteStore, version: str | None = None) -> tuple[str, Ma
 
     Raises NotADataset, ShardDamaged, StorageFailed.
     """
-    if version is None:
-        pointer = read_pointer(store)
-        digest, cap = pointer.version, pointer.bytes
-    else:
-        digest, cap = version, MAX_MANIFEST_BYTES
+    pointer = read_pointer(store) if version is None else None
+    digest = pointer.version if pointer is not None else str(version)
     if not _is_digest(digest):
         raise NotADataset(f"{store.url}: {digest[:80]!r} is no version; wanted 64 lower-case hex digits")
     path = version_path(digest)
@@ -103,12 +101,14 @@ def read_manifest(store: ByteStore, version: str | None = None) -> tuple[str, Ma
         if version is None:
             raise
         raise NotADataset(f"{store.url} has no version {digest}; `shardkit status` lists what it has") from None
-    return digest, decode_version(data, digest, f"{store.url}/{path}", cap)
+    return digest, decode_version(data, digest, f"{store.url}/{path}", pointer.bytes if pointer is not None else None)
 
 
-def decode_version(data: bytes, digest: str, where: str, max_bytes: int = MAX_MANIFEST_BYTES) -> Manifest:
-    """The manifest in the bytes of a version's file; raises ShardDamaged."""
-    raw = unseal(data, max_bytes, where)
+def decode_version(data: bytes, digest: str, where: str, raw_bytes: int | None = None) -> Manifest:
+    """The manifest in the bytes of a version's file; `raw_bytes` is what the pointer says. Raises ShardDamaged."""
+    raw = unseal(data, MAX_MANIFEST_BYTES if raw_bytes is None else raw_bytes, where)
+    if raw_bytes is not None and len(raw) != raw_bytes:
+        raise ShardDamaged(f"{where}: holds {len(raw)} bytes, {POINTER_PATH} says {raw_bytes}; publish it again")
     found = blake3.blake3(raw).hexdigest()
     if found != digest:
         raise ShardDamaged(f"{where}: its content has digest {found}; fetch the file again from a good copy")
@@ -141,14 +141,14 @@ def unseal(data: bytes, max_bytes: int, where: str) -> bytes:
     return decompress(frame, max_bytes, where)
 
 
-def decompress(frame: bytes | memoryview, max_bytes: int, where: str) -> bytes:
+def decompress(frame: bytes | memoryview, max_bytes: int, where: str, max_ratio: int = MAX_RATIO) -> bytes:
     """What exactly one zstd frame, with its content size in its header, unfolds to. Raises ShardDamaged.
 
-    Nothing is unfolded that claims more than `max_bytes` or more than MAX_RATIO times its size (and a MiB).
+    Nothing is unfolded that claims more than `max_bytes`, or more than `max_ratio` times its size (and a MiB).
     """
     try:
         size = zstandard.get_frame_parameters(frame).content_size
-        if size == zstandard.CONTENTSIZE_UNKNOWN or size > min(max_bytes, MAX_RATIO * len(frame) + (1 << 20)):
+        if size == zstandard.CONTENTSIZE_UNKNOWN or size > min(max_bytes, max_ratio * len(frame) + (1 << 20)):
             raise ShardDamaged(f"{where}: a zstd frame claims to hold {size} bytes, more than expected")
         if size == 0:
             return b""
@@ -158,6 +158,14 @@ def decompress(frame: bytes | memoryview, max_bytes: int, where: str) -> bytes:
         raise ShardDamaged(f"{where}: not a whole zstd frame ({error})") from None
     if not decoder.eof or decoder.unused_data or len(raw) != size:
         raise ShardDamaged(f"{where}: wanted exactly one whole zstd frame of {size} bytes")
+    return raw
+
+
+def decompress_block(frame: bytes | memoryview, tar_bytes: int, where: str) -> bytes:
+    """A block of a `.tar.zst` shard: the frame must unfold to exactly the bytes that the (checked) index says."""
+    raw = decompress(frame, tar_bytes, where, max_ratio=1 << 40)
+    if len(raw) != tar_bytes:
+        raise ShardDamaged(f"{where}: a frame holds {len(raw)} bytes, the index says {tar_bytes}")
     return raw
 
 
