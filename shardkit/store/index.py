@@ -121,7 +121,10 @@ class Rows:
         counts = struct.unpack(f"<{count}H", page.member_counts)
         self._first = tuple(itertools.accumulate(counts, initial=0))
         total = self._first[-1]
-        self._names = [names[at] for at in struct.unpack(f"<{total}H", page.member_names)]
+        try:
+            self._names = [names[at] for at in struct.unpack(f"<{total}H", page.member_names)]
+        except IndexError:
+            raise ShardDamaged(f"an index names a member outside of its dictionary of {len(names)} names") from None
         offsets = struct.unpack(f"<{total}Q", page.member_offsets)
         self._members = tuple(zip(offsets, struct.unpack(f"<{total}Q", page.member_sizes), strict=True))
         self._digests = page.member_digests

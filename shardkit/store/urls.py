@@ -99,14 +99,22 @@ class LocalStore:
 
     def read(self, path: str, max_bytes: int) -> bytes:
         """See ByteStore."""
-        size = self.size(path)
+        file = self._open(path)
+        size = os.fstat(file.fd).st_size
         if size > max_bytes:
             raise ShardDamaged(f"{self._root / path}: has {size} bytes, at most {max_bytes} are expected")
-        return self.read_range(path, 0, size)
+        return self._pread(file, path, 0, size)
 
     def read_range(self, path: str, offset: int, length: int) -> bytes:
         """See ByteStore."""
+        return self._pread(self._open(path), path, offset, length)
+
+    def size(self, path: str) -> int:
+        """See ByteStore."""
         file = self._open(path)
+        return os.fstat(file.fd).st_size
+
+    def _pread(self, file: _OpenFile, path: str, offset: int, length: int) -> bytes:
         try:
             data = os.pread(file.fd, length, offset)
             while len(data) < length:
@@ -122,10 +130,6 @@ class LocalStore:
         self.requests += 1
         self.bytes_read += length
         return data
-
-    def size(self, path: str) -> int:
-        """See ByteStore."""
-        return os.fstat(self._open(path).fd).st_size
 
     def __getstate__(self) -> Path:
         return self._root
@@ -196,3 +200,15 @@ SCHEMES: dict[str, Callable[[str], ByteStore]] = {
     "https": _open_http,
 }
 """A new kind of store is one function and one line here."""
+
+
+def require_dataset_folder(folder: Path) -> None:
+    """Make sure that a local folder holds a dataset, before it is served. Raises NotADataset."""
+    store = _open_local(str(folder))
+    try:
+        store.size("manifest.json")
+    except FileMissing:
+        raise NotADataset(
+            f"{folder} is no dataset: found no manifest.json in it; give the folder that holds manifest.json, or "
+            "finish its build by running `shardkit build` again"
+        ) from None
