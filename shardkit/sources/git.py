@@ -73,14 +73,15 @@ class Git:
     def pin(self, folder: Path) -> Pinned:
         """Fetch the commit that `revision` names now and list its files. The revision is the commit."""
         references = remote_references(self.spec.url, self.spec.name)
-        commit, names = _find_commit(self.spec.revision, references, self.spec)
-        pin = Pin(commit=commit, references=names)
+        found, names = _find_commit(self.spec.revision, references, self.spec)
+        pin = Pin(commit=found, references=names)
         repository = self._repository(folder, pin)
-        try:
+        try:  # a bundle lists a tag's own object where others list the commit beneath it
+            commit = run_git(repository, "rev-parse", "--verify", f"{found}^{{commit}}").decode().strip()
             tree = run_git(repository, "ls-tree", "-r", "-z", "--long", "--full-tree", commit)
         except GitFailed as error:
-            raise SourceFailed(f"source {self.spec.name}: cannot list commit {commit}: {error}; run again") from None
-        pin = msgspec.structs.replace(pin, licence_file=_licence_file(tree))
+            raise SourceFailed(f"source {self.spec.name}: cannot list commit {found}: {error}; run again") from None
+        pin = msgspec.structs.replace(pin, commit=commit, licence_file=_licence_file(tree))
         _, count, total = write_listing(folder, self._entries(tree), self.spec.name)
         write_private(folder / PIN, [msgspec.json.encode(pin)])
         return Pinned(revision=commit, rows=count, bytes=total)

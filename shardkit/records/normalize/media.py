@@ -6,7 +6,7 @@ Elsewhere: text alone (text.py), decoding and checking the bytes (the room media
 
 from __future__ import annotations
 
-from shardkit.records.marks import MARKS
+from shardkit.records.marks import MARKS, escape_marks
 from shardkit.records.normalize.columns import Columns, Content
 from shardkit.records.normalize.text import source_text, turn_pair
 from shardkit.records.row import RawMedium
@@ -40,4 +40,6 @@ def from_unlabelled(row: Columns) -> Content:
 
 def _asked(media: tuple[RawMedium, ...], instruction: str, answer: str) -> Content:
     marks = "".join(MARKS[medium.modality] for medium in media)
-    return Content(messages=turn_pair(f"{marks}\n{instruction}" if instruction else marks, answer), media=media)
+    return Content(
+        messages=turn_pair(f"{marks}\n{escape_marks(instruction)}" if instruction else marks, answer), media=media
+    )
