@@ -1,0 +1,232 @@
+"""Text to tokens: the tokeniser, the chat's frame around messages, and which tokens the assistant says.
+
+Here: training a small BPE, loading any tokeniser, encoding one sample with places for its media.
+Elsewhere: the media themselves (media.py), padding to a batch (collate.py).
+
+User text can never become a special token: the frame is rendered with stand-ins where the messages go, and only the
+frame is encoded with special tokens allowed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from shardkit import Message, Sample, SpecError, split_marks, unescape_marks
+from trainer.data.media import Medium, Senses, Unfit
+
+PAD, END = "<|pad|>", "<|end|>"
+ROLES = tuple(f"<|{role}|>" for role in ("system", "user", "assistant", "tool"))
+PLACES = {"image": "<|image|>", "audio": "<|audio|>", "video": "<|video|>"}
+TEMPLATE = (
+    "{% for message in messages %}<|{{ message['role'] }}|>"
+    "{% if message['role'] == 'assistant' %}{% generation %}{{ message['content'] }}<|end|>{% endgeneration %}"
+    "{% else %}{{ message['content'] }}<|end|>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+_STAND_IN = re.compile("\ue000(\\d+)\ue001")
+
+
+class Encoded(msgspec.Struct, frozen=True, kw_only=True):
+    """One sample as tokens. `said` marks what the assistant says, its end-of-turn token included.
+
+    `images` and `windows` are in the order of their places among `ids`. `kind` is the richest modality.
+    """
+
+    ids: tuple[int, ...]
+    said: tuple[bool, ...]
+    kind: str
+    images: tuple[Any, ...] = ()
+    windows: tuple[Any, ...] = ()
+    sounding: tuple[int, ...] = ()
+    cut_tokens: int = 0
+    cut_seconds: float = 0.0
+
+
+class Speech:
+    """A tokeniser with a chat frame and places for media: encodes samples, decodes answers, saves itself."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        if tokenizer.chat_template is None:
+            tokenizer.chat_template = TEMPLATE
+            _add(tokenizer, (END, *ROLES))
+        _add(tokenizer, tuple(PLACES.values()))
+        if tokenizer.pad_token_id is None:
+            _add(tokenizer, (PAD,))
+            tokenizer.pad_token = PAD
+        self.places = {name: int(tokenizer.convert_tokens_to_ids(mark)) for name, mark in PLACES.items()}
+        self._frames: dict[tuple[str, ...], tuple[tuple[list[int], list[bool]], ...]] = {}
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of token ids, special ones included."""
+        return len(self.tokenizer)
+
+    @property
+    def pad_id(self) -> int:
+        """The id that fills rows behind their ends."""
+        return int(self.tokenizer.pad_token_id)
+
+    @cached_property
+    def special_ids(self) -> frozenset[int]:
+        """Ids that no text of a message may produce."""
+        added = self.tokenizer.added_tokens_decoder
+        return frozenset({*self.tokenizer.all_special_ids, *(at for at, token in added.items() if token.special)})
+
+    def encode_text(self, text: str) -> list[int]:
+        """Tokens of a plain text, none of them special whatever the text says."""
+        backend = self.tokenizer._tokenizer
+        backend.encode_special_tokens = True
+        try:
+            return list(backend.encode(text, add_special_tokens=False).ids)
+        finally:
+            backend.encode_special_tokens = False
+
+    def save(self, folder: Path) -> None:
+        """Write the tokeniser so that `load_speech` and transformers read it."""
+        self.tokenizer.save_pretrained(str(folder))
+
+    def encode(self, sample: Sample, media: Sequence[Medium], senses: Senses, max_tokens: int) -> Encoded:
+        """One sample as tokens; raises Unfit with the reason where there is nothing to train on.
+
+        Media stand at their marks, in order; those of a sample without any mark come before the first message's text.
+        Cut behind `max_tokens`; a sample whose media or whole answer would be cut off is unfit.
+        """
+        if not any(message.role == "assistant" for message in sample.messages):
+            raise Unfit("unlabelled")
+        placed, order = self._place(sample.messages, media, senses)
+        ids, said = self._frame(tuple(message.role for message in sample.messages), placed)
+        places = frozenset(self.places.values())
+        if len(ids) > max_tokens and any(token in places for token in ids[max_tokens:]):
+            raise Unfit("too-long")
+        if not any(said[1:max_tokens]):
+            raise Unfit("no-answer" if not any(said[1:]) else "too-long")
+        return Encoded(
+            ids=tuple(ids[:max_tokens]),
+            said=tuple(said[:max_tokens]),
+            kind=_kind(media),
+            images=tuple(image for medium in order for image in medium.images),
+            windows=tuple(window for medium in order for window in medium.windows),
+            sounding=tuple(count for medium in order for count in medium.sounding),
+            cut_tokens=max(0, len(ids) - max_tokens),
+            cut_seconds=sum(medium.cut_seconds for medium in media),
+        )
+
+    def _place(
+        self, messages: Sequence[Message], media: Sequence[Medium], senses: Senses
+    ) -> tuple[list[list[int]], list[Medium]]:
+        """Every message's tokens with its media's places, and the media in the order of their places."""
+        waiting = {name: [medium for medium in media if medium.modality == name] for name in PLACES}
+        parts = [split_marks(message.content) for message in messages]
+        marks = [str(part) for split in parts for part in split if type(part) is not str]
+        order: list[Medium] = []
+        placed: list[list[int]] = []
+        if not marks and media:
+            order = list(media)
+            placed.append([token for medium in media for token in self._places(medium, senses)])
+        elif any(marks.count(name) != len(waiting[name]) for name in PLACES):
+            raise Unfit("marks")
+        for at, split in enumerate(parts):
+            ids = placed.pop() if at == 0 and placed else []
+            for part in split:
+                if type(part) is str:
+                    ids += self.encode_text(unescape_marks(part))
+                else:
+                    medium = waiting[str(part)].pop(0)
+                    order.append(medium)
+                    ids += self._places(medium, senses)
+            placed.append(ids)
+        return placed, order
+
+    def _places(self, medium: Medium, senses: Senses) -> list[int]:
+        """Placeholder ids of one medium: images under `image` or `video`, every window of sound under `audio`."""
+        seen = self.places["video" if medium.modality == "video" else "image"]
+        heard = [self.places["audio"]] * (senses.audio_latents * len(medium.windows))
+        return [seen] * (senses.image_latents * len(medium.images)) + heard
+
+    def _frame(self, roles: tuple[str, ...], placed: Sequence[list[int]]) -> tuple[list[int], list[bool]]:
+        """Messages joined by the chat's frame; the assistant says its text and the special tokens that end it."""
+        if roles not in self._frames:
+            self._frames[roles] = tuple(self._render(roles))
+        frames = self._frames[roles]
+        ids, said = list(frames[0][0]), list(frames[0][1])
+        for content, role, (tokens, mask) in zip(placed, roles, frames[1:], strict=True):
+            ids += content + tokens
+            said += [role == "assistant"] * len(content) + mask
+        return ids, said
+
+    def _render(self, roles: tuple[str, ...]) -> Iterator[tuple[list[int], list[bool]]]:
+        """The frame's tokens before, between and after the messages, and which of them the assistant says."""
+        turns = [{"role": role, "content": f"\ue000{at}\ue001"} for at, role in enumerate(roles)]
+        try:
+            text = self.tokenizer.apply_chat_template(turns, tokenize=False)
+        except Exception as error:  # templates refuse orders of roles with errors of their own
+            raise Unfit(f"template ({error})") from None
+        pieces = _STAND_IN.split(text)
+        if pieces[1::2] != [str(at) for at in range(len(roles))]:
+            raise Unfit("template (it leaves out or moves messages)")
+        for at, piece in enumerate(pieces[::2]):
+            tokens = list(self.tokenizer._tokenizer.encode(piece, add_special_tokens=False).ids)
+            ends = at > 0 and roles[at - 1] == "assistant"
+            ending = next((n for n, token in enumerate(tokens) if token not in self.special_ids), len(tokens))
+            closing = min(ending, 1) if ends else 0  # its end-of-turn token, not the next turn's opening
+            yield tokens, [n < closing for n in range(len(tokens))]
+
+
+def load_speech(folder_or_id: str) -> Speech:
+    """The tokeniser in a folder or of a Hugging Face id; raises SpecError where there is none."""
+    from transformers import AutoTokenizer
+
+    try:
+        return Speech(AutoTokenizer.from_pretrained(folder_or_id, trust_remote_code=False))
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise SpecError(f"tokenizer.pretrained: no tokeniser at {folder_or_id!r} ({reason})") from None
+
+
+def train_speech(texts: Iterable[str], vocabulary: int) -> Speech:
+    """A byte-level BPE trained on `texts`; the same texts in the same order give the same tokens."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=[PAD, END, *ROLES, *PLACES.values()],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    backend.train_from_iterator(texts, trainer)
+    return Speech(
+        PreTrainedTokenizerFast(
+            tokenizer_object=backend, pad_token=PAD, eos_token=END, chat_template=TEMPLATE, model_max_length=1 << 30
+        )
+    )
+
+
+def texts_of(samples: Iterable[Sample]) -> Iterator[str]:
+    """The text between the marks of all messages, as a BPE is trained on it."""
+    for sample in samples:
+        for message in sample.messages:
+            for part in split_marks(message.content):
+                if type(part) is str:
+                    yield unescape_marks(part)
+
+
+def _add(tokenizer: Any, tokens: tuple[str, ...]) -> None:
+    known = tokenizer.get_vocab()
+    tokenizer.add_tokens([token for token in tokens if token not in known], special_tokens=True)
+
+
+def _kind(media: Sequence[Medium]) -> str:
+    return next((name for name in ("video", "audio", "image") if any(m.modality == name for m in media)), "text")

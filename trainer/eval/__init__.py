@@ -1,0 +1,1 @@
+"""Measuring a model on samples that it was not trained on."""

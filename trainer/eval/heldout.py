@@ -1,0 +1,102 @@
+"""Held-out loss, and how much worse it is with one medium exchanged among the samples.
+
+Here: choosing held-out samples, the losses.
+Elsewhere: which samples are held out (data/stream.py, until datasets carry splits), the loss itself (losses).
+"""
+
+from __future__ import annotations
+
+import msgspec
+import torch
+
+from shardkit import Dataset, Item, open_loader
+from trainer.data.collate import TrainBatch, collate
+from trainer.data.media import Unfit
+from trainer.data.stream import Reading, encode_item, is_held_out, loader_fields
+from trainer.data.tokenise import Encoded, Speech
+from trainer.losses.sft import sft_loss
+from trainer.model.omni import Omni
+from trainer.spec import LossSpec, Modality
+
+Rows = list[tuple[str, Encoded]]
+EVAL_BATCH = 16
+
+
+class HeldOut(msgspec.Struct, frozen=True, kw_only=True):
+    """Mean loss an answer token, over all samples and by modality (text, image, audio, video); token counts."""
+
+    loss: float
+    by_modality: dict[str, float]
+    tokens: dict[str, int]
+
+
+def held_out_items(dataset: Dataset, reading: Reading, most: int) -> list[Item]:
+    """The first `most` held-out samples of one epoch's order, sorted by key."""
+    found: list[Item] = []
+    for items in open_loader(dataset, **loader_fields(dataset, reading)):
+        found += [item for item in items if is_held_out(item.key, reading.data.held_out)]
+        if len(found) >= most:
+            break
+    return sorted(found[:most], key=lambda item: item.key)
+
+
+def encode_rows(items: list[Item], speech: Speech, model: Omni, max_tokens: int) -> Rows:
+    """Items ready for `held_out_loss`; the unfit ones (unlabelled, too long) are left out."""
+    rows: Rows = []
+    for item in items:
+        try:
+            rows.append((item.key, encode_item(item, speech, model.senses, max_tokens)))
+        except Unfit:
+            continue
+    return rows
+
+
+def held_out_loss(model: Omni, rows: Rows, pad_id: int, shuffle_media: Modality | None = None) -> HeldOut | None:
+    """The mean loss of an answer token; none where there is no sample.
+
+    `shuffle_media` gives every sample the images (or the sound) of another sample of the same kind: what is then
+    lost is what the model had from them.
+    """
+    sums: dict[str, float] = {}
+    tokens: dict[str, int] = {}
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        for batch in _batches(exchange(rows, shuffle_media) if shuffle_media else rows, model, pad_id):
+            _, parts = sft_loss(model, batch, LossSpec())
+            for kind, count in parts.tokens.items():
+                tokens[kind] = tokens.get(kind, 0) + count
+                sums[kind] = sums.get(kind, 0.0) + parts.sums[kind]
+    model.train(was_training)
+    if not tokens:
+        return None
+    return HeldOut(
+        loss=sum(sums.values()) / sum(tokens.values()),
+        by_modality={kind: sums[kind] / tokens[kind] for kind in sums},
+        tokens=tokens,
+    )
+
+
+def exchange(rows: Rows, medium: Modality) -> Rows:
+    """Rows whose images (or windows of sound) went round among rows of one kind that have equally many."""
+    groups: dict[tuple[str, int], list[int]] = {}
+    for at, (_, row) in enumerate(rows):
+        count = len(row.images if medium == "image" else row.windows)
+        if count:
+            groups.setdefault((row.kind, count), []).append(at)
+    result = list(rows)
+    for group in groups.values():
+        for at, giver in zip(group, [*group[1:], group[0]], strict=True):
+            key, row = rows[at]
+            given = rows[giver][1]
+            if medium == "image":
+                result[at] = (key, msgspec.structs.replace(row, images=given.images))
+            else:
+                result[at] = (key, msgspec.structs.replace(row, windows=given.windows, sounding=given.sounding))
+    return result
+
+
+def _batches(rows: Rows, model: Omni, pad_id: int) -> list[TrainBatch]:
+    device = next(model.parameters()).device
+    cuts = range(0, len(rows), EVAL_BATCH)
+    return [collate(rows[at : at + EVAL_BATCH], model.senses, pad_id).to(device) for at in cuts]

@@ -1,0 +1,1 @@
+"""Losses: functions of (model, batch) that give a loss and what to report."""

@@ -1,0 +1,54 @@
+"""Next-token loss on what the assistant says.
+
+Here: the loss, its weighting, its parts by modality.
+Elsewhere: dividing by the whole step's weight (loop.py).
+"""
+
+from __future__ import annotations
+
+import msgspec
+import torch
+import torch.nn.functional as F
+
+from trainer.data.collate import IGNORED, TrainBatch
+from trainer.spec import LossSpec
+
+
+class LossParts(msgspec.Struct, frozen=True, kw_only=True):
+    """Sums over a batch: `tokens` that carry loss and their plain summed loss, by modality."""
+
+    tokens: dict[str, int]
+    sums: dict[str, float]
+
+
+def answer_weights(batch: TrainBatch, spec: LossSpec) -> torch.Tensor:
+    """The weight (B, T - 1) of every predicted token; 0 where the assistant does not speak.
+
+    `token`: 1 each. `sample`: 1 over the number in the row. `square`: 1 over its root.
+    """
+    said = (batch.labels[:, 1:] != IGNORED).to(torch.float32)
+    counts = said.sum(dim=1, keepdim=True).clamp(min=1.0)
+    power = {"token": 0.0, "square": 0.5, "sample": 1.0}[spec.weighting]
+    return said / counts.pow(power)
+
+
+def sft_loss(model: torch.nn.Module, batch: TrainBatch, spec: LossSpec) -> tuple[torch.Tensor, LossParts]:
+    """The weighted SUM of the losses of all answer tokens in a batch, and its parts.
+
+    The caller divides by the weight of the whole step, so that accumulation and ranks do not change the result.
+    """
+    logits = model(batch)[:, :-1].float()
+    labels = batch.labels[:, 1:]
+    losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none")
+    losses = losses.unflatten(0, labels.shape)
+    return (losses * answer_weights(batch, spec)).sum(), _parts(batch, losses.detach())
+
+
+def _parts(batch: TrainBatch, losses: torch.Tensor) -> LossParts:
+    tokens: dict[str, int] = {}
+    sums: dict[str, float] = {}
+    counts = (batch.labels[:, 1:] != IGNORED).sum(dim=1).tolist()
+    for kind, count, total in zip(batch.kinds, counts, losses.double().sum(dim=1).tolist(), strict=True):
+        tokens[kind] = tokens.get(kind, 0) + count
+        sums[kind] = sums.get(kind, 0.0) + total
+    return LossParts(tokens=tokens, sums=sums)

@@ -1,0 +1,1 @@
+"""The model: encoders, connectors and the language model that they feed."""

@@ -1,0 +1,154 @@
+"""The model: a causal language model that reads the latents of images and sound in place of placeholder tokens.
+
+Here: putting encoders, connectors and language model together; what is trainable; the forward pass.
+Elsewhere: each part (encoders.py, connectors.py), losses.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from shardkit import SpecError
+from trainer.data.collate import TrainBatch
+from trainer.data.media import Senses
+from trainer.data.tokenise import Speech
+from trainer.model.connectors import Connector
+from trainer.model.encoders import HearingEncoder, VisionEncoder, load_weights
+from trainer.spec import EncoderSpec, LanguageSpec, ModelSpec
+
+
+class Omni(nn.Module):
+    """Language model with eyes and ears. `senses` says what its encoders take; frozen parts stay in eval mode."""
+
+    def __init__(self, spec: ModelSpec, speech: Speech) -> None:
+        super().__init__()
+        self.language = make_language(spec.language, speech)
+        width = int(self.language.get_input_embeddings().weight.shape[1])
+        self.vision = VisionEncoder(spec.vision) if spec.vision else None
+        self.audio = HearingEncoder(spec.audio) if spec.audio else None
+        self.vision_connector = _connector(spec.vision, self.vision, width, "vision")
+        self.audio_connector = _connector(spec.audio, self.audio, width, "audio")
+        self.seen_ids = (speech.places["image"], speech.places["video"])
+        self.heard_id = speech.places["audio"]
+        self.senses = _senses(spec, self.vision, self.audio)
+        self._freeze(spec)
+        parts = (("vision.", spec.vision), ("audio.", spec.audio), ("language.", spec.language))
+        self.pretrained_parts = tuple(name for name, part in parts if part and part.pretrained)
+
+    def forward(self, batch: TrainBatch) -> torch.Tensor:
+        """Logits (B, T, vocabulary) of a batch on the model's device."""
+        embeds = self.language.get_input_embeddings()(batch.ids)
+        if len(batch.images):
+            seen = (batch.ids == self.seen_ids[0]) | (batch.ids == self.seen_ids[1])
+            embeds = place(embeds, seen, self.look(batch.images), "image")
+        if len(batch.mels):
+            embeds = place(embeds, batch.ids == self.heard_id, self.listen(batch.mels, batch.heard), "audio")
+        output = self.language(inputs_embeds=embeds, attention_mask=batch.attention, use_cache=False)
+        return output.logits + 0.0 * self._untouched(batch)
+
+    def look(self, images_NCHW: torch.Tensor) -> torch.Tensor:
+        """Latents (N, latents, width) of uint8 images."""
+        if self.vision is None or self.vision_connector is None:
+            raise ValueError("the batch holds images, the model has no vision")
+        with torch.set_grad_enabled(torch.is_grad_enabled() and _is_trainable(self.vision)):
+            vectors = self.vision(images_NCHW)
+        return self.vision_connector(vectors)
+
+    def listen(self, mels_MCF: torch.Tensor, heard_MF: torch.Tensor) -> torch.Tensor:
+        """Latents (M, latents, width) of log-mel windows; vectors of pure padding are not attended to."""
+        if self.audio is None or self.audio_connector is None:
+            raise ValueError("the batch holds sound, the model has no ears")
+        with torch.set_grad_enabled(torch.is_grad_enabled() and _is_trainable(self.audio)):
+            vectors = self.audio(mels_MCF)
+        return self.audio_connector(vectors, heard_MF[:, ::2])
+
+    def train(self, mode: bool = True) -> Omni:
+        """Training mode for the parts that train only."""
+        super().train(mode)
+        for part in (self.vision, self.audio, self.language):
+            if part is not None and not _is_trainable(part):
+                part.eval()
+        return self
+
+    def _untouched(self, batch: TrainBatch) -> torch.Tensor | float:
+        """Zero times the parts that this batch does not use, so that every rank has a gradient for every part."""
+        absent = [self.vision, self.vision_connector] if not len(batch.images) else []
+        absent += [self.audio, self.audio_connector] if not len(batch.mels) else []
+        parameters = [p for part in absent if part is not None for p in part.parameters() if p.requires_grad]
+        return sum((p.sum() for p in parameters), start=torch.zeros((), device=batch.ids.device))
+
+    def _freeze(self, spec: ModelSpec) -> None:
+        if spec.vision and self.vision and not spec.vision.trainable:
+            self.vision.requires_grad_(False)
+        if spec.audio and self.audio and not spec.audio.trainable:
+            self.audio.requires_grad_(False)
+        if spec.language.train == "frozen":
+            self.language.requires_grad_(False)
+
+
+def place(embeds_BTD: torch.Tensor, where_BT: torch.Tensor, latents_NKD: torch.Tensor, name: str) -> torch.Tensor:
+    """Token embeddings with latents, in order, in place of the placeholders; their numbers must agree."""
+    found, wanted = int(where_BT.sum()), latents_NKD.shape[0] * latents_NKD.shape[1]
+    if found != wanted:
+        raise ValueError(f"{found} {name} placeholders for {wanted} latents; the batch was collated for another model")
+    rows = latents_NKD.flatten(0, 1).to(embeds_BTD.dtype)
+    return embeds_BTD.masked_scatter(where_BT[..., None], rows)
+
+
+def make_language(spec: LanguageSpec, speech: Speech) -> Any:
+    """The causal language model of a spec, its embeddings large enough for the tokeniser, with adapters if asked."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    if spec.pretrained:
+        model = load_weights(AutoModelForCausalLM, spec.pretrained, "model.language")
+        if model.get_input_embeddings().weight.shape[0] < speech.vocabulary:
+            model.resize_token_embeddings(speech.vocabulary, mean_resizing=False)
+    else:
+        fields = {**spec.config, "vocab_size": speech.vocabulary, "pad_token_id": speech.pad_id}
+        kind = str(fields.pop("model_type"))
+        try:
+            model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **fields))
+        except (ValueError, TypeError, KeyError) as error:
+            raise SpecError(f"model.language.config: {' '.join(str(error).split())[:200]}") from None
+    if spec.train != "lora":
+        return model
+    from peft import LoraConfig, get_peft_model
+
+    lora = spec.lora
+    try:
+        return get_peft_model(
+            model,
+            LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=list(lora.targets), task_type="CAUSAL_LM"),
+        )
+    except ValueError as error:
+        raise SpecError(f"model.language.lora: {error}") from None
+
+
+def _connector(
+    spec: EncoderSpec | None, encoder: VisionEncoder | HearingEncoder | None, out: int, name: str
+) -> Connector | None:
+    if spec is None or encoder is None:
+        return None
+    try:
+        return Connector(spec, encoder.width, encoder.length, out)
+    except ValueError as error:
+        raise SpecError(f"model.{name}.heads: {error}") from None
+
+
+def _senses(spec: ModelSpec, vision: VisionEncoder | None, audio: HearingEncoder | None) -> Senses:
+    senses = Senses()
+    fields: dict[str, Any] = {name: getattr(senses, name) for name in senses.__struct_fields__}
+    if spec.vision and vision:
+        fields.update(image_size=vision.size, image_latents=spec.vision.latents)
+        fields.update(decode=spec.vision.decode, most_frames=spec.vision.frames)
+    if spec.audio and audio:
+        fields.update(mels=audio.mels, window_frames=audio.frames)
+        fields.update(audio_latents=spec.audio.latents, most_windows=spec.audio.windows)
+    return Senses(**fields)
+
+
+def _is_trainable(part: nn.Module) -> bool:
+    return any(parameter.requires_grad for parameter in part.parameters())

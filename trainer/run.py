@@ -1,0 +1,258 @@
+"""An open run: dataset, stream, tokeniser, model, optimizer and where it stands, fresh or from a checkpoint.
+
+Here: opening and closing one.
+Elsewhere: what is done with it (loop.py), the files (checkpoint.py, metrics.py).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+
+from shardkit import Dataset, ShardkitError, SpecError, open_dataset, open_loader
+from trainer.checkpoint import TOKENIZER, Damaged, Progress, find_checkpoint, load_tensors, read_progress
+from trainer.data.stream import Drawn, Reading, is_held_out, loader_fields, open_stream
+from trainer.data.tokenise import Speech, load_speech, texts_of, train_speech
+from trainer.eval.heldout import Rows, encode_rows, held_out_items
+from trainer.metrics import MetricsFile
+from trainer.model.omni import Omni
+from trainer.spec import RunSpec, spec_digest_fields
+
+HELD_OUT, SPEC = "held_out.json", "run.json"
+Report = Callable[[dict[str, Any]], None]
+
+
+class RunLocked(ShardkitError):
+    """Another process trains into the same folder."""
+
+
+class Run:
+    """Everything that the loop needs; use it through `open_run`."""
+
+    def __init__(self, spec: RunSpec, data: str, out: Path, start: Path | None) -> None:
+        self.spec = spec
+        self.out = out
+        self.checkpoints = out / "checkpoints"
+        self.device = choose_device(spec)
+        fix_arithmetic(spec, self.device)
+        found = read_progress(start) if start else None
+        self.dataset = open_dataset(data, version=found.version if found else None)
+        self.reading = Reading(data=spec.data, seed=spec.seed, batch_size=spec.batch_size // spec.accumulate)
+        self.speech = load_speech(str(start / TOKENIZER)) if start else make_speech(spec, self.dataset, self.reading)
+        torch.manual_seed(spec.seed)
+        self.model = Omni(spec.model, self.speech).to(self.device).train()
+        self.trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self.optimizer = make_optimizer(self.model, spec)
+        self.progress = found or self._beginning()
+        if start:
+            load_tensors(start, self.model, self.optimizer)
+        self.held_out = _read_held_out(out) if start else {}
+        self.metrics = MetricsFile(out, self.step)
+        state = self.progress.reading or None
+        self.stream = open_stream(self.dataset, self.reading, self.speech, self.model.senses, state)
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps done."""
+        return self.progress.step
+
+    @cached_property
+    def held_out_rows(self) -> Rows:
+        """Held-out samples, encoded once."""
+        if not self.spec.data.held_out or not self.spec.eval.samples:
+            return []
+        items = held_out_items(self.dataset, self.reading, self.spec.eval.samples)
+        return encode_rows(items, self.speech, self.model, self.spec.data.max_tokens)
+
+    def advance(self, step: int, drawn: list[Drawn]) -> None:
+        """Note that a step is done and what it read."""
+        batches = [each.batch for each in drawn if each.batch is not None]
+        self.progress = msgspec.structs.replace(
+            self.progress,
+            step=step,
+            samples=self.progress.samples + sum(len(batch.keys) for batch in batches),
+            tokens=self.progress.tokens + sum(int(batch.attention.sum()) for batch in batches),
+            reading=drawn[-1].state,
+        )
+
+    def note_held_out(self, name: str, found: dict[str, Any] | None) -> None:
+        """Keep a held-out loss in held_out.json."""
+        if found is None:
+            return
+        self.held_out = {**self.held_out, name: found}
+        _write(self.out / HELD_OUT, self.held_out)
+
+    def close(self) -> None:
+        """Stop reading ahead and close the files."""
+        close = getattr(self.stream, "close", None)
+        if close:
+            close()
+        self.metrics.close()
+
+    def _beginning(self) -> Progress:
+        return Progress(
+            step=0,
+            samples=0,
+            tokens=0,
+            reading={},
+            version=self.dataset.version,
+            spec=spec_digest_fields(self.spec),
+            threads=self.spec.threads,
+            torch=torch.__version__,
+        )
+
+
+@contextmanager
+def open_run(spec: RunSpec, data: str, out: Path, resume: str, report: Report) -> Iterator[Run]:
+    """A run in `out`, locked while open. Raises SpecError (bad input), RunLocked."""
+    with _locked(out):
+        start = find_start(out, resume, report)
+        if start:
+            check_same(spec, start, report)
+        run = Run(spec, data, out, start)
+        try:
+            _write(out / SPEC, msgspec.to_builtins(spec))
+            report(_started(run, start))
+            yield run
+        finally:
+            run.close()
+
+
+def find_start(out: Path, resume: str, report: Report) -> Path | None:
+    """The checkpoint to go on from, none for a fresh run; raises SpecError where `resume` cannot be done."""
+    checkpoints = out / "checkpoints"
+    warn = lambda text: report({"event": "warning", "text": text})  # noqa: E731 - one line, used here only
+    if resume == "auto":
+        return find_checkpoint(checkpoints, warn)
+    if resume == "none":
+        if any(checkpoints.glob("step-*")):
+            raise SpecError(f"{out} holds checkpoints and --resume is none; give another --out, or --resume auto")
+        return None
+    path = Path(resume)
+    try:
+        read_progress(path)
+    except Damaged as error:
+        raise SpecError(f"--resume {resume}: no whole checkpoint ({error}); wanted a folder step-NNNNNNNN") from None
+    return path
+
+
+def check_same(spec: RunSpec, start: Path, report: Report) -> None:
+    """Refuse to resume with other settings; warn where the result would not repeat bit for bit."""
+    progress = read_progress(start)
+    wanted = json.loads(json.dumps(spec_digest_fields(spec)))
+    differing = sorted(_differences(progress.spec, wanted))
+    if differing:
+        name, before, now = differing[0]
+        more = f" and {len(differing) - 1} more" if len(differing) > 1 else ""
+        raise SpecError(
+            f"{start} was written with {name} = {before}, the spec now says {now}{more}; "
+            f"set it back, or start afresh with another --out"
+        )
+    for name, before, now in (
+        ("threads", progress.threads, spec.threads),
+        ("torch", progress.torch, torch.__version__),
+    ):
+        if before != now:
+            text = f"{start} was written with {name} {before}, now {now}: results can differ in the last bits"
+            report({"event": "warning", "text": text})
+
+
+def choose_device(spec: RunSpec) -> torch.device:
+    """The device of a spec; raises SpecError where it is not there."""
+    if spec.device == "cuda" and not torch.cuda.is_available():
+        raise SpecError("device is cuda and torch finds no GPU; use device=cpu or device=auto")
+    wanted = spec.device if spec.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(wanted)
+
+
+def fix_arithmetic(spec: RunSpec, device: torch.device) -> None:
+    """Make sums repeat: a fixed number of threads and deterministic kernels (a GPU may have none for an operation)."""
+    torch.set_num_threads(spec.threads)
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
+
+
+def make_speech(spec: RunSpec, dataset: Dataset, reading: Reading) -> Speech:
+    """The tokeniser of a fresh run: a pretrained one, or a BPE of the dataset's own training text."""
+    if spec.tokenizer.pretrained:
+        return load_speech(spec.tokenizer.pretrained)
+    samples: list[Any] = []
+    for items in open_loader(dataset, **loader_fields(dataset, reading)):
+        samples += [item.sample for item in items if not is_held_out(item.key, spec.data.held_out)]
+        if len(samples) >= spec.tokenizer.samples:
+            break
+    return train_speech(texts_of(samples[: spec.tokenizer.samples]), spec.tokenizer.vocabulary)
+
+
+def make_optimizer(model: torch.nn.Module, spec: RunSpec) -> torch.optim.Optimizer:
+    """AdamW over what trains; vectors (norms, biases) are not decayed. Raises SpecError where nothing trains."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not trained:
+        raise SpecError("nothing trains: give an encoder or connector, or set model.language.train")
+    groups = [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": spec.optimizer.weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=spec.optimizer.rate, betas=spec.optimizer.betas)
+
+
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(out / ".lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise SpecError(f"cannot write to the run's folder {out}: {error.strerror}; give another --out") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise RunLocked(f"{out} is being trained into by another process; wait for it or give another --out") from None
+    finally:
+        os.close(descriptor)
+
+
+def _started(run: Run, start: Path | None) -> dict[str, Any]:
+    return {
+        "event": "start",
+        "resumed_from": str(start) if start else "",
+        "step": run.step,
+        "steps": run.spec.steps,
+        "version": run.dataset.version,
+        "samples": len(run.dataset),
+        "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
+        "trainable": sum(parameter.numel() for parameter in run.trainable),
+        "device": str(run.device),
+    }
+
+
+def _differences(before: Any, now: Any, name: str = "") -> Iterator[tuple[str, str, str]]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in {*before, *now}:
+            yield from _differences(before.get(key), now.get(key), f"{name}.{key}" if name else str(key))
+    elif before != now:
+        yield name, str(before), str(now)
+
+
+def _read_held_out(out: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((out / HELD_OUT).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _write(path: Path, value: Any) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path)
