@@ -155,6 +155,8 @@ def modality_set(sample: Sample) -> tuple[str, ...]:
 
 
 def _refuse_non_finite(sample: Sample) -> None:
+    if not (sample.modalities.audio or sample.modalities.video):
+        return
     numbers = [audio.duration_seconds for audio in sample.modalities.audio]
     for video in sample.modalities.video:
         numbers += [video.duration_seconds, video.fps, *(frame.pts_seconds for frame in video.keyframes)]

@@ -37,8 +37,12 @@ from shardkit.store.layout import FileRef, ShardEntry, Sums
 BUFFER_BYTES = 1 << 20
 """Bytes hashed and written at a time: they are still in the processor's cache when they are hashed."""
 
+SMALL_BYTES = 1 << 14
+"""Spans under this are joined before they are hashed: one copy is cheaper than three calls."""
+
 ZSTD_LEVEL = 3
-MAX_MEMBERS = 65_535
+MAX_MEMBERS = 0xFFFF
+U32 = 0xFFFFFFFF
 Part = tuple[str, bytes]
 _sha = blake3.blake3
 
@@ -97,9 +101,10 @@ class ShardWriter:
         if len(parts) > MAX_MEMBERS:
             raise Refused("too-big", "a sample has at most 65535 members")
         pieces, layout, size = _lay_out(key, parts)
-        self._columns.check(facts)
+        if facts[1] > 0xFFFF or facts[0] > U32 or facts[3] > U32 or facts[4] > U32:
+            raise Refused("too-big", "more images, characters, sound or frames than the index can count")
         span_hash = self._stream.put(pieces, size)
-        self._columns.append(bytes.fromhex(key), (self.tar_bytes, size, span_hash), facts, (layout, digests))
+        self._columns.rows.append((key, self.tar_bytes, size, span_hash, facts, layout, digests))
         self._keys.add(key)
         self.tar_bytes += size
         self.samples += 1
@@ -147,34 +152,34 @@ class ShardWriter:
 
     def _end_block(self) -> None:
         self._stream.end_block()
+        samples = len(self._columns.rows)
         page = msgspec.msgpack.encode(self._columns.page())
         tar_start, file_start = self._block_start
         ref = PageRef(
             page_bytes=len(page),
             digest=blake3_128(page),
-            samples=len(self._columns.rows),
+            samples=samples,
             tar_offset=tar_start,
             tar_bytes=self.tar_bytes - tar_start,
             file_offset=file_start,
             file_bytes=self._stream.position - file_start,
         )
         self._pages.append((ref, page))
-        self._columns.clear()
         self._block_start = (self.tar_bytes, self._stream.position)
 
     def _describe(self, shard: FileRef) -> tuple[ShardEntry, bytes]:
         tar_bytes = self.tar_bytes + len(tar.END)
-        words = self._columns.words
+        sources, categories, modality_sets, licences = (tuple(words) for words in self._columns.words)
         head = IndexHead(
             shard=shard.digest,
             codec=self._about["codec"],
             samples=self.samples,
             block_samples=self._block_samples,
             tar_bytes=tar_bytes,
-            sources=tuple(words["source"]),
-            categories=tuple(words["category"]),
-            modality_sets=tuple(words["modalities"]),
-            licences=tuple(words["licence"]),
+            sources=sources,
+            categories=categories,
+            modality_sets=modality_sets,
+            licences=licences,
             member_names=tuple(self._columns.names),
             pages=tuple(ref for ref, _ in self._pages),
         )
@@ -187,7 +192,7 @@ class ShardWriter:
             head_bytes=len(encoded),
             head_digest=blake3_128(encoded).hex(),
             samples=self.samples,
-            licences=tuple(sorted(word for word in words["licence"] if word)),
+            licences=tuple(sorted(word for word in licences if word)),
             modalities=dict(sorted(self._columns.modalities.items())),
             sums=self._columns.sums(),
             **self._about,
@@ -212,10 +217,18 @@ def digest_of_file(path: Path) -> FileRef:
 Layout = list[tuple[str, int, int]]
 """(name, offset of the data in the span, bytes) of each member."""
 
+Row = tuple[str, int, int, int, Facts, Layout, Sequence[bytes]]
+"""A sample of the open block: key, offset, bytes and hash of its span, facts, members, their digests."""
+
 
 def _lay_out(key: str, parts: Sequence[Part]) -> tuple[list[bytes], Layout, int]:
     encoded = key.encode("ascii")
     key_sum = sum(encoded)
+    if len(parts) == 1:
+        name, data = parts[0]
+        size = len(data)
+        head = tar.header_from(encoded, key_sum, tar.suffix(name), size)
+        return [head, data, tar.padding(size)], [(name, tar.BLOCK, size)], tar.stored_bytes(size)
     pieces: list[bytes] = []
     layout: Layout = []
     at = 0
@@ -230,53 +243,44 @@ def _lay_out(key: str, parts: Sequence[Part]) -> tuple[list[bytes], Layout, int]
 
 
 class PlainStream:
-    """A plain tar on its way to the disk: one buffer, hashed and written when it is full."""
+    """A plain tar on its way to the disk: pieces are hashed and written together, about a MiB at a time."""
 
     def __init__(self, file: fs.NewFile) -> None:
         self._file = file
-        self._view = memoryview(bytearray(BUFFER_BYTES))
+        self._pending: list[bytes] = []
         self._used = 0
         self.digest = blake3.blake3()
 
     @property
     def position(self) -> int:
-        """Bytes of the file so far, those in the buffer included."""
+        """Bytes of the file so far, those still pending included."""
         return self._file.bytes + self._used
 
     def put(self, pieces: Sequence[bytes], size: int) -> int:
         """Append `size` bytes; their XXH3-64."""
-        if size > BUFFER_BYTES:
-            return self._put_large(pieces)
-        if self._used + size > BUFFER_BYTES:
+        if size < SMALL_BYTES:
+            span = b"".join(pieces)
+            self._pending.append(span)
+            found = xxhash.xxh3_64_intdigest(span)
+        else:
+            self._pending.extend(pieces)
+            found = _hash_pieces(pieces)
+        self._used += size
+        if self._used >= BUFFER_BYTES:
             self.flush()
-        view, start = self._view, self._used
-        at = start
-        for piece in pieces:
-            end = at + len(piece)
-            view[at:end] = piece
-            at = end
-        self._used = at
-        return xxhash.xxh3_64_intdigest(view[start:at])
+        return found
 
     def end_block(self) -> None:
         """Blocks leave no trace in a plain tar."""
 
     def flush(self) -> None:
-        """Write what the buffer holds."""
-        self._write(self._view[: self._used])
+        """Write what is pending; very large pieces one by one, so that they are not copied."""
+        pending = [b"".join(self._pending)] if self._used < 4 * BUFFER_BYTES else self._pending
+        self._pending = []
         self._used = 0
-
-    def _put_large(self, pieces: Sequence[bytes]) -> int:
-        span = xxhash.xxh3_64()
-        self.flush()
-        for piece in pieces:
-            span.update(piece)
-            self._write(piece)
-        return span.intdigest()
-
-    def _write(self, data: fs.Buffer) -> None:
-        self.digest.update(data)
-        self._file.write(data)
+        for piece in pending:
+            self.digest.update(piece)
+            self._file.write(piece)
 
 
 class ZstdStream:
@@ -295,10 +299,8 @@ class ZstdStream:
 
     def put(self, pieces: Sequence[bytes], size: int) -> int:
         """Append `size` bytes to the open block; their XXH3-64."""
-        span = b"".join(pieces)
-        assert len(span) == size
-        self._pieces.append(span)
-        return xxhash.xxh3_64_intdigest(span)
+        self._pieces.extend(pieces)
+        return xxhash.xxh3_64_intdigest(b"".join(pieces)) if size < SMALL_BYTES else _hash_pieces(pieces)
 
     def end_block(self) -> None:
         """Write the open block as one frame."""
@@ -311,6 +313,13 @@ class ZstdStream:
         """Frames are written as they end."""
 
 
+def _hash_pieces(pieces: Sequence[bytes]) -> int:
+    span = xxhash.xxh3_64()
+    for piece in pieces:
+        span.update(piece)
+    return span.intdigest()
+
+
 STREAMS: dict[Codec, type[PlainStream] | type[ZstdStream]] = {"tar": PlainStream, "tar.zst": ZstdStream}
 
 
@@ -318,58 +327,44 @@ class Columns:
     """Rows of the open block and what all blocks share: dictionaries, sums."""
 
     def __init__(self) -> None:
-        self.rows: list[tuple[Any, ...]] = []
-        self.words: dict[str, dict[str, int]] = {name: {} for name in ("source", "category", "modalities", "licence")}
+        self.rows: list[Row] = []
+        self.words: tuple[dict[str, int], ...] = ({}, {}, {}, {})
+        """Dictionaries of sources, categories, sets of modalities, licences: word to position."""
         self.names: dict[str, int] = {}
         self.modalities: dict[str, int] = {}
-        self._members: list[tuple[int, int, int, bytes]] = []
         self._sums = [0, 0, 0, 0, 0]
 
-    def check(self, facts: Facts) -> None:
-        """Refuse what the columns cannot hold."""
-        if facts.images > 0xFFFF or max(facts.text_characters, facts.audio_ms, facts.frames) > 0xFFFFFFFF:
-            raise Refused("too-big", "more images, characters, sound or frames than the index can count")
-
-    def append(
-        self, key: bytes, span: tuple[int, int, int], facts: Facts, members: tuple[Layout, Sequence[bytes]]
-    ) -> None:
-        """One sample: its key, (offset, bytes, hash) of its span, its facts, its members with digests."""
-        words, names = self.words, self.names
-        ids = (
-            words["source"].setdefault(facts.source, len(words["source"])),
-            words["category"].setdefault(facts.category, len(words["category"])),
-            words["modalities"].setdefault(facts.modalities, len(words["modalities"])),
-            words["licence"].setdefault(facts.licence, len(words["licence"])),
-        )
-        layout, digests = members
-        self.rows.append((key, *span, *facts[:5], *ids, len(layout)))
-        for (name, offset, size), digest in zip(layout, digests, strict=True):
-            self._members.append((names.setdefault(name, len(names)), offset, size, digest))
-        self.modalities[facts.modalities] = self.modalities.get(facts.modalities, 0) + 1
-
     def page(self) -> IndexPage:
-        """The open block's page; its sums are added to the shard's."""
-        columns = tuple(zip(*self.rows, strict=True))
-        for at in range(5):
-            self._sums[at] += sum(columns[4 + at])
-        names, offsets, sizes, digests = zip(*self._members, strict=True)
-        return IndexPage(
-            keys=b"".join(columns[0]),
-            **{name: _pack(form, columns[1 + at]) for at, (name, form) in enumerate(_SAMPLE_COLUMNS)},
-            member_names=_pack("H", names),
-            member_offsets=_pack("Q", offsets),
-            member_sizes=_pack("Q", sizes),
-            member_digests=b"".join(digests),
-        )
-
-    def clear(self) -> None:
-        """Begin the next block."""
+        """The open block's page, as specs/FORMAT.md orders it; the next block begins."""
+        keys, offsets, sizes, hashes, facts, layouts, digests = zip(*self.rows, strict=True)
         self.rows.clear()
-        self._members.clear()
+        about = tuple(zip(*facts, strict=True))
+        spans = (offsets, sizes, hashes)
+        columns = (*spans, *about[:5], *self._positions(about[5:]), tuple(len(layout) for layout in layouts))
+        for at in range(5):
+            self._sums[at] += sum(about[at])
+        members = [member for layout in layouts for member in layout]
+        names = self.names
+        return IndexPage(
+            keys=bytes.fromhex("".join(keys)),
+            **{name: _pack(form, columns[at]) for at, (name, form) in enumerate(_SAMPLE_COLUMNS)},
+            member_names=_pack("H", [names.setdefault(name, len(names)) for name, _, _ in members]),
+            member_offsets=_pack("Q", [offset for _, offset, _ in members]),
+            member_sizes=_pack("Q", [size for _, _, size in members]),
+            member_digests=b"".join([digest for group in digests for digest in group]),
+        )
 
     def sums(self) -> Sums:
         """Sums over the whole shard."""
         return Sums(**dict(zip(Sums.__struct_fields__, self._sums, strict=True)))
+
+    def _positions(self, columns: Sequence[Sequence[str]]) -> list[list[int]]:
+        for word in columns[2]:
+            self.modalities[word] = self.modalities.get(word, 0) + 1
+        return [
+            [known.setdefault(word, len(known)) for word in column]
+            for known, column in zip(self.words, columns, strict=True)
+        ]
 
 
 _SAMPLE_COLUMNS = (
