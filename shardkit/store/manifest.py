@@ -242,7 +242,20 @@ def _decode(data: bytes, kind: type[T], where: str) -> T:
     try:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if _format_of(data) > FORMAT:
+            raise ShardDamaged(f"{where}: of a newer format than {FORMAT}, the last known; update shardkit") from None
         raise ShardDamaged(f"{where} is damaged: {error}; fetch it from a good copy") from None
+
+
+class _AnyFormat(msgspec.Struct):
+    format: int = FORMAT
+
+
+def _format_of(data: bytes) -> int:
+    try:
+        return msgspec.json.decode(data, type=_AnyFormat).format
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return FORMAT
 
 
 def _is_digest(text: str) -> bool:
