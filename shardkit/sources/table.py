@@ -19,7 +19,7 @@ def open_source(spec: AnySource, seed: int, limits: Limits | None = None) -> Sou
     """The source that a spec describes; cheap, touches nothing.
 
     `seed` is the build's, used by generators that have none of their own. `limits` bound the files that are read whole.
-    Raises SpecError (an unknown generator).
+    Raises SpecError (an unknown generator, wrong parameters).
     """
     if isinstance(spec, FilesSource):
         return Files(spec, limits or Limits())

@@ -90,7 +90,7 @@ def in_parquet(tmp: Path) -> AnySource:
     import pyarrow.parquet
 
     (tmp / "pq").mkdir()
-    for name, first, count in (("a.parquet", 0, 7), ("b.parquet", 7, 23)):
+    for name, first, count in (("a.parquet", 0, 7), ("b.parquet", 7, 43)):
         numbers = range(first, first + count)
         table = pyarrow.table({
             "question": [f"{number}?" for number in numbers],

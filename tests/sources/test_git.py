@@ -11,7 +11,7 @@ import pytest
 from shardkit.errors import SourceDamaged, SourceFailed, SpecError
 from shardkit.records.row import Row
 from shardkit.sources.base import BadRow
-from shardkit.sources.git_command import scrub
+from shardkit.sources.git_command import run_git, scrub
 from shardkit.sources.table import open_source
 from shardkit.spec import GitSource
 from tests.sources.kinds import Opened, commit, git, repository, texts
@@ -157,9 +157,18 @@ def test_hooks_and_templates_of_the_user_do_not_run(
         (hooks / name).chmod(0o755)
     (tmp_path / ".gitconfig").write_text(f"[init]\ntemplateDir={tmp_path}/template\n[core]\nhooksPath={hooks}\n")
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))
-    assert len(opened(spec(folder)).rows()) == 6
+    old = git(folder, "rev-parse", "HEAD")
+    commit(folder, {"new.py": CODE})
+    whole = bundle(folder, "main")
+    (tmp_path / "ran").unlink(missing_ok=True)
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("GIT_DIR", "GIT_OBJECT_DIRECTORY", "GIT_INDEX_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "elsewhere"))
+    source = opened(spec(whole, revision=old))
+    assert len(source.rows()) == 6
+    run_git(source.folder / "clone.git", "update-ref", "refs/x", old)  # what a fetch of all references does
     assert not (tmp_path / "ran").exists()
+    assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
 def test_credentials_are_scrubbed_from_messages() -> None:

@@ -28,7 +28,8 @@ def test_rows_hold_the_needed_columns_and_media(tmp_path: Path, opened: Callable
         blobs={"image": b"\x06"},
     )
     assert [row.position for row in rows[7:9]] == ["b.parquet:1", "b.parquet:2"]
-    assert len(rows) == 30
+    assert rows[-1].position == "b.parquet:43"
+    assert len(rows) == 50
 
 
 def test_mapped_columns_lists_of_media_and_binary(tmp_path: Path, opened: Callable[..., Opened]) -> None:
