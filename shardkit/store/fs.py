@@ -17,7 +17,7 @@ import msgspec
 
 from shardkit.errors import StorageFailed
 
-Kind = Literal["mkdir", "create", "write", "fsync", "truncate", "link", "unlink", "replace", "fsync_folder"]
+Kind = Literal["mkdir", "create", "write", "fsync", "truncate", "link", "unlink", "rmdir", "replace", "fsync_folder"]
 Buffer = bytes | bytearray | memoryview
 T = TypeVar("T")
 READ_BYTES = 1 << 20
@@ -162,6 +162,16 @@ def link(source: Path, target: Path) -> bool:
 def unlink(path: Path) -> None:
     """Remove a name; one that is gone already is no error."""
     _run(Operation("unlink", str(path)), lambda: path.unlink(missing_ok=True))
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder with all that is in it. Its absence is on the disk once its parent is synced."""
+    for child in sorted(path.iterdir()):
+        if child.is_dir() and not child.is_symlink():
+            remove_tree(child)
+        else:
+            unlink(child)
+    _run(Operation("rmdir", str(path)), lambda: path.rmdir())
 
 
 def replace(source: Path, target: Path) -> None:
