@@ -29,6 +29,7 @@ class Generated:
             raise SpecError(f"source {spec.name}: no generator {spec.generator!r}; there are: {known}")
         self.spec, self.generator = spec, GENERATORS[spec.generator]
         self.generator.check(spec.parameters)
+        self.generator.check(spec.parameters)
         self.seed = seed if spec.seed is None else spec.seed
 
     def missing_tool(self) -> str:

@@ -23,7 +23,7 @@ def page_html(page: Page) -> str:
         f"header{{display:flex;justify-content:space-between;align-items:center;height:64px;padding:0 20px;"
         f"background:{colours['accent']};color:{colours['on_accent']}}}",
         "h1{font-size:22px}",
-        "nav a{margin-left:24px;font-size:13px}",
+        "nav a{margin-left:20px;font-size:13px}",
         "main{padding:20px}",
         *(_filled(rule, colours) for rule in rules),
     ]

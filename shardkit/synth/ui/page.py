@@ -138,8 +138,11 @@ def _table(draws: Draws) -> Body:
 
 def _pricing(draws: Draws) -> Body:
     names = draws.some(PLANS, draws.between(2, 3))
-    plans = tuple((name, draws.between(0, 20) * 5, draws.some(FEATURES, draws.between(2, 4))) for name in names)
-    return Pricing(plans=plans)
+    plans = []
+    for name in names:
+        price = 0 if name == "Free" else 5 * draws.between(1, 40)
+        plans.append((name, price, draws.some(FEATURES, draws.between(2, 4))))
+    return Pricing(plans=tuple(plans))
 
 
 def _settings(draws: Draws) -> Body:

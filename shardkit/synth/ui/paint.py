@@ -98,7 +98,9 @@ def paint_page(page: Page) -> bytes:
     canvas = Canvas(page)
     canvas.box((0, 0, WIDTH, HEADER), "accent", radius=0)
     canvas.text((20, HEADER // 2), page.title, 22, fill="on_accent")
-    for at, entry in enumerate(reversed(page.nav)):
-        canvas.text((WIDTH - 20 - 62 * at, HEADER // 2), entry, 13, fill="on_accent", anchor="rm")
+    right = WIDTH - 20
+    for entry in reversed(page.nav):
+        canvas.text((right, HEADER // 2), entry, 13, fill="on_accent", anchor="rm")
+        right -= round(font(13).getlength(entry)) + 20
     PAINTERS[type(page.body)](canvas, page.body)
     return canvas.png()
