@@ -1,0 +1,143 @@
+"""Building a dataset, from a spec to a published version: the room's door.
+
+Here: the stages of a build in order, and its result.
+Elsewhere: each stage: settle.py, jobs.py, engine_local.py, finish.py; what a build would do (estimate.py).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from shardkit.build.engine_local import LaneFailure, run_lanes
+from shardkit.build.estimate import DryRun as DryRun
+from shardkit.build.estimate import dry_run as dry_run
+from shardkit.build.finish import finish, tidy
+from shardkit.build.jobs import lane_view, open_jobs, workers_within
+from shardkit.build.phase import phase
+from shardkit.build.plan import Plan
+from shardkit.build.progress import Done, Event, OnEvent, Planned, Warned
+from shardkit.build.quotas import SampleCount, check_sample
+from shardkit.build.settle import Commits, Origin, Wish, settle_plan
+from shardkit.errors import PartlyDone, ShardkitError, SpecError
+from shardkit.spec import BuildSpec
+from shardkit.store.layout import POINTER_PATH, Manifest
+from shardkit.store.manifest import read_manifest
+from shardkit.store.publish import lock, read_commits
+from shardkit.store.recovery import recover
+from shardkit.store.urls import open_store
+
+
+class BuildResult(msgspec.Struct, frozen=True, kw_only=True):
+    """A finished build. `samples` are live ones; `dead_letters` counts refused rows, `duplicates` those left out while
+    building, `omitted` those left out across shards. `unchanged`: the dataset was complete before.
+    """
+
+    dataset: str
+    version: str
+    samples: int
+    dead_letters: int
+    shards: int
+    bytes: int
+    duplicates: int
+    omitted: int
+    unchanged: bool = False
+
+
+def ignore(event: Event) -> None:
+    """Show nothing."""
+
+
+def build(
+    spec: BuildSpec,
+    *,
+    out: Path,
+    sample: SampleCount = None,
+    workers: int = 1,
+    update: bool = False,
+    on_event: OnEvent = ignore,
+) -> BuildResult:
+    """Build the dataset of `spec` in the folder `out`, or go on with what is there.
+
+    `sample`: at most so many samples from every source, or "default" for each source's own number. `workers`
+    processes run lanes side by side; with 0 everything happens in this thread. The result does not depend on it.
+    `update` lets a changed spec, or changed sources, make a new version that keeps the lanes that did not change.
+
+    Raises SpecError, PlanConflict, Locked, StorageFailed, SourceFailed; PartlyDone where lanes stopped early: calling
+    again goes on. Interrupt it any time, by any signal: calling again goes on, to the same version.
+    """
+    wish = Wish(spec=spec, sample=check_sample(sample), update=update)
+    if workers < 0:
+        raise SpecError(f"workers is {workers}; 0 runs everything in this process, N starts N processes")
+    root = Path(out).absolute()
+    with lock(root):
+        with phase("planning"):
+            commits = recover(root).commits
+            plan, origin = settle_plan(root, wish, commits)
+        on_event(_planned(out, plan, origin, commits))
+        there = _published(root, plan)
+        version, manifest = there or _run(root, plan, wish, workers, commits, on_event)
+    result = _result(out, version, manifest, unchanged=there is not None)
+    on_event(Done(**msgspec.structs.asdict(result)))
+    return result
+
+
+def _published(root: Path, plan: Plan) -> tuple[str, Manifest] | None:
+    """The folder's current version, where this very plan made it."""
+    if not (root / POINTER_PATH).exists():
+        return None
+    version, manifest = read_manifest(open_store(root))
+    if manifest.plan_digest != plan.digest:
+        return None
+    tidy(root)
+    return version, manifest
+
+
+def _run(root: Path, plan: Plan, wish: Wish, workers: int, commits: Commits, on_event: OnEvent) -> tuple[str, Manifest]:
+    allowed = workers_within(wish.spec.limits.memory_bytes, workers)
+    if allowed < workers:
+        on_event(Warned(message=f"limits.memory_bytes allows {allowed} workers side by side, not {workers}"))
+    jobs = open_jobs(root, plan, wish.spec, commits, allowed)
+    failures = run_lanes(root, jobs, allowed, on_event)
+    if failures:
+        raise _failed(root, failures, len(plan.record.lanes))
+    return finish(root, plan, {lane.name: read_commits(root, lane.name) for lane in plan.record.lanes}, on_event)
+
+
+def _failed(root: Path, failures: tuple[LaneFailure, ...], lanes: int) -> ShardkitError:
+    """PartlyDone where running again can succeed; else the plainest error, since it may fail the same."""
+    kind = PartlyDone if all(failure.passing for failure in failures) else ShardkitError
+    told = "\n".join(f"  {failure.lane}: {failure.message}" for failure in failures)
+    return kind(
+        f"{root}: {len(failures)} of {lanes} lanes stopped early, the others are kept; nothing was published\n{told}\n"
+        "run the same command again to go on"
+    )
+
+
+def _planned(out: Path, plan: Plan, origin: Origin, commits: Commits) -> Planned:
+    decisions = [source.decision for source in plan.record.sources if source.decision]
+    rereads = [pin.reread for pin in plan.pins.values() if pin.reread and origin == "resumed"]
+    return Planned(
+        dataset=str(out),
+        name=plan.record.name,
+        plan=plan.digest,
+        origin=origin,
+        lanes=tuple(lane_view(plan, lane, commits) for lane in plan.record.lanes),
+        decisions=tuple(dict.fromkeys([*decisions, *rereads])),
+    )
+
+
+def _result(out: Path, version: str, manifest: Manifest, unchanged: bool) -> BuildResult:
+    lanes = manifest.lanes.values()
+    return BuildResult(
+        dataset=str(out),
+        version=version,
+        samples=manifest.totals.samples,
+        dead_letters=sum(sum(lane.refused.values()) for lane in lanes),
+        shards=manifest.totals.shards,
+        bytes=manifest.totals.bytes,
+        duplicates=sum(lane.duplicates for lane in lanes),
+        omitted=manifest.totals.omitted,
+        unchanged=unchanged,
+    )
