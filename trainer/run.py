@@ -22,7 +22,7 @@ from shardkit import Dataset, ShardkitError, SpecError, open_dataset, open_loade
 from trainer.checkpoint import TOKENIZER, Damaged, Progress, find_checkpoint, load_tensors, read_progress
 from trainer.data.stream import Drawn, Reading, is_held_out, loader_fields, open_stream
 from trainer.data.tokenise import Speech, load_speech, texts_of, train_speech
-from trainer.eval.heldout import Rows, encode_rows, held_out_items
+from trainer.eval.heldout import Rows, read_held_out
 from trainer.metrics import MetricsFile
 from trainer.model.omni import Omni
 from trainer.spec import RunSpec, spec_digest_fields
@@ -70,8 +70,7 @@ class Run:
         """Held-out samples, encoded once."""
         if not self.spec.data.held_out or not self.spec.eval.samples:
             return []
-        items = held_out_items(self.dataset, self.reading, self.spec.eval.samples)
-        return encode_rows(items, self.speech, self.model, self.spec.data.max_tokens)
+        return read_held_out(self.dataset, self.reading, self.speech, self.model.senses, self.spec.eval.samples)
 
     def advance(self, step: int, drawn: list[Drawn]) -> None:
         """Note that a step is done and what it read."""
@@ -107,7 +106,7 @@ class Run:
             version=self.dataset.version,
             spec=spec_digest_fields(self.spec),
             threads=self.spec.threads,
-            torch=torch.__version__,
+            torch=str(torch.__version__),
         )
 
 
@@ -157,12 +156,12 @@ def check_same(spec: RunSpec, start: Path, report: Report) -> None:
             f"{start} was written with {name} = {before}, the spec now says {now}{more}; "
             f"set it back, or start afresh with another --out"
         )
-    for name, before, now in (
+    for what, then, here in (
         ("threads", progress.threads, spec.threads),
-        ("torch", progress.torch, torch.__version__),
+        ("torch", progress.torch, str(torch.__version__)),
     ):
-        if before != now:
-            text = f"{start} was written with {name} {before}, now {now}: results can differ in the last bits"
+        if then != here:
+            text = f"{start} was written with {what} {then}, now {here}: results can differ in the last bits"
             report({"event": "warning", "text": text})
 
 
@@ -187,7 +186,7 @@ def make_speech(spec: RunSpec, dataset: Dataset, reading: Reading) -> Speech:
     if spec.tokenizer.pretrained:
         return load_speech(spec.tokenizer.pretrained)
     samples: list[Any] = []
-    for items in open_loader(dataset, **loader_fields(dataset, reading)):
+    for items in open_loader(dataset, **loader_fields(reading)):
         samples += [item.sample for item in items if not is_held_out(item.key, spec.data.held_out)]
         if len(samples) >= spec.tokenizer.samples:
             break

@@ -130,12 +130,13 @@ class DataSpec(Strict, frozen=True, kw_only=True):
     """How the dataset is read.
 
     `max_tokens` cuts long samples at the end. `held_out` is the share of samples, chosen by their keys, that are
-    never trained on. `lanes`, `window` and `decoders` go to the loader.
+    never trained on. `lanes`, `window` and `decoders` (its num_workers) go to the loader; `prefetch` batches are
+    prepared ahead.
     """
 
     max_tokens: int = 1024
     held_out: float = 0.1
-    lanes: int = 64
+    lanes: int | None = None
     window: int | None = None
     decoders: int = 1
     prefetch: int = 2
@@ -145,8 +146,8 @@ class DataSpec(Strict, frozen=True, kw_only=True):
             raise ValueError(f"max_tokens is {self.max_tokens}; at least 8")
         if not 0 <= self.held_out < 1:
             raise ValueError(f"held_out is {self.held_out}; at least 0 and under 1")
-        if self.prefetch < 1 or self.lanes < 1 or self.decoders < 0:
-            raise ValueError("prefetch and lanes must be at least 1, decoders at least 0")
+        if self.prefetch < 1 or self.decoders < 0:
+            raise ValueError("prefetch must be at least 1, decoders at least 0")
 
 
 class LossSpec(Strict, frozen=True, kw_only=True):

@@ -45,7 +45,6 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     data: DataSpec
     seed: int
     batch_size: int
-    max_empty: int
     rank: int = 0
     world_size: int = 1
 
@@ -70,7 +69,7 @@ def open_stream(
 def _draw(
     dataset: Dataset, reading: Reading, speech: Speech, senses: Senses, state: dict[str, Any] | None
 ) -> Iterator[Drawn]:
-    loader = open_loader(dataset, **loader_fields(dataset, reading))
+    loader = open_loader(dataset, **loader_fields(reading))
     if state is not None:
         loader.load_state_dict(state)
     empty: Counter[str] = Counter()
@@ -83,18 +82,18 @@ def _draw(
                 raise SpecError(nothing_to_train_on(len(dataset), empty))
 
 
-def loader_fields(dataset: Dataset, reading: Reading) -> dict[str, Any]:
+def loader_fields(reading: Reading) -> dict[str, Any]:
     """Arguments of open_loader: a last partial batch is split among the ranks, so that no sample is left out."""
-    fields: dict[str, Any] = {
+    return {
         "batch_size": reading.batch_size,
         "seed": reading.seed,
         "lanes": reading.data.lanes,
+        "window": reading.data.window,
         "tail": "split" if reading.world_size == 1 else "drop",
         "rank": reading.rank,
         "world_size": reading.world_size,
         "num_workers": reading.data.decoders,
     }
-    return fields if reading.data.window is None else {**fields, "window": reading.data.window}
 
 
 def nothing_to_train_on(total: int, left_out: Counter[str]) -> str:
@@ -112,6 +111,9 @@ def _prepare(items: Batch, reading: Reading, speech: Speech, senses: Senses) -> 
     for item in items:
         if is_held_out(item.key, reading.data.held_out):
             left_out["held-out"] += 1
+            continue
+        if item.padded:
+            left_out["padding"] += 1
             continue
         try:
             kept.append((item.key, encode_item(item, speech, senses, reading.data.max_tokens)))

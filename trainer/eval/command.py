@@ -15,7 +15,7 @@ from shardkit import SpecError, convert_spec, open_dataset
 from trainer.checkpoint import TOKENIZER, find_checkpoint, load_model
 from trainer.data.stream import Reading
 from trainer.data.tokenise import load_speech
-from trainer.eval.heldout import encode_rows, held_out_items, held_out_loss
+from trainer.eval.heldout import held_out_loss, read_held_out
 from trainer.model.omni import Omni
 from trainer.run import SPEC, choose_device, fix_arithmetic
 from trainer.spec import RunSpec
@@ -36,8 +36,7 @@ def evaluate_run(folder: Path, data: str, samples: int) -> dict[str, Any]:
     model = Omni(spec.model, speech).to(device).eval()
     load_model(path, model)
     reading = Reading(data=spec.data, seed=spec.seed, batch_size=spec.batch_size)
-    items = held_out_items(open_dataset(data), reading, samples)
-    rows = encode_rows(items, speech, model, spec.data.max_tokens)
+    rows = read_held_out(open_dataset(data), reading, speech, model.senses, samples)
     found: dict[str, Any] = {"step": int(path.name.removeprefix("step-"))}
     for name, medium in (("after", None), *((f"shuffled_{medium}", medium) for medium in spec.eval.shuffle)):
         found[name] = msgspec.to_builtins(held_out_loss(model, rows, speech.pad_id, medium))

@@ -6,12 +6,14 @@ Elsewhere: which samples are held out (data/stream.py, until datasets carry spli
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import msgspec
 import torch
 
-from shardkit import Dataset, Item, open_loader
+from shardkit import Dataset, open_loader
 from trainer.data.collate import TrainBatch, collate
-from trainer.data.media import Unfit
+from trainer.data.media import Senses, Unfit
 from trainer.data.stream import Reading, encode_item, is_held_out, loader_fields
 from trainer.data.tokenise import Encoded, Speech
 from trainer.losses.sft import sft_loss
@@ -30,25 +32,18 @@ class HeldOut(msgspec.Struct, frozen=True, kw_only=True):
     tokens: dict[str, int]
 
 
-def held_out_items(dataset: Dataset, reading: Reading, most: int) -> list[Item]:
-    """The first `most` held-out samples of one epoch's order, sorted by key."""
-    found: list[Item] = []
-    for items in open_loader(dataset, **loader_fields(dataset, reading)):
-        found += [item for item in items if is_held_out(item.key, reading.data.held_out)]
-        if len(found) >= most:
-            break
-    return sorted(found[:most], key=lambda item: item.key)
-
-
-def encode_rows(items: list[Item], speech: Speech, model: Omni, max_tokens: int) -> Rows:
-    """Items ready for `held_out_loss`; the unfit ones (unlabelled, too long) are left out."""
+def read_held_out(dataset: Dataset, reading: Reading, speech: Speech, senses: Senses, most: int) -> Rows:
+    """Up to `most` held-out samples of one epoch's order, sorted by key; the unfit (unlabelled, too long) left out."""
     rows: Rows = []
-    for item in items:
-        try:
-            rows.append((item.key, encode_item(item, speech, model.senses, max_tokens)))
-        except Unfit:
-            continue
-    return rows
+    for items in open_loader(dataset, **loader_fields(reading)):
+        for item in items:
+            if not is_held_out(item.key, reading.data.held_out) or item.padded:
+                continue
+            with suppress(Unfit):
+                rows.append((item.key, encode_item(item, speech, senses, reading.data.max_tokens)))
+        if len(rows) >= most:
+            break
+    return sorted(rows[:most], key=lambda row: row[0])
 
 
 def held_out_loss(model: Omni, rows: Rows, pad_id: int, shuffle_media: Modality | None = None) -> HeldOut | None:

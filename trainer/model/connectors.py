@@ -19,8 +19,8 @@ from trainer.spec import EncoderSpec
 class Connector(nn.Module):
     """(N, L, width) vectors to (N, latents, out) vectors: `depth` Perceiver layers, a norm, a linear projection.
 
-    `length` is L. The spec's `local` > 0 lets each latent start out attending to its own stretch of the input: heads get a
-    penalty on the squared distance, from strong to none, which they can unlearn.
+    `length` is L. With the spec's `local` > 0 each latent starts out attending to its own stretch of the input:
+    heads get a penalty on the squared distance, from strong to none, which they can unlearn.
     """
 
     def __init__(self, spec: EncoderSpec, width: int, length: int, out: int) -> None:
@@ -42,6 +42,8 @@ class Connector(nn.Module):
 
 class PerceiverLayer(nn.Module):
     """Latents attend to the input and to themselves, then a feed-forward of four times the width."""
+
+    distance: torch.Tensor
 
     def __init__(self, spec: EncoderSpec, width: int, length: int) -> None:
         super().__init__()

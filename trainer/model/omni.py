@@ -75,7 +75,7 @@ class Omni(nn.Module):
 
     def _untouched(self, batch: TrainBatch) -> torch.Tensor | float:
         """Zero times the parts that this batch does not use, so that every rank has a gradient for every part."""
-        absent = [self.vision, self.vision_connector] if not len(batch.images) else []
+        absent: list[nn.Module | None] = [self.vision, self.vision_connector] if not len(batch.images) else []
         absent += [self.audio, self.audio_connector] if not len(batch.mels) else []
         parameters = [p for part in absent if part is not None for p in part.parameters() if p.requires_grad]
         return sum((p.sum() for p in parameters), start=torch.zeros((), device=batch.ids.device))
