@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from shardkit.read.loader import open_loader as open_loader
     from shardkit.read.spec import LoaderSpec as LoaderSpec
     from shardkit.records.marks import Mark as Mark
-    from shardkit.records.marks import Mark as Mark
     from shardkit.records.marks import split_marks as split_marks
     from shardkit.records.marks import unescape_marks as unescape_marks
     from shardkit.records.sample import Message as Message
@@ -50,7 +49,6 @@ _HOMES = {
     "Loader": "shardkit.read.loader",
     "open_loader": "shardkit.read.loader",
     "LoaderSpec": "shardkit.read.spec",
-    "Mark": "shardkit.records.marks",
     "Mark": "shardkit.records.marks",
     "split_marks": "shardkit.records.marks",
     "unescape_marks": "shardkit.records.marks",
