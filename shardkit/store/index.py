@@ -214,7 +214,7 @@ def decode_head(data: bytes, digest: str, where: str) -> IndexHead:
     return head
 
 
-def decode_page(data: bytes, ref: PageRef, where: str) -> IndexPage:
+def decode_page(data: bytes | memoryview, ref: PageRef, where: str) -> IndexPage:
     """The page in `data`, checked against its digest and its number of samples. Raises ShardDamaged."""
     if len(data) != ref.page_bytes or blake3_128(data) != ref.digest:
         raise ShardDamaged(
@@ -224,14 +224,18 @@ def decode_page(data: bytes, ref: PageRef, where: str) -> IndexPage:
         page = _page_decoder.decode(data)
     except msgspec.DecodeError as error:
         raise ShardDamaged(f"{where}: a page cannot be decoded: {error}") from None
+    _check_lengths(page, ref.samples, where)
+    return page
+
+
+def _check_lengths(page: IndexPage, samples: int, where: str) -> None:
     members = len(page.member_digests) // 16
     for name, dtype in _DTYPES.items():
-        rows = members if name.startswith("member_") and name != "member_counts" else ref.samples
+        rows = members if name.startswith("member_") and name != "member_counts" else samples
         if len(getattr(page, name)) != rows * dtype.itemsize:
             raise ShardDamaged(f"{where}: column {name} of a page has a wrong length")
     if int(page.column("member_counts").sum(dtype=np.int64)) != members:
         raise ShardDamaged(f"{where}: the counts of members of a page do not add up")
-    return page
 
 
 class IndexReader:
@@ -260,14 +264,34 @@ class IndexReader:
 
     def pages(self) -> Iterator[IndexPage]:
         """All pages in order, from one read of the whole file, checked against the file's digest as well."""
+        data = self._read_whole()
+        for start, ref in zip(self._starts, self.head.pages, strict=False):
+            yield decode_page(data[start : start + ref.page_bytes], ref, self._path)
+
+    def whole(self) -> IndexPage:
+        """All pages as one, from one read of the whole file, checked against the file's digest.
+
+        A quarter of a microsecond a sample: pages are not checked one by one. Raises ShardDamaged, StorageFailed.
+        """
+        data = self._read_whole()
+        try:
+            ends = itertools.pairwise(self._starts)
+            pages = [_page_decoder.decode(data[start:end]) for start, end in ends]
+        except msgspec.DecodeError as error:
+            raise ShardDamaged(f"{self._path}: a page cannot be decoded: {error}") from None
+        if any(page.samples != ref.samples for page, ref in zip(pages, self.head.pages, strict=True)):
+            raise ShardDamaged(f"{self._path}: a page does not have as many samples as the head says")
+        joined = IndexPage(**{name: b"".join([getattr(page, name) for page in pages]) for name in _DTYPES})
+        _check_lengths(joined, self.head.samples, self._path)
+        return joined
+
+    def _read_whole(self) -> memoryview:
         data = self._store.read_range(self._path, 0, self._entry.index.bytes)
         digest = blake3.blake3(data).hexdigest()
         if digest != self._entry.index.digest:
             raise ShardDamaged(f"{self._path}: its content has digest {digest}; run `shardkit verify`")
-        head = self._head or decode_head(data[: self._entry.head_bytes], self._entry.head_digest, self._path)
-        self._keep(head)
-        for start, ref in zip(self._starts, head.pages, strict=False):
-            yield decode_page(data[start : start + ref.page_bytes], ref, self._path)
+        self._keep(self._head or decode_head(data[: self._entry.head_bytes], self._entry.head_digest, self._path))
+        return memoryview(data)
 
     def _keep(self, head: IndexHead) -> None:
         entry = self._entry

@@ -30,19 +30,23 @@ _MTIME = b"00000000000\x00"
 _REST = b"0" + bytes(100) + b"ustar\x0000" + bytes(32 + 32 + 8 + 8 + 155 + 12)
 _SPACES = 8 * 0x20
 _BASE = sum(_MODE_UID_GID) + sum(_MTIME) + sum(_REST) + _SPACES
-_PADDING = [bytes(-size % BLOCK) for size in range(BLOCK)]
+PADDING = [bytes(size) for size in range(BLOCK)]
+"""Zeros by their number."""
+
+_KEPT_SIZES = 4096
 
 
 class Suffix:
     """What is constant in the headers of all members of one name: `.image0.png` and the fields up to the size."""
 
-    __slots__ = ("checksum", "middle")
+    __slots__ = ("checksum", "middle", "sizes")
 
     def __init__(self, name: str) -> None:
         check_member_name(name)
         suffix = f".{name}".encode("ascii")
         self.middle = suffix + bytes(100 - KEY_CHARACTERS - len(suffix)) + _MODE_UID_GID
         self.checksum = _BASE + sum(suffix)
+        self.sizes: dict[int, tuple[bytes, int]] = {}
 
 
 def check_member_name(name: str) -> None:
@@ -71,16 +75,25 @@ def header(key: bytes, name: str, size: int) -> bytes:
 
 def header_from(key: bytes, key_sum: int, name: Suffix, size: int) -> bytes:
     """The same, for the hot path: the sum of the key's bytes and the name's template are at hand."""
+    known = name.sizes.get(size)
+    if known is None:
+        known = _with_size(name, size)
+    return b"".join((key, known[0], b"%06o\x00 " % (known[1] + key_sum), _REST))
+
+
+def _with_size(name: Suffix, size: int) -> tuple[bytes, int]:
     if size > MAX_MEMBER_BYTES:
         raise Refused("too-big", "a member of 8 GiB or more does not fit a USTAR header")
     octal = b"%011o\x00" % size
-    checksum = b"%06o\x00 " % (name.checksum + key_sum + sum(octal))
-    return b"".join((key, name.middle, octal, _MTIME, checksum, _REST))
+    known = (name.middle + octal + _MTIME, name.checksum + sum(octal))
+    if len(name.sizes) < _KEPT_SIZES:
+        name.sizes[size] = known
+    return known
 
 
 def padding(size: int) -> bytes:
     """Zeros from the end of a member of `size` bytes to the next block."""
-    return _PADDING[size % BLOCK]
+    return PADDING[-size % BLOCK]
 
 
 def stored_bytes(size: int) -> int:

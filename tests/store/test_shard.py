@@ -27,7 +27,6 @@ from shardkit.store.faults import Faults, Setting
 from shardkit.store.index import (
     Facts,
     IndexReader,
-    PageRef,
     Rows,
     blake3_128,
     decode_page,
@@ -35,8 +34,9 @@ from shardkit.store.index import (
 )
 from shardkit.store.layout import index_path, shard_path
 from shardkit.store.manifest import decompress_block
+from shardkit.store.pages import PageBuilder
 from shardkit.store.publish import publish_shard
-from shardkit.store.shard import Columns, ShardWriter
+from shardkit.store.shard import ShardWriter
 from shardkit.store.tar import walk_tar
 from shardkit.store.urls import open_store
 from shardkit.store.verify_shard import page_facts
@@ -130,7 +130,7 @@ def test_refused_sample_leaves_no_trace(tmp_path: Path) -> None:
         with pytest.raises(Refused, match="not-utf8"):
             writer.add(bad)
     with pytest.raises(Refused, match="too-big"):
-        writer.add_encoded("0" * 32, [("json", b"{}")], [bytes(16)], Facts(1 << 32, 0, 0, 0, 0, "s", "c", "text", ""))
+        writer.add_encoded("0" * 32, [("json", b"{}", bytes(16))], Facts(1 << 32, 0, 0, 0, 0, "s", "c", "text", ""))
     assert writer.add(SAMPLES[2])
     assert writer.seal().entry.shard == stage(tmp_path / "b", SAMPLES[1:3]).entry.shard
 
@@ -178,13 +178,15 @@ MEMBERS = st.lists(
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.binary(min_size=16, max_size=16), FACTS, MEMBERS), min_size=1, max_size=5))
 def test_page_round_trip(rows: list[tuple[bytes, Facts, list[tuple[str, int, int]]]]) -> None:
-    columns = Columns()
+    columns = PageBuilder()
     digest = bytes(range(16))
     for at, (key, facts, members) in enumerate(rows):
         columns.rows.append((key.hex(), at, 2 * at, 2**64 - 1 - at, facts, members, [digest] * len(members)))
-    data = msgspec.msgpack.encode(columns.page())
-    ref = PageRef(len(data), blake3_128(data), len(rows), 0, 0, 0, 0)
-    page = decode_page(data, ref, "page")
+    columns.end_block(100, 50)
+    columns.pack()
+    (ref,) = columns.refs
+    assert (ref.samples, ref.tar_bytes, ref.file_bytes) == (len(rows), 100, 50)
+    page = decode_page(columns.pages[0], ref, "page")
     unpacked = Rows(page, tuple(columns.names))
     tables = [tuple(words) for words in columns.words]
     for at, (key, facts, members) in enumerate(rows):

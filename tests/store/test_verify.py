@@ -12,10 +12,11 @@ import pytest
 
 from shardkit.errors import NotADataset, Refused, ShardDamaged
 from shardkit.spec import Codec
+from shardkit.store import pages
 from shardkit.store.layout import ShardEntry, index_path, shard_path
 from shardkit.store.manifest import read_manifest
 from shardkit.store.publish import lock, point_at, publish_shard, publish_version
-from shardkit.store.shard import Columns, ShardWriter
+from shardkit.store.shard import ShardWriter
 from shardkit.store.urls import LocalStore, open_store
 from shardkit.store.verify import VerifyReport, verify
 from shardkit.store.verify_shard import Findings, verify_shard
@@ -221,7 +222,7 @@ def test_writer_that_lies_with_good_digests_is_found(tmp_path: Path, monkeypatch
     for message, (data, facts, key) in cases.items():
         root = tmp_path / message.replace(" ", "-")
         writer = writer_of(root)
-        writer.add_encoded(key or shard.key_from_digests(good.sample, []), [("json", data)], [digest(data)], facts)
+        writer.add_encoded(key or shard.key_from_digests(good.sample, []), [("json", data, digest(data))], facts)
         damages = published(root, writer).damages
         assert [message in damage.message for damage in damages] == [True], (message, damages)
 
@@ -247,8 +248,8 @@ def test_sums_and_totals_that_do_not_add_up_are_found(tmp_path: Path) -> None:
 def test_index_that_points_outside_of_its_dictionaries_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = Columns.page
-    monkeypatch.setattr(Columns, "page", lambda self: msgspec.structs.replace(honest(self), categories=b"\x09\x00"))
+    honest = pages.IndexPage
+    monkeypatch.setattr(pages, "IndexPage", lambda **columns: honest(**(columns | {"categories": b"\x09\x00"})))
     writer = writer_of(tmp_path)
     writer.add(text_sample(1))
     assert ["outside" in damage.message for damage in published(tmp_path, writer).damages] == [True]
