@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from shardkit.errors import ShardkitError as ShardkitError
     from shardkit.errors import SpecError as SpecError
     from shardkit.errors import StateConflict as StateConflict
+    from shardkit.exits import Interrupted as Interrupted
+    from shardkit.exits import exit_codes as exit_codes
+    from shardkit.exits import parse_settings as parse_settings
     from shardkit.read.dataset import Dataset as Dataset
     from shardkit.read.dataset import Item as Item
     from shardkit.read.dataset import open_dataset as open_dataset
@@ -42,6 +45,9 @@ _HOMES = {
     "ShardkitError": "shardkit.errors",
     "SpecError": "shardkit.errors",
     "StateConflict": "shardkit.errors",
+    "Interrupted": "shardkit.exits",
+    "exit_codes": "shardkit.exits",
+    "parse_settings": "shardkit.exits",
     "Dataset": "shardkit.read.dataset",
     "Item": "shardkit.read.dataset",
     "open_dataset": "shardkit.read.dataset",
@@ -65,9 +71,11 @@ __all__ = [
     "BuildResult",
     "BuildSpec",
     "Dataset",
+    "Interrupted",
     "Item",
     "Loader",
     "LoaderSpec",
+    "Mark",
     "Message",
     "NotADataset",
     "Sample",
@@ -76,9 +84,13 @@ __all__ = [
     "SpecError",
     "StateConflict",
     "build_dataset",
+    "convert_spec",
+    "exit_codes",
     "load_spec",
     "open_dataset",
     "open_loader",
+    "parse_settings",
+    "parse_yaml",
     "split_marks",
     "unescape_marks",
 ]

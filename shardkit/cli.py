@@ -6,19 +6,17 @@ Elsewhere: everything that the commands do; each imports its room when it runs.
 
 from __future__ import annotations
 
-import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import msgspec
 import typer
 
-from shardkit.errors import ShardkitError, SpecError
+from shardkit.errors import SpecError
+from shardkit.exits import exit_codes, parse_settings
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -40,30 +38,8 @@ SetOption = Annotated[
 
 def main() -> None:
     """Run the command line; ends the process with one of the exit codes in the help text."""
-    with exit_codes():
-        app(standalone_mode=False)
-
-
-@contextmanager
-def exit_codes() -> Iterator[None]:
-    """Turn errors into one message on stderr and an exit code; nothing of ours ends in a traceback."""
-    import click
-
-    signal.signal(signal.SIGTERM, _terminate)
-    try:
-        yield
-    except ShardkitError as error:
-        _leave(str(error), error.exit_code)
-    except click.exceptions.Exit as error:
-        sys.exit(error.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(2)
-    except (KeyboardInterrupt, click.Abort):
-        _leave("interrupted", 130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+    with exit_codes("shardkit", _advice):
+        app()
 
 
 @app.command()
@@ -104,7 +80,7 @@ def build(
         plan = run_dry(loaded, out=folder, sample=wanted, workers=workers)
         _print(msgspec.json.encode(plan).decode() if as_json else plan.text())
         return
-    with _resumable(), open_renderer(as_json=as_json) as render:
+    with open_renderer(as_json=as_json) as render:
         result = run_build(loaded, out=folder, sample=wanted, workers=workers, update=update, on_event=render)
     if not as_json:
         _print(
@@ -209,15 +185,6 @@ def report(
     _print(str(write_report(open_dataset(dataset), out, per_source=per_source)))
 
 
-def parse_settings(settings: list[str] | None) -> dict[str, str]:
-    """`--set` arguments as a mapping; raises SpecError for one without `=`."""
-    pairs = [setting.partition("=") for setting in settings or []]
-    wrong = [name for name, equals, _ in pairs if not equals or not name]
-    if wrong:
-        raise SpecError(f"--set {wrong[0]}: write it as name=value")
-    return {name: value for name, _, value in pairs}
-
-
 def default_folder(name: str, sample: str | None) -> Path:
     """Where a build goes without `--out`: data/NAME-sample-N, or data/NAME for a full build."""
     return Path("data") / (name if sample is None else f"{name}-sample-{sample}")
@@ -231,32 +198,12 @@ def _sample_count(text: str | None) -> Any:
     return int(text)
 
 
-@contextmanager
-def _resumable() -> Iterator[None]:
-    """Name the command that resumes where a build is stopped by a signal or by a passing fault."""
-    command = shlex.join(["shardkit", *sys.argv[1:]])
-    try:
-        yield
-    except (KeyboardInterrupt, _Terminated) as stop:
-        code = 130 if isinstance(stop, KeyboardInterrupt) else 143
-        _leave(f"interrupted; what is committed is kept. To go on, run: {command}", code)
-
-
-class _Terminated(SystemExit):
-    """SIGTERM came."""
-
-
-def _terminate(number: int, frame: object) -> NoReturn:
-    raise _Terminated(128 + number)
-
-
-def _leave(message: str, code: int) -> NoReturn:
-    print(f"shardkit: {message}", file=sys.stderr)  # noqa: T201 - this is where errors are shown
-    sys.exit(code)
+def _advice() -> str:
+    """What to tell after a signal."""
+    if sys.argv[1:2] != ["build"]:
+        return ""
+    return f"what is committed is kept. To go on, run: {shlex.join(['shardkit', *sys.argv[1:]])}"
 
 
 def _print(text: str) -> None:
     print(text, flush=True)  # noqa: T201 - this is the command line
-
-
-Renderer = Callable[[Any], None]

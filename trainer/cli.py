@@ -7,17 +7,13 @@ Elsewhere: everything that the commands do; torch is imported when a command run
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
-from shardkit import ShardkitError, SpecError
+from shardkit import exit_codes, parse_settings
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -35,34 +31,8 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object per ev
 
 def main() -> None:
     """Run the command line; ends the process with one of the exit codes in the help text."""
-    with exit_codes():
-        app(standalone_mode=False)
-
-
-@contextmanager
-def exit_codes() -> Iterator[None]:
-    """Turn errors into one message on stderr and an exit code."""
-    import click
-
-    signal.signal(signal.SIGTERM, _terminate)
-    try:
-        yield
-    except ShardkitError as error:
-        _leave(str(error), error.exit_code)
-    except click.exceptions.Exit as error:
-        sys.exit(error.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(2)
-    except (KeyboardInterrupt, click.Abort):
-        _leave("interrupted; the same command with --resume auto goes on from the newest checkpoint", 130)
-    except _Terminated:
-        _leave("terminated; the same command with --resume auto goes on from the newest checkpoint", 143)
-    except ModuleNotFoundError as error:
-        _leave(f"{error.name} is not installed; install the extra: pip install 'shardkit[train]'", 1)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+    with exit_codes("trainer", lambda: "the same command goes on from the newest checkpoint"):
+        app()
 
 
 @app.callback()
@@ -169,31 +139,9 @@ def summary(folder: str, plot: str, held_out: dict[str, Any]) -> list[str]:
     return [*lines, f"metrics, checkpoints and held-out losses in {folder}"]
 
 
-def parse_settings(settings: list[str] | None) -> dict[str, str]:
-    """`--set` arguments as a mapping; raises SpecError for one without `=`."""
-    pairs = [setting.partition("=") for setting in settings or []]
-    wrong = [name or "=" for name, equals, _ in pairs if not equals or not name]
-    if wrong:
-        raise SpecError(f"--set {wrong[0]}: write it as a.b=c")
-    return {name: value for name, _, value in pairs}
-
-
 def print_event(event: dict[str, Any]) -> None:
     """One JSON object on stdout."""
     _print(json.dumps(event))
-
-
-class _Terminated(SystemExit):
-    """SIGTERM came."""
-
-
-def _terminate(number: int, frame: object) -> NoReturn:
-    raise _Terminated(128 + number)
-
-
-def _leave(message: str, code: int) -> NoReturn:
-    print(f"trainer: {message}", file=sys.stderr)  # noqa: T201 - this is where errors are shown
-    sys.exit(code)
 
 
 def _print(text: str) -> None:

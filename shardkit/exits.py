@@ -1,0 +1,60 @@
+"""How a command ends: errors as one message and an exit code, signals as an exception that unwinds cleanly.
+
+Here: what both commands share.
+Elsewhere: the codes of errors (errors.py), options (each package's cli.py).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NoReturn
+
+from shardkit.errors import ShardkitError, SpecError
+
+
+class Interrupted(SystemExit):
+    """SIGINT or SIGTERM came; `code` is 130 or 143, which the process exits with."""
+
+
+@contextmanager
+def exit_codes(program: str, advice: Callable[[], str] = lambda: "") -> Iterator[None]:
+    """Run a command line: errors become one message on stderr and an exit code, never a traceback.
+
+    `advice` is what to tell after a signal (which command goes on). Handles SIGINT and SIGTERM; main thread only.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    try:
+        yield
+    except ShardkitError as error:
+        _leave(program, str(error), error.exit_code)
+    except Interrupted as stop:
+        _leave(program, "; ".join(part for part in ("interrupted", advice()) if part), int(str(stop.code)))
+    except ModuleNotFoundError as error:
+        _leave(program, f"{error.name} is not installed; install the extra that brings it (see pyproject.toml)", 1)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def parse_settings(settings: Sequence[str] | None) -> dict[str, str]:
+    """`--set` arguments as a mapping; raises SpecError for one without `=`."""
+    pairs = [setting.partition("=") for setting in settings or ()]
+    wrong = [name or "=" for name, equals, _ in pairs if not equals or not name]
+    if wrong:
+        raise SpecError(f"--set {wrong[0]}: write it as name=value")
+    return {name: value for name, _, value in pairs}
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    signal.signal(number, signal.SIG_IGN)  # a second one while unwinding would lose what is being tidied up
+    raise Interrupted(128 + number)
+
+
+def _leave(program: str, message: str, code: int) -> NoReturn:
+    print(f"{program}: {message}", file=sys.stderr)  # noqa: T201 - this is where errors are shown
+    sys.exit(code)
