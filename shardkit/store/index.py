@@ -6,6 +6,7 @@ Elsewhere: who fills them (shard.py), the order of reading (read). Layout: specs
 
 from __future__ import annotations
 
+import functools
 import itertools
 import struct
 from collections.abc import Iterator, Sequence
@@ -170,9 +171,9 @@ def facts_of(sample: Sample) -> Facts:
     return Facts(
         text,
         len(media.image),
-        sum(image.width * image.height for image in media.image),
-        sum(round(seconds * 1000) for seconds in sound),
-        sum(len(video.keyframes) for video in media.video),
+        sum([image.width * image.height for image in media.image]),
+        sum([round(seconds * 1000) for seconds in sound]),
+        sum([len(video.keyframes) for video in media.video]),
         sample.source,
         sample.category,
         modality_name(sample),
@@ -182,7 +183,12 @@ def facts_of(sample: Sample) -> Facts:
 
 def modality_name(sample: Sample) -> str:
     """The sample's set of modalities as one word, sorted: `audio+text`."""
-    return "+".join(sorted(modality_set(sample)))
+    return _joined(modality_set(sample))
+
+
+@functools.cache
+def _joined(modalities: tuple[str, ...]) -> str:
+    return "+".join(sorted(modalities))
 
 
 def blake3_128(data: bytes | memoryview) -> bytes:

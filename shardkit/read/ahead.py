@@ -1,0 +1,75 @@
+"""Doing work ahead of its use, in threads, without changing its order.
+
+Here: blocks fetched ahead of their steps, steps made by several threads.
+Elsewhere: what a step is (steps.py), reading (fetch.py).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+from shardkit.read.fetch import Fetcher, Place
+from shardkit.read.spec import LoaderSpec
+from shardkit.read.steps import Step
+
+FETCHING_THREADS = 8
+MOST_STEPS_AHEAD = 64
+AHEAD_BYTES = 64 << 20
+"""Bytes asked for ahead of the step that is handed out, at most (and at most a quarter of the budget)."""
+
+R = TypeVar("R")
+Work = tuple[Step, list[Place]]
+
+
+def in_order(work: Iterable[Work], make: Callable[[Step, list[Place]], R], threads: int) -> Iterator[R]:
+    """`make` of every piece of work in its order, by so many threads; 0 is the caller's thread.
+
+    At most two pieces a thread are under way or waiting. An error comes in its place.
+    """
+    if not threads:
+        for step, places in work:
+            yield make(step, places)
+        return
+    with _threads(threads, "shardkit-decode") as pool:
+        waiting: deque[Future[R]] = deque()
+        for step, places in work:
+            waiting.append(pool.submit(make, step, places))
+            if len(waiting) >= 2 * threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def reading_ahead(work: Iterator[Work], fetcher: Fetcher, by_blocks: bool, spec: LoaderSpec) -> Iterator[Work]:
+    """The same work, its bytes asked for ahead where they come over a network."""
+    if not fetcher.is_remote or not spec.read_ahead_bytes:
+        yield from work
+        return
+    limit = min(AHEAD_BYTES, spec.read_ahead_bytes // 4)
+    with _threads(FETCHING_THREADS, "shardkit-fetch") as pool:
+        waiting: deque[tuple[Work, int]] = deque()
+        ahead = 0
+        for step, places in work:
+            expected = fetcher.announce(places, pool, whole_blocks=by_blocks)
+            waiting.append(((step, places), expected))
+            ahead += expected
+            while ahead > limit or len(waiting) > MOST_STEPS_AHEAD:
+                ready, bytes_ = waiting.popleft()
+                ahead -= bytes_
+                yield ready
+        while waiting:
+            yield waiting.popleft()[0]
+
+
+@contextmanager
+def _threads(count: int, name: str) -> Iterator[ThreadPoolExecutor]:
+    """A pool whose work is given up with its use; what is under way ends by itself."""
+    pool = ThreadPoolExecutor(count, thread_name_prefix=name)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

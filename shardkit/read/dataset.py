@@ -1,0 +1,129 @@
+"""A dataset open for reading: by folder or URL, by number, in stored order.
+
+Here: `open_dataset` and what it returns.
+Elsewhere: shuffled reading with a state (loader.py), bytes and their checks (fetch.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from shardkit.read.fetch import Fetcher
+from shardkit.read.item import Item as Item
+from shardkit.read.order import LiveSamples
+from shardkit.read.state import Extent
+from shardkit.read.table import Tables
+from shardkit.store.layout import Manifest
+from shardkit.store.manifest import read_columns, read_manifest
+from shardkit.store.urls import ByteStore, open_store
+from shardkit.store.verify import VerifyReport, verify
+
+SINGLE_CACHE_BYTES = 64 << 20
+LARGEST_BLOCK_BYTES = 64 << 20
+"""Blocks up to this size are read whole when a dataset is read in stored order."""
+
+
+def open_dataset(url: str | Path, version: str | None = None) -> Dataset:
+    """The dataset in a folder or behind a URL, at its current version or the one given (64 hex digits).
+
+    Nothing but the pointer, the manifest and the omissions is read yet; all are checked.
+    Raises NotADataset, ShardDamaged, StorageFailed, SpecError (a scheme that is not known).
+    """
+    store = open_store(url)
+    digest, manifest = read_manifest(store, version)
+    return Dataset(store, digest, manifest, read_columns(store, manifest))
+
+
+class Dataset:
+    """One version of a dataset, immutable. `dataset[i]` is the i-th live sample in stored order.
+
+    Safe to share between threads and to pickle; each process opens its own files and connections.
+    """
+
+    def __init__(self, store: ByteStore, version: str, manifest: Manifest, omitted: dict[int, tuple[int, ...]]) -> None:
+        self.store = store
+        self.version = version
+        self.manifest = manifest
+        self._omitted = omitted
+        self._begin()
+
+    @property
+    def url(self) -> str:
+        """The folder or URL, without credentials."""
+        return self.store.url
+
+    def __len__(self) -> int:
+        return self.live.samples
+
+    def __getitem__(self, index: int) -> Item:
+        """The sample at `index`, negative from the end. Raises IndexError, ShardDamaged, StorageFailed."""
+        count = len(self)
+        at = index + count if index < 0 else index
+        if not 0 <= at < count:
+            raise IndexError(f"sample {index} of {count}")
+        return self.fetcher.read(self.fetcher.find_one(*self.live.stored_order(at)))
+
+    def __iter__(self) -> Iterator[Item]:
+        """All live samples in stored order, block by block. Raises ShardDamaged, StorageFailed."""
+        for shard, entry in enumerate(self.manifest.shards):
+            left_out = set(self._omitted.get(shard, ()))
+            for start in range(0, entry.samples, entry.block_samples):
+                ordinals = range(start, min(start + entry.block_samples, entry.samples))
+                if left_out.issuperset(ordinals):
+                    continue
+                for item in self._block(shard, ordinals):
+                    if item.ordinal not in left_out:
+                        yield item
+
+    def sources(self) -> Iterator[str]:
+        """The source of every live sample in stored order, from the index alone."""
+        for shard, entry in enumerate(self.manifest.shards):
+            left_out = set(self._omitted.get(shard, ()))
+            for ordinal in range(entry.samples):
+                if ordinal not in left_out:
+                    table = self.tables.find(shard, ordinal)
+                    yield table.sources[ordinal - table.first]
+
+    def verify(self, deep: Callable[[str, bytes], None] | None = None) -> VerifyReport:
+        """Read and check every byte of this version; damages are collected, not raised. Raises StorageFailed.
+
+        `deep(name, data)` decodes a member and raises Refused where it is broken.
+        """
+        return verify(self.store, version=self.version, deep=deep)
+
+    @property
+    def extent(self) -> Extent:
+        """What the defaults of a reading order depend on."""
+        shards = self.manifest.shards
+        return Extent(
+            samples=len(self),
+            block=self.manifest.block_samples,
+            tar_bytes=sum(entry.tar_bytes for entry in shards),
+            stored=sum(entry.samples for entry in shards),
+        )
+
+    def _block(self, shard: int, ordinals: range) -> Iterator[Item]:
+        table = self.tables.find(shard, ordinals.start)
+        if table.block(ordinals.start).tar_bytes <= LARGEST_BLOCK_BYTES:
+            yield from self.fetcher.read_block(shard, table, ordinals)
+        else:
+            for ordinal in ordinals:
+                yield self.fetcher.read(self.fetcher.find_one(shard, ordinal))
+
+    def _begin(self) -> None:
+        stored = [entry.samples for entry in self.manifest.shards]
+        self.live = LiveSamples(stored, self.manifest.block_samples, self._omitted)
+        self.tables = Tables(self.store, self.manifest)
+        self.fetcher = Fetcher(self.store, self.manifest, self.tables, SINGLE_CACHE_BYTES)
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        return self.store, self.version, self.manifest, self._omitted
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.store, self.version, self.manifest, self._omitted = state
+        self._begin()
+
+    def __repr__(self) -> str:
+        return f"Dataset({self.url!r}, version={self.version[:12]!r}, samples={len(self)})"

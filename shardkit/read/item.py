@@ -1,0 +1,134 @@
+"""One sample as it is handed out: its record, decoded when asked for, and its members as views of the bytes read.
+
+Here: the item, and the row of the index that it stands on.
+Elsewhere: reading and checking the bytes (fetch.py).
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from shardkit.errors import Refused, ShardDamaged
+from shardkit.records.sample import Sample, decode_sample, member_names
+from shardkit.store import tar
+from shardkit.store.index import MemberEntry
+
+
+class Rows(Protocol):
+    """What an item needs of the index."""
+
+    def key(self, row: int) -> str:
+        """The key of a row: 32 hex digits."""
+        ...
+
+    def members(self, row: int) -> list[MemberEntry]:
+        """The members of a row, KEY.json (`json`) first."""
+        ...
+
+
+class Item:
+    """A sample whose bytes were checked against the index when they were read.
+
+    `shard` is the shard's number in the manifest, `ordinal` the sample's number in the shard. `padded` marks a
+    repetition that only fills a batch. Members are views: keep `bytes(item.members[name])` of what must stay, as a
+    view keeps the whole block in memory. Equal items have equal bytes. Pickling copies this sample's bytes alone.
+    """
+
+    __slots__ = ("_members", "_row", "_rows", "_sample", "_span", "ordinal", "padded", "shard")
+
+    def __init__(self, span: bytes | memoryview, place: tuple[int, int], rows: Rows, row: int) -> None:
+        self._span = span
+        self.shard, self.ordinal = place
+        self.padded = False
+        self._rows = rows
+        self._row = row
+        self._sample: Sample | None = None
+        self._members: dict[str, memoryview] | None = None
+
+    @property
+    def key(self) -> str:
+        """The sample's key: 32 hex digits."""
+        return self._rows.key(self._row)
+
+    @property
+    def members(self) -> dict[str, memoryview]:
+        """The bytes of every member by name; `json` is the record itself. Raises ShardDamaged."""
+        if self._members is None:
+            self._members = self._view()
+        return self._members
+
+    @property
+    def sample(self) -> Sample:
+        """The record, decoded strictly on first use. Raises ShardDamaged where it does not fit its members."""
+        if self._sample is None:
+            members = self.members
+            try:
+                sample = decode_sample(members[tar.JSON])
+            except Refused as error:
+                raise ShardDamaged(f"sample {self.key}: its KEY.json is not a record: {error.detail}") from None
+            missing = [name for name in member_names(sample) if name not in members]
+            if missing:
+                raise ShardDamaged(f"sample {self.key}: its record names {missing[0]}, which its shard does not hold")
+            self._sample = sample
+        return self._sample
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the sample in the tar, headers and padding included."""
+        return len(self._span)
+
+    def as_padding(self) -> Item:
+        """The same sample, marked as padding."""
+        copy = Item(self._span, (self.shard, self.ordinal), self._rows, self._row)
+        copy.padded = True
+        return copy
+
+    def _view(self) -> dict[str, memoryview]:
+        """Views of the members; the tar's headers must name what the index names."""
+        span = self._span if isinstance(self._span, memoryview) else memoryview(self._span)
+        start = self.key.encode()
+        found: dict[str, memoryview] = {}
+        for name, offset, size, _ in self._rows.members(self._row):
+            header = offset - tar.BLOCK
+            wanted = b"%b.%b\0" % (start, name.encode())
+            if header < 0 or offset + size > len(span) or span[header : header + len(wanted)] != wanted:
+                raise ShardDamaged(f"sample {self.key}: the index places {name} at {offset}, the tar does not")
+            found[name] = span[offset : offset + size]
+        return found
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Item):
+            return NotImplemented
+        same_place = (self.shard, self.ordinal, self.padded) == (other.shard, other.ordinal, other.padded)
+        return same_place and self.key == other.key and self._span == other._span
+
+    def __hash__(self) -> int:
+        return hash((self.shard, self.ordinal))
+
+    def __repr__(self) -> str:
+        return f"Item(key={self.key!r}, shard={self.shard}, ordinal={self.ordinal}, padded={self.padded})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        row = _OneRow(name=self.key, entries=tuple(self._rows.members(self._row)))
+        return _restore, (bytes(self._span), (self.shard, self.ordinal), row, self.padded)
+
+
+class _OneRow(msgspec.Struct, frozen=True):
+    """The row of a single item that left its process."""
+
+    name: str
+    entries: tuple[MemberEntry, ...]
+
+    def key(self, row: int) -> str:
+        return self.name
+
+    def members(self, row: int) -> list[MemberEntry]:
+        return list(self.entries)
+
+
+def _restore(span: bytes, place: tuple[int, int], row: _OneRow, padded: bool) -> Item:
+    item = Item(span, place, row, 0)
+    item.padded = padded
+    return item

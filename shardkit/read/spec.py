@@ -1,0 +1,82 @@
+"""How a dataset is read: the arguments of `open_loader` as one frozen struct.
+
+Here: the fields, their ranges, what is not there yet.
+Elsewhere: what of it is saved (state.py), what it does (loader.py).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from shardkit.errors import SpecError
+
+Tail = Literal["drop", "pad", "split"]
+OnDamage = Literal["error", "skip"]
+
+DEFAULT_LANES = 1024
+DEFAULT_TAIL: Tail = "drop"
+POOL_BYTES = 512 << 20
+"""Data in all open windows together, where `window` is not given."""
+
+
+class LoaderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a loader hands out and how.
+
+    Part of the reading state, None takes the state's value or the default: `seed` (0), `lanes` (1,024; small datasets
+    use fewer), `window` in samples (so that all open windows hold about 512 MiB), `tail` (`drop`).
+    `tail`: what happens to the last samples of an epoch when they do not fill a global batch: dropped, padded with
+    samples from the epoch's beginning (marked), or split among the ranks (only if there is one for every rank).
+    Free to change at any step: `batch_size` per rank, `rank`, `world_size`, `num_workers` (threads that read, check
+    and decode; 0 is the caller's thread), `read_ahead_bytes` (bound of the blocks held and fetched ahead; with less
+    than the open windows need, single samples are read), `on_damage` (`skip` leaves damaged or unreachable samples
+    out, counts and names them).
+    `view`, `mix` and `pack` have their place here and take None only, so far. Raises SpecError.
+    """
+
+    batch_size: int = 1
+    seed: int | None = None
+    lanes: int | None = None
+    window: int | None = None
+    tail: Tail | None = None
+    view: None = None
+    mix: None = None
+    pack: None = None
+    on_damage: OnDamage = "error"
+    rank: int = 0
+    world_size: int = 1
+    num_workers: int = 0
+    read_ahead_bytes: int = 768 << 20
+
+    def __post_init__(self) -> None:
+        for name in ("view", "mix", "pack"):
+            if getattr(self, name) is not None:
+                raise SpecError(f"{name} is given; this version reads whole datasets only: leave it out")
+        for name, low, high in _RANGES:
+            value = getattr(self, name)
+            if value is not None and (type(value) is not int or not low <= value <= high):
+                raise SpecError(f"{name} is {value!r}; wanted a whole number from {low} to {high}")
+        if self.rank >= self.world_size:
+            raise SpecError(f"rank is {self.rank}; with world_size {self.world_size} it is below {self.world_size}")
+        for name, choices in (("tail", (None, "drop", "pad", "split")), ("on_damage", ("error", "skip"))):
+            if getattr(self, name) not in choices:
+                wanted = ", ".join(choice for choice in choices if choice)
+                raise SpecError(f"{name} is {getattr(self, name)!r}; wanted one of {wanted}")
+
+    @property
+    def global_batch(self) -> int:
+        """Samples of one step over all ranks."""
+        return self.batch_size * self.world_size
+
+
+_RANGES = (
+    ("batch_size", 1, 1 << 24),
+    ("seed", 0, (1 << 64) - 1),
+    ("lanes", 1, 1 << 20),
+    ("window", 1, (1 << 31) - 1),
+    ("rank", 0, (1 << 20) - 1),
+    ("world_size", 1, 1 << 20),
+    ("num_workers", 0, 1024),
+    ("read_ahead_bytes", 0, 1 << 50),
+)

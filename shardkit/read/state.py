@@ -1,0 +1,127 @@
+"""The reading state: all that is needed to go on reading exactly, as a small JSON object.
+
+Here: the struct, its defaults for a dataset, checking a state against a dataset and arguments.
+Elsewhere: the order that it fixes (order.py), advancing it (steps.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from shardkit.errors import StateConflict
+from shardkit.read.order import ORDER_FORMAT, EpochOrder, LiveSamples
+from shardkit.read.spec import DEFAULT_LANES, DEFAULT_TAIL, POOL_BYTES, LoaderSpec, Tail
+
+
+class OrderState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where reading stands. Neither world size, nor workers, nor batch size is in it: they may change at any position.
+
+    `position` counts samples handed out in this epoch, over all ranks. `view` and `mix` are None so far.
+    """
+
+    format: int = ORDER_FORMAT
+    version: str
+    seed: int
+    epoch: int
+    position: int
+    lanes: int
+    window: int
+    tail: Tail
+    view: str | None = None
+    mix: None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The state as plain JSON values."""
+        return {name: getattr(self, name) for name in self.__struct_fields__}
+
+
+class Extent(msgspec.Struct, frozen=True, kw_only=True):
+    """What the defaults depend on: live samples, samples a block, bytes of the tars, samples stored in them."""
+
+    samples: int
+    block: int
+    tar_bytes: int
+    stored: int
+
+    @property
+    def sample_bytes(self) -> int:
+        """Mean bytes of a sample in its tar."""
+        return max(1, self.tar_bytes // max(1, self.stored))
+
+
+def first_state(version: str, extent: Extent, spec: LoaderSpec) -> OrderState:
+    """The state before the first sample of the first epoch."""
+    lanes = DEFAULT_LANES if spec.lanes is None else spec.lanes
+    return OrderState(
+        version=version,
+        seed=spec.seed or 0,
+        epoch=0,
+        position=0,
+        lanes=lanes,
+        window=default_window(lanes, extent) if spec.window is None else spec.window,
+        tail=spec.tail or DEFAULT_TAIL,
+    )
+
+
+def default_window(lanes: int, extent: Extent) -> int:
+    """Samples in a window so that all open windows hold about 512 MiB, and no more than a lane has."""
+    used = lanes_used(lanes, extent.samples, extent.block)
+    return max(1, min(POOL_BYTES // (used * extent.sample_bytes), -(-extent.samples // used)))
+
+
+def lanes_used(lanes: int, samples: int, block: int) -> int:
+    """How many lanes an order has: those asked for, in small datasets fewer.
+
+    A lane shorter than two blocks would hand out the blocks' samples side by side, in stored order: then it is the
+    largest power of two that leaves every lane two blocks.
+    """
+    most = max(1, samples // (2 * block))
+    return lanes if lanes <= most else 1 << (most.bit_length() - 1)
+
+
+def order_of(state: OrderState, live: LiveSamples) -> EpochOrder:
+    """The order of the state's epoch."""
+    lanes = lanes_used(state.lanes, live.samples, live.block)
+    return EpochOrder(live, seed=state.seed, epoch=state.epoch, lanes=lanes, window=state.window)
+
+
+def restore_state(
+    raw: Mapping[str, Any], version: str, samples: int, spec: LoaderSpec, *, other_version: bool = False
+) -> OrderState:
+    """A saved state, checked against the dataset and the arguments given with it.
+
+    Raises StateConflict, which says what was given and what the state holds.
+    """
+    try:
+        state = msgspec.convert(dict(raw), OrderState)
+    except (msgspec.ValidationError, TypeError, ValueError) as error:
+        raise StateConflict(f"this is no reading state: {error}; give what state_dict() returned") from None
+    if state.format != ORDER_FORMAT:
+        raise StateConflict(f"the state's order has format {state.format}, this version reads in {ORDER_FORMAT}")
+    if state.version != version and not other_version:
+        raise StateConflict(
+            f"the state is of version {state.version}, the dataset is open at {version}; open the dataset with "
+            f"version={state.version!r}, or pass other_version=True to go on in another order"
+        )
+    for name in ("seed", "lanes", "window", "tail", "view", "mix"):
+        given, found = getattr(spec, name), getattr(state, name)
+        if given is not None and given != found:
+            raise StateConflict(
+                f"{name} is {found!r} in the state and {given!r} in the arguments; leave the argument out, "
+                f"or begin anew without the state"
+            )
+    _check_ranges(state, samples)
+    return msgspec.structs.replace(state, version=version)
+
+
+def _check_ranges(state: OrderState, samples: int) -> None:
+    if not (0 <= state.position <= samples and state.epoch >= 0 and 0 <= state.seed < 1 << 64 and state.window >= 1):
+        raise StateConflict(
+            f"the state stands at position {state.position} of epoch {state.epoch} with window {state.window}; "
+            f"this dataset has {samples} samples: the state belongs to another one"
+        )
+    if not 1 <= state.lanes <= 1 << 20 or state.epoch >= 1 << 64 or state.window >= 1 << 31:
+        raise StateConflict(f"the state has {state.lanes} lanes and epoch {state.epoch}, which no state of ours has")

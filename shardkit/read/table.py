@@ -1,0 +1,129 @@
+"""The index in memory: where samples lie, as arrays for many at once and as plain numbers for one.
+
+Here: a table over a whole shard or one block, and which of the two a dataset's size allows.
+Elsewhere: the index's bytes and their digests (store.index), reading the samples (fetch.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shardkit.errors import ShardDamaged, ShardkitError, StorageFailed
+from shardkit.read.cache import ByteCache
+from shardkit.read.order import I64
+from shardkit.store.index import IndexHead, IndexPage, IndexReader, MemberEntry, PageRef
+from shardkit.store.layout import Manifest
+from shardkit.store.urls import ByteStore
+
+INDEX_BYTES = 512 << 20
+"""Bound of all tables in memory: about six million samples. Larger datasets keep single blocks' tables instead."""
+
+HEAD_BYTES = 256 << 20
+
+
+class Table:
+    """Rows of samples `first` … of one shard. Offsets of samples are those in the tar, of members those in the span."""
+
+    __slots__ = (
+        "_counts", "_digests", "_keys", "_names", "_offsets", "_sizes", "_starts", "blocks", "first", "hashes",
+        "offsets", "page_bytes", "per_block", "samples", "sizes", "sources",
+    )  # fmt: skip
+
+    def __init__(self, head: IndexHead, page: IndexPage, first: int) -> None:
+        self.first, self.samples = first, page.samples
+        self.blocks: tuple[PageRef, ...] = head.pages
+        self.per_block = head.block_samples
+        self.offsets = _native(page, "offsets").astype(np.int64)
+        self.sizes = _native(page, "sizes").astype(np.int64)
+        self.hashes = _native(page, "hashes")
+        self.sources = _words(head.sources, page.column("sources"))
+        counts = page.column("member_counts").astype(np.int64)
+        self._starts = (np.cumsum(counts) - counts).data
+        self._counts = counts.data
+        self._names = _words(head.member_names, page.column("member_names"))
+        self._offsets = _native(page, "member_offsets").data
+        self._sizes = _native(page, "member_sizes").data
+        self._digests, self._keys = page.member_digests, page.keys
+        members = len(self._names)
+        self.page_bytes = 64 * page.samples + 48 * members + 256
+
+    def key(self, row: int) -> str:
+        """The key of a row: 32 hex digits."""
+        return self._keys[16 * row : 16 * row + 16].hex()
+
+    def members(self, row: int) -> list[MemberEntry]:
+        """The members of a row, KEY.json (`json`) first."""
+        start = self._starts[row]
+        return [
+            MemberEntry(self._names[at], self._offsets[at], self._sizes[at], self._digests[16 * at : 16 * at + 16])
+            for at in range(start, start + self._counts[row])
+        ]
+
+    def block(self, ordinal: int) -> PageRef:
+        """Where the block of a sample lies in the tar and in the file."""
+        return self.blocks[ordinal // self.per_block]
+
+
+class Tables:
+    """Tables of a dataset's shards, loaded when first used, checked, bounded in memory, shared by threads."""
+
+    def __init__(self, store: ByteStore, manifest: Manifest) -> None:
+        self._store, self._manifest = store, manifest
+        self.whole = sum(entry.index.bytes for entry in manifest.shards) <= INDEX_BYTES
+        self._tables: ByteCache[Table] = ByteCache(2 * INDEX_BYTES, lambda table: table.page_bytes)
+        self._readers: ByteCache[IndexReader] = ByteCache(HEAD_BYTES, lambda reader: 64 * len(reader.head.pages))
+
+    def find(self, shard: int, ordinal: int) -> Table:
+        """The table that holds a sample. Raises ShardDamaged, StorageFailed."""
+        if self.whole:
+            return self._tables.get((shard, 0), lambda: self._load_whole(shard))
+        block = ordinal // self._manifest.shards[shard].block_samples
+        return self._tables.get((shard, block), lambda: self._load_block(shard, block))
+
+    def find_many(self, shards: I64, ordinals: I64) -> Iterator[tuple[Table | ShardkitError, I64]]:
+        """Each table, or why it cannot be had, with the places in the arrays that it answers for."""
+        per_block = np.array([entry.block_samples for entry in self._manifest.shards], dtype=np.int64)
+        keys = shards if self.whole else (shards << 32) + ordinals // per_block[shards]
+        order = np.argsort(keys, kind="stable")
+        cuts = np.flatnonzero(np.diff(keys[order])) + 1
+        for group in np.split(order, cuts):
+            if group.size:
+                yield self._find_or_why(int(shards[group[0]]), int(ordinals[group[0]])), group
+
+    def _find_or_why(self, shard: int, ordinal: int) -> Table | ShardkitError:
+        try:
+            return self.find(shard, ordinal)
+        except (ShardDamaged, StorageFailed) as error:
+            return error
+
+    def _load_whole(self, shard: int) -> Table:
+        reader = IndexReader(self._store, self._manifest.shards[shard])
+        page = reader.whole()
+        return Table(reader.head, page, 0)
+
+    def _load_block(self, shard: int, block: int) -> Table:
+        reader = self._readers.get(shard, lambda: self._open(shard))
+        return Table(reader.head, reader.page(block), block * reader.head.block_samples)
+
+    def _open(self, shard: int) -> IndexReader:
+        reader = IndexReader(self._store, self._manifest.shards[shard])
+        assert reader.head is not None  # fetched here, once
+        return reader
+
+
+U64: TypeAlias = NDArray[np.uint64]
+
+
+def _native(page: IndexPage, name: str) -> U64:
+    return page.column(name).astype(np.uint64, copy=False)
+
+
+def _words(words: tuple[str, ...], positions: NDArray[np.uint16]) -> list[str]:
+    try:
+        return [words[at] for at in positions.tolist()]
+    except IndexError:
+        raise ShardDamaged(f"an index names a word outside of its dictionary of {len(words)} words") from None
