@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import blake3
 import numpy as np
 import numpy.typing as npt
 
@@ -63,9 +64,15 @@ class Run:
     def __init__(self, folder: Path, number: int, columns: Columns) -> None:
         self._path = folder / f"{fs.STAGE}keys-{number}-{os.getpid()}"
         self._rows = len(columns.high)
+        written, read = blake3.blake3(), blake3.blake3()
         with fs.NewFile(self._path) as file:
             for column in (columns.high, columns.low, columns.shard, columns.ordinal):
-                file.write(column.tobytes())
+                written.update(data := column.tobytes())
+                file.write(data)
+            for chunk in fs.read_chunks(self._path):
+                read.update(chunk)
+            if read.digest() != written.digest():  # a wrong key here would be a wrong version, and nobody would know
+                raise fs.read_back_differs(self._path)
 
     def between(self, first: int, stop: int) -> Columns:
         """The part whose keys' first halves lie in [first, stop)."""

@@ -31,6 +31,18 @@ from shardkit.store.layout import Commit, LaneTotals
 from shardkit.store.publish import publish_dead_letters, publish_shard, write_commit
 
 OnEvent = Callable[[Event], None]
+STDERR = 2
+BOOT = """
+import sys
+home = sys.argv.pop(1)
+sys.path.insert(0, home)
+import shardkit
+sys.path.remove(home)
+sys.path.append(home)
+from shardkit.build.worker import main
+main()
+"""
+"""A worker runs this very package, wherever it was imported from, and nothing from the current folder."""
 
 
 class LaneFailure(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,10 +152,10 @@ class Worker:
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
-            command = [sys.executable, "-m", "shardkit.build.worker", str(theirs.fileno()), str(os.getpid())]
-            environment = {**os.environ, "PYTHONPATH": _python_path()}
+            home = str(Path(shardkit.__file__).resolve().parent.parent)
+            command = [sys.executable, "-P", "-c", BOOT, home, str(theirs.fileno()), str(os.getpid())]
             self.process = subprocess.Popen(
-                command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, stdout=sys.stderr, env=environment
+                command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, stdout=STDERR
             )
         self.channel = Channel(ours)
         self.lane = ""
@@ -242,9 +254,3 @@ class Crew:
         self._selector.unregister(worker.channel.connection)
         self._workers.remove(worker)
         worker.end()
-
-
-def _python_path() -> str:
-    """Where workers find this very package, before whatever else they are given."""
-    home = str(Path(shardkit.__file__).resolve().parent.parent)
-    return os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])
