@@ -6,6 +6,7 @@ Elsewhere: publishing (publish.py), verifying a whole dataset (verify.py).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,6 +54,9 @@ class GcPlan(msgspec.Struct, frozen=True, kw_only=True):
 def recover(root: Path) -> Recovery:
     """Under the lock: remove temporaries; keep of each lane the commits whose files are there and good.
 
+    All folders are forced to the disk first: a builder that was killed between a link and its fsync left names that
+    are seen, but that a power cut would still lose.
+
     What is found may have been left pending by a killed build; it is forced to the disk before anything builds on it.
     Sizes of all files that commits name are checked, and digests of each lane's last shard and what follows it. From
     the first bad one on, a lane's commits are discarded, and the build makes them again. Raises StorageFailed.
@@ -60,6 +64,7 @@ def recover(root: Path) -> Recovery:
     temporaries = list(_temporaries(root))
     for path in temporaries:
         fs.unlink(path)
+    _sync_folders(root)
     commits: dict[str, tuple[Commit, ...]] = {}
     discarded: list[str] = []
     for lane in _lanes(root):
@@ -119,7 +124,7 @@ def plan_gc(root: Path) -> GcPlan:
     for path in sorted((root / "versions").glob("*.json.zst")):
         if path.name.startswith(fs.STAGE):
             continue
-        manifest = decode_version(path.read_bytes(), path.name.removesuffix(".json.zst"), str(path))
+        manifest = decode_version(b"".join(fs.read_chunks(path)), path.name.removesuffix(".json.zst"), str(path))
         named |= {file for file, _ in files_of_manifest(manifest)} | {f"versions/{path.name}"}
     found = {path: path.stat().st_size for path in [*content_files(root), *_temporaries(root)]}
     files = {path.relative_to(root).as_posix(): size for path, size in found.items()}
@@ -156,6 +161,17 @@ def _temporaries(root: Path) -> Iterator[Path]:
         yield from sorted(path for path in (root / name).rglob(pattern) if path.is_file())
 
 
+def _sync_folders(root: Path) -> None:
+    folders = [root, *(root / name for name in CONTENT_FOLDERS), root / BUILD_FOLDER, root / BUILD_FOLDER / "lanes"]
+    for folder in (folder for folder in folders if folder.is_dir()):
+        fs.sync_folder(folder)
+        if folder.name in (*CONTENT_FOLDERS, "lanes"):
+            for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
+                fs.sync_folder(inner)
+    if os.access(root.parent, os.R_OK):
+        fs.sync_folder(root.parent)
+
+
 def _lanes(root: Path) -> list[str]:
     folder = root / BUILD_FOLDER / "lanes"
     return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
@@ -173,7 +189,7 @@ def _discard(root: Path, lane: str, first: int) -> list[str]:
 
 
 def _has_size(path: Path, ref: FileRef) -> bool:
-    return path.is_file() and path.stat().st_size == ref.bytes
+    return fs.size_of(path) == ref.bytes
 
 
 def _has_digest(path: Path, ref: FileRef) -> bool:
