@@ -26,6 +26,7 @@ def notes(name: str = "notes", count: int = 60, **fields: Any) -> dict[str, Any]
         "generator": "notes",
         "count": count,
         "normalizer": "question_answer",
+        "seed": sum(name.encode()),  # other names, other samples
         **fields,
     }
 
