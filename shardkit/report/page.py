@@ -72,16 +72,26 @@ def write_report(
 
 
 def _choose(dataset: Dataset, per_source: int) -> dict[str, list[Item]]:
-    """Evenly spread samples of every source, in the manifest's order of sources."""
-    ranges: dict[str, list[int]] = {}
-    for index, source in enumerate(dataset.sources()):
-        ranges.setdefault(source, []).append(index)
-    return {source: [dataset[at] for at in _spread(indices, per_source)] for source, indices in ranges.items()}
+    """Evenly spread samples of every source, in the manifest's order of sources; only the chosen ones are read."""
+    spans: dict[str, list[range]] = {}
+    before = dataset.live.live_before
+    for number, entry in enumerate(dataset.manifest.shards):
+        spans.setdefault(entry.source, []).append(range(int(before[number]), int(before[number + 1])))
+    return {source: [dataset[at] for at in _spread(parts, per_source)] for source, parts in spans.items()}
 
 
-def _spread(indices: Sequence[int], count: int) -> list[int]:
-    taken = min(count, len(indices))
-    return [indices[number * len(indices) // taken] for number in range(taken)]
+def _spread(parts: Sequence[range], count: int) -> list[int]:
+    """`count` numbers, evenly spread over ranges laid end to end; fewer where there are fewer."""
+    total = sum(len(part) for part in parts)
+    chosen = []
+    for number in range(min(count, total)):
+        at = number * total // min(count, total)
+        for part in parts:
+            if at < len(part):
+                chosen.append(part[at])
+                break
+            at -= len(part)
+    return chosen
 
 
 def _card(item: Item) -> Card:
@@ -158,7 +168,7 @@ def _facts(manifest: Manifest) -> dict[str, str]:
         "images": f"{totals.sums.images:,}",
         "video frames": f"{totals.sums.frames:,}",
         "sound": f"{totals.sums.audio_ms / 1000:,.1f} s",
-        "text": f"{totals.sums.text_characters:,} characters",
+        "characters of text": f"{totals.sums.text_characters:,}",
         "refused": f"{sum(sum(lane.refused.values()) for lane in manifest.lanes.values()):,}",
     }
 
