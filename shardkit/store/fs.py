@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar
@@ -139,7 +140,7 @@ def write_file(path: Path, data: bytes) -> None:
         file.write(data)
         file.sync()
         file.close()
-        if path.read_bytes() != data:
+        if b"".join(read_chunks(path)) != data:
             raise read_back_differs(path)
 
 
@@ -206,6 +207,17 @@ def overwrite(fd: int, path: Path, data: bytes) -> None:
     """Replace the content of an open small file, not forced to the disk (the lock's note of its holder)."""
     _run(Operation("truncate", str(path)), lambda: os.ftruncate(fd, 0))
     _run(Operation("write", str(path), data=data), lambda: os.pwrite(fd, data, 0))
+
+
+def size_of(path: Path) -> int | None:
+    """Bytes of a regular file; None where there is none. Raises StorageFailed."""
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise StorageFailed(f"cannot look at {path}: {error.strerror}; {_advice(error)}") from error
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
 
 
 def read_chunks(path: Path) -> Iterator[bytes]:

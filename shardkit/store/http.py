@@ -196,10 +196,11 @@ class HttpStore:
 
     def _check_same(self, answer: BaseHTTPResponse, reading: _Reading, name: str) -> None:
         tag = answer.headers.get("ETag", "")
+        weak = tag.removeprefix("W/")
         known = self._tags.get(reading.path)
         if reading.path == "manifest.json" or answer.status >= 300 or not tag:
             return  # the pointer may change; error pages have tags of their own
-        if known is not None and known != tag:
+        if known is not None and known.removeprefix("W/") != weak:
             raise ShardDamaged(
                 f"{name}: changed on the server while it was read (ETag {known} before, {tag} now), though files of a "
                 "dataset never change; open the dataset again, and verify it"

@@ -19,7 +19,7 @@ import numpy as np
 from shardkit.errors import ShardDamaged
 from shardkit.records.sample import Sample, modality_set
 from shardkit.spec import Codec
-from shardkit.store.layout import FORMAT, ShardEntry, index_path
+from shardkit.store.layout import FORMAT, Count, ShardEntry, index_path
 from shardkit.store.urls import ByteStore
 
 MAGIC = b"SHKIDX01"
@@ -34,13 +34,13 @@ class PageRef(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     `digest` is BLAKE3-128. For a plain tar, file offset and bytes equal those of the tar; else they are the frame's.
     """
 
-    page_bytes: int
+    page_bytes: Count
     digest: bytes
-    samples: int
-    tar_offset: int
-    tar_bytes: int
-    file_offset: int
-    file_bytes: int
+    samples: Count
+    tar_offset: Count
+    tar_bytes: Count
+    file_offset: Count
+    file_bytes: Count
 
 
 class IndexHead(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -6,7 +6,7 @@ Elsewhere: reading and writing them (tar, index, manifest, publish). specs/FORMA
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -21,11 +21,16 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Base of the structs on disk: typed, strict, defaults left out."""
 
 
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Hex256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+Hex128 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
+
+
 class FileRef(Stored, frozen=True, kw_only=True):
     """A content-addressed file: BLAKE3-256 of its bytes in hex, and how many bytes."""
 
-    digest: str
-    bytes: int
+    digest: Hex256
+    bytes: Count
 
 
 class Sums(Stored, frozen=True, kw_only=True):
@@ -48,12 +53,12 @@ class ShardEntry(Stored, frozen=True, kw_only=True):
 
     shard: FileRef
     codec: Codec
-    tar_bytes: int
+    tar_bytes: Count
     index: FileRef
-    head_bytes: int
-    head_digest: str
-    samples: int
-    block_samples: int
+    head_bytes: Count
+    head_digest: Hex128
+    samples: Count
+    block_samples: Annotated[int, msgspec.Meta(ge=1)]
     source: str
     lane: str
     ordinal: int

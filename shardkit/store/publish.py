@@ -194,6 +194,6 @@ def _command() -> str:
 
 
 def _same(staged: Path, final: Path) -> bool:
-    if not final.is_file() or staged.stat().st_size != final.stat().st_size:
+    if fs.size_of(staged) != fs.size_of(final):
         return False
     return all(ours == theirs for ours, theirs in zip(fs.read_chunks(staged), fs.read_chunks(final), strict=True))

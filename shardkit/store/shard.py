@@ -90,8 +90,14 @@ class ShardWriter:
         if len(parts) > MAX_MEMBERS:
             raise Refused("too-big", "a sample has at most 65535 members")
         pieces, layout, size = _lay_out(key.encode("ascii"), parts)
-        if facts[1] > 0xFFFF or facts[0] > U32 or facts[3] > U32 or facts[4] > U32:
-            raise Refused("too-big", "more images, characters, sound or frames than the index can count")
+        if (
+            facts[1] > 0xFFFF
+            or facts[0] > U32
+            or not 0 <= facts[3] <= U32
+            or facts[4] > U32
+            or not 0 <= facts[2] <= U32 << 32
+        ):
+            raise Refused("too-big", "more images, pixels, characters, sound or frames than the index can count")
         span_hash = self._stream.put(pieces, size)
         self._pages.rows.append((key, self.tar_bytes, size, span_hash, facts, layout, [part[2] for part in parts]))
         self._keys.add(key)

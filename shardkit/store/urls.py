@@ -17,6 +17,8 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from shardkit.errors import FileMissing, NotADataset, ShardDamaged, SpecError, StorageFailed
 
 MAX_OPEN_FILES = 128
+LARGE_BYTES = 1 << 24
+"""Longer reads are compared with the file's size first, before memory is taken for them."""
 
 
 class ByteStore(Protocol):
@@ -116,6 +118,8 @@ class LocalStore:
 
     def _pread(self, file: _OpenFile, path: str, offset: int, length: int) -> bytes:
         try:
+            if length > LARGE_BYTES and offset + length > os.fstat(file.fd).st_size:
+                raise ShardDamaged(f"{self._root / path}: is cut short: it has no {length} bytes at {offset}")
             data = os.pread(file.fd, length, offset)
             while len(data) < length:
                 more = os.pread(file.fd, length - len(data), offset + len(data))

@@ -97,6 +97,26 @@ def test_version_round_trip_and_its_file_is_read_by_plain_zstd() -> None:
         decode_version(encode_version(manifest_of([], name="other"))[2], digest, "v")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"shard": {"digest": "../../../../etc/passwd", "bytes": 1}},
+        {"shard": {"digest": "a" * 64, "bytes": -1}},
+        {"head_digest": "a" * 31},
+        {"block_samples": 0},
+        {"codec": "tar.gz"},
+        {"url": "http://elsewhere/"},
+    ],
+)
+def test_entry_that_names_no_digest_or_negative_sizes_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
+    build_tiny(tmp_path)
+    raw = json.loads(canonical(read_manifest(open_store(tmp_path))[1]))
+    raw["shards"][0] |= change
+    data = msgspec.json.encode(raw)
+    with pytest.raises(ShardDamaged, match="is damaged"):
+        decode_version(seal(data), blake3.blake3(data).hexdigest(), "v")
+
+
 def test_newer_format_says_update() -> None:
     raw = json.loads(canonical(manifest_of([])))
     data = msgspec.json.encode({"format": 9, "new_field": 1, **raw})
@@ -174,6 +194,8 @@ def test_local_store_reads_exactly_and_survives_pickling(tmp_path: Path) -> None
     assert (store.requests, store.bytes_read, store.size("a")) == (1, 20, 100)
     with pytest.raises(ShardDamaged, match="cut short"):
         store.read_range("a", 90, 11)
+    with pytest.raises(ShardDamaged, match="cut short"):
+        store.read_range("a", 0, 1 << 45)
     with pytest.raises(FileMissing, match="is missing"):
         store.read_range("b", 0, 1)
     with pytest.raises(ShardDamaged, match="at most 99"):

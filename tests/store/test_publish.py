@@ -316,6 +316,16 @@ def test_recovery_discards_commits_behind_a_gap_or_a_damaged_one(tmp_path: Path)
     assert kept_after(tmp_path / "torn") == (2, ("s-0/3", "s-0/2"))
 
 
+def test_recovery_forces_names_to_the_disk_that_a_killed_builder_only_linked(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    shards = committed(root)
+    with faulty(keep=True) as log, lock(root):
+        recover(root)
+    synced = {Path(operation.path) for operation in log.operations if operation.kind == "fsync_folder"}
+    lanes = root / ".build" / "lanes"
+    assert {tmp_path, root, root / "shards", *(shard.parent for shard in shards), lanes, lanes / "s-0"} <= synced
+
+
 def test_recovery_of_an_empty_folder_finds_nothing(tmp_path: Path) -> None:
     with lock(tmp_path):
         assert recover(tmp_path).commits == {}
