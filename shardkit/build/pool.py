@@ -67,17 +67,26 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Batch:
-    """Rows that are worked on together. `size_bytes` is what they count for in the line."""
+    """Rows that are worked on together. `size_bytes` is what they, and then their outcomes, count for in the line."""
 
     def __init__(self) -> None:
         self.steps: list[Step] = []
+        self.rows = 0
         self.size_bytes = 0
+        self.begins_at = ""
         self.begun = time.monotonic()
         self.future: Future[list[Outcome]] = Future()
 
+    def add(self, step: Step, size: int) -> None:
+        """Append a row of `size` bytes."""
+        self.begins_at = self.begins_at or step.row.position
+        self.steps.append(step)
+        self.rows += 1
+        self.size_bytes += size
+
     def is_full(self) -> bool:
         """Whether it should not wait for another row."""
-        many = len(self.steps) >= BATCH_ROWS or self.size_bytes >= BATCH_BYTES
+        many = self.rows >= BATCH_ROWS or self.size_bytes >= BATCH_BYTES
         return many or time.monotonic() - self.begun > BATCH_SECONDS
 
 
@@ -117,7 +126,7 @@ class Line:
             try:
                 outcomes = batch.future.result(self._bounds.wait_seconds)
             except FutureTimeout:
-                where = batch.steps[0].row.position
+                where = batch.begins_at
                 raise SourceFailed(f"work on {where} took over {self._bounds.wait_seconds:g} s; run again") from None
             yield from outcomes
             self._release(batch)
@@ -143,7 +152,7 @@ class Line:
     def _release(self, batch: Batch) -> None:
         with self._changed:
             self._bytes -= batch.size_bytes
-            self._rows -= len(batch.steps)
+            self._rows -= batch.rows
             self._changed.notify_all()
 
     def _produce(self) -> None:
@@ -184,8 +193,7 @@ class Line:
         self._changed.wait_for(lambda: self._closed or self._fits(size))
         self._bytes += size
         self._rows += 1
-        self._open.steps.append(step)
-        self._open.size_bytes += size
+        self._open.add(step, size)
         if self._open.is_full():
             self._hand_over()
 
@@ -206,6 +214,8 @@ class Line:
         except BaseException as error:
             batch.future.set_exception(error)
             return
+        finally:
+            batch.steps.clear()  # they are not counted any more
         held = sum(outcome.size_bytes for outcome in outcomes)
         with self._changed:
             self._bytes += held - batch.size_bytes

@@ -158,7 +158,9 @@ def test_changed_source_stops_its_lane_and_resumes_when_it_is_back(tmp_path: Pat
     path.write_bytes(original.replace(b"+ 1", b"+ 2"))
     stopped: list[LaneStopped] = []
     with pytest.raises(PartlyDone, match="changed since planned") as raised:
-        build(spec, out=out, workers=workers, on_event=lambda e: stopped.append(e) if isinstance(e, LaneStopped) else None)
+        build(
+            spec, out=out, workers=workers, on_event=lambda e: stopped.append(e) if isinstance(e, LaneStopped) else None
+        )
     assert raised.value.exit_code == 3
     assert [event.source for event in stopped] == ["questions"]
     assert not (out / "manifest.json").exists()
