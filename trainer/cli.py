@@ -129,12 +129,12 @@ def summary(folder: str, plot: str, held_out: dict[str, Any]) -> list[str]:
     before, after = held_out.get("before"), held_out.get("after")
     if after:
         start = f"{before['loss']:.3f} -> " if before else ""
-        lines.append(f"held-out loss {start}{after['loss']:.3f} a token")
+        lines.append(f"held-out loss {start}{after['loss']:.3f}")
     for name, found in held_out.items():
         medium = name.removeprefix("shuffled_")
         if medium != name and found and after and medium in after["by_modality"]:
             own, other = after["by_modality"][medium], found["by_modality"][medium]
-            lines.append(f"held-out {medium} loss {own:.3f}; with the {medium}s of other samples {other:.3f}")
+            lines.append(f"held-out {medium} loss {own:.3f}; with the {medium} of another sample {other:.3f}")
     lines += [f"plot {plot}"] if plot else []
     return [*lines, f"metrics, checkpoints and held-out losses in {folder}"]
 

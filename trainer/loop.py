@@ -19,7 +19,7 @@ from trainer.checkpoint import prune_checkpoints, save_checkpoint
 from trainer.data.collate import TrainBatch
 from trainer.data.stream import Drawn
 from trainer.eval.heldout import held_out_loss
-from trainer.losses.sft import LossParts, answer_weights, sft_loss
+from trainer.losses.sft import LossParts, add_parts, answer_weights, sft_loss
 from trainer.metrics import plot_loss
 from trainer.run import Run, open_run
 from trainer.spec import OptimizerSpec, RunSpec
@@ -101,7 +101,7 @@ def draw(stream: Iterator[Drawn], number: int) -> Iterator[Drawn]:
         yield drawn
 
 
-def accumulate(run: Run, batches: list[TrainBatch]) -> tuple[torch.Tensor, list[LossParts]]:
+def accumulate(run: Run, batches: list[TrainBatch]) -> tuple[torch.Tensor, LossParts]:
     """Gradients of the mean loss over all batches of a step, as if they were one; the loss and its parts."""
     weight = torch.stack([answer_weights(batch, run.spec.loss).sum() for batch in batches]).sum()
     total = torch.zeros((), device=run.device)
@@ -112,7 +112,7 @@ def accumulate(run: Run, batches: list[TrainBatch]) -> tuple[torch.Tensor, list[
         (loss / weight).backward()
         total = total + loss.detach() / weight
         parts.append(part)
-    return total, parts
+    return total, add_parts(parts)
 
 
 def descend(run: Run, step: int) -> torch.Tensor:
@@ -151,14 +151,9 @@ def measure(run: Run, shuffle: Any = None) -> dict[str, Any] | None:
     return msgspec.to_builtins(found) if found else None
 
 
-def _by_modality(parts: list[LossParts]) -> dict[str, Any]:
-    sums: dict[str, float] = {}
-    tokens: dict[str, int] = {}
-    for part in parts:
-        for kind, count in part.tokens.items():
-            tokens[kind] = tokens.get(kind, 0) + count
-            sums[kind] = sums.get(kind, 0.0) + part.sums[kind]
-    return {"loss_by_modality": {kind: sums[kind] / tokens[kind] for kind in sorted(sums)}, "answer_tokens": tokens}
+def _by_modality(parts: LossParts) -> dict[str, Any]:
+    means = {kind: parts.sums[kind] / parts.tokens[kind] for kind in sorted(parts.sums)}
+    return {"loss_by_modality": means, "answer_tokens": parts.tokens}
 
 
 def _figures(run: Run, drawn: list[Drawn], batches: list[TrainBatch], seconds: float, waited: float) -> dict[str, Any]:

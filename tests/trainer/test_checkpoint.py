@@ -26,7 +26,14 @@ from trainer.model.omni import Omni
 from trainer.spec import ModelSpec
 
 PROGRESS = Progress(
-    step=3, samples=10, tokens=99, reading={"p": 4}, version="v", spec={"seed": 1}, threads=1, torch=str(torch.__version__)
+    step=3,
+    samples=10,
+    tokens=99,
+    reading={"p": 4},
+    version="v",
+    spec={"seed": 1},
+    threads=1,
+    torch=str(torch.__version__),
 )
 
 

@@ -16,7 +16,7 @@ from trainer.data.collate import TrainBatch, collate
 from trainer.data.media import Senses, Unfit
 from trainer.data.stream import Reading, encode_item, is_held_out, loader_fields
 from trainer.data.tokenise import Encoded, Speech
-from trainer.losses.sft import sft_loss
+from trainer.losses.sft import add_parts, sft_loss
 from trainer.model.omni import Omni
 from trainer.spec import LossSpec, Modality
 
@@ -25,11 +25,14 @@ EVAL_BATCH = 16
 
 
 class HeldOut(msgspec.Struct, frozen=True, kw_only=True):
-    """Mean loss an answer token, over all samples and by modality (text, image, audio, video); token counts."""
+    """Mean loss of an answer (itself a mean over its tokens), over all samples and by modality; number of samples.
+
+    Each answer counts once: a page of code would drown the answers of two tokens beside it.
+    """
 
     loss: float
     by_modality: dict[str, float]
-    tokens: dict[str, int]
+    samples: dict[str, int]
 
 
 def read_held_out(dataset: Dataset, reading: Reading, speech: Speech, senses: Senses, most: int) -> Rows:
@@ -47,28 +50,23 @@ def read_held_out(dataset: Dataset, reading: Reading, speech: Speech, senses: Se
 
 
 def held_out_loss(model: Omni, rows: Rows, pad_id: int, shuffle_media: Modality | None = None) -> HeldOut | None:
-    """The mean loss of an answer token; none where there is no sample.
+    """The mean loss of an answer; none where there is no sample.
 
     `shuffle_media` gives every sample the images (or the sound) of another sample of the same kind: what is then
     lost is what the model had from them.
     """
-    sums: dict[str, float] = {}
-    tokens: dict[str, int] = {}
     was_training = model.training
     model.eval()
     with torch.no_grad():
-        for batch in _batches(exchange(rows, shuffle_media) if shuffle_media else rows, model, pad_id):
-            _, parts = sft_loss(model, batch, LossSpec())
-            for kind, count in parts.tokens.items():
-                tokens[kind] = tokens.get(kind, 0) + count
-                sums[kind] = sums.get(kind, 0.0) + parts.sums[kind]
+        shown = exchange(rows, shuffle_media) if shuffle_media else rows
+        found = add_parts(sft_loss(model, batch, LossSpec())[1] for batch in _batches(shown, model, pad_id))
     model.train(was_training)
-    if not tokens:
+    if not found.answers:
         return None
     return HeldOut(
-        loss=sum(sums.values()) / sum(tokens.values()),
-        by_modality={kind: sums[kind] / tokens[kind] for kind in sums},
-        tokens=tokens,
+        loss=sum(found.means.values()) / sum(found.answers.values()),
+        by_modality={kind: found.means[kind] / found.answers[kind] for kind in sorted(found.means)},
+        samples=found.answers,
     )
 
 

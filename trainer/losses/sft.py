@@ -6,6 +6,9 @@ Elsewhere: dividing by the whole step's weight (loop.py).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import msgspec
 import torch
 import torch.nn.functional as F
@@ -15,10 +18,12 @@ from trainer.spec import LossSpec
 
 
 class LossParts(msgspec.Struct, frozen=True, kw_only=True):
-    """Sums over a batch: `tokens` that carry loss and their plain summed loss, by modality."""
+    """Sums over a batch, by modality: `tokens` that carry loss, their losses; `answers`, the means of their losses."""
 
     tokens: dict[str, int]
     sums: dict[str, float]
+    answers: dict[str, int]
+    means: dict[str, float]
 
 
 def answer_weights(batch: TrainBatch, spec: LossSpec) -> torch.Tensor:
@@ -44,11 +49,20 @@ def sft_loss(model: torch.nn.Module, batch: TrainBatch, spec: LossSpec) -> tuple
     return (losses * answer_weights(batch, spec)).sum(), _parts(batch, losses.detach())
 
 
+def add_parts(parts: Iterable[LossParts]) -> LossParts:
+    """The sums over several batches."""
+    total: dict[str, dict[str, Any]] = {name: {} for name in LossParts.__struct_fields__}
+    for part in parts:
+        for name, sums in total.items():
+            for kind, value in getattr(part, name).items():
+                sums[kind] = sums.get(kind, 0) + value
+    return LossParts(**total)
+
+
 def _parts(batch: TrainBatch, losses: torch.Tensor) -> LossParts:
-    tokens: dict[str, int] = {}
-    sums: dict[str, float] = {}
     counts = (batch.labels[:, 1:] != IGNORED).sum(dim=1).tolist()
-    for kind, count, total in zip(batch.kinds, counts, losses.double().sum(dim=1).tolist(), strict=True):
-        tokens[kind] = tokens.get(kind, 0) + count
-        sums[kind] = sums.get(kind, 0.0) + total
-    return LossParts(tokens=tokens, sums=sums)
+    totals = losses.double().sum(dim=1).tolist()
+    return add_parts(
+        LossParts(tokens={kind: count}, sums={kind: total}, answers={kind: 1}, means={kind: total / count})
+        for kind, count, total in zip(batch.kinds, counts, totals, strict=True)
+    )

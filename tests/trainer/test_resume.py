@@ -1,0 +1,116 @@
+"""Killed at any step and resumed, a run gives the same losses and the same weights, bit for bit."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.trainer.datasets import mixed, tiny_run
+from trainer.loop import train
+from trainer.metrics import read_metrics
+from trainer.spec import ModelSpec, RunSpec
+
+STEPS = 14
+EXACT = ("step", "loss", "loss_by_modality", "gradient_norm", "learning_rate", "tokens", "samples", "left_out", "epoch")
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return mixed(tmp_path_factory.mktemp("data") / "mixed")
+
+
+@pytest.fixture(scope="module")
+def spec(tiny_spec: ModelSpec) -> RunSpec:
+    return tiny_run(tiny_spec, steps=STEPS, checkpoint={"every": 3}, eval={"samples": 0})
+
+
+@pytest.fixture(scope="module")
+def whole(spec: RunSpec, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("whole")
+    train(spec, str(dataset), out, report=lambda event: None)
+    return out
+
+
+def assert_same(out: Path, whole: Path) -> None:
+    assert [pick(line) for line in read_metrics(out)] == [pick(line) for line in read_metrics(whole)]
+    last = Path("checkpoints") / f"step-{STEPS:08d}"
+    for name in ("model.safetensors", "optimizer.safetensors"):
+        assert (out / last / name).read_bytes() == (whole / last / name).read_bytes(), name
+
+
+def pick(line: dict[str, Any]) -> dict[str, Any]:
+    return {name: line[name] for name in EXACT}
+
+
+class Stop(Exception):
+    """Stands for a crash between two steps."""
+
+
+@pytest.mark.parametrize("at", range(1, STEPS))
+def test_stopped_after_any_step_it_ends_the_same(
+    at: int, spec: RunSpec, dataset: Path, whole: Path, tmp_path: Path
+) -> None:
+    def stop(event: dict[str, Any]) -> None:
+        if event["event"] == "step" and event["step"] == at:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(spec, str(dataset), tmp_path, report=stop)
+    train(spec, str(dataset), tmp_path, report=lambda event: None)
+    assert_same(tmp_path, whole)
+
+
+def test_killed_at_random_moments_it_ends_the_same(spec: RunSpec, dataset: Path, whole: Path, tmp_path: Path) -> None:
+    run_file, out = tmp_path / "run.yaml", tmp_path / "out"
+    run_file.write_bytes(msgspec.yaml.encode(spec))
+    command = [sys.executable, "-m", "trainer", "train", str(run_file), "--data", str(dataset), "--out", str(out)]
+    draws = random.Random(5)
+    ends = []
+    for _ in range(2):
+        wanted = min(STEPS - 2, last_step(out) + draws.randint(2, 5))
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        while process.poll() is None and last_step(out) < wanted:
+            time.sleep(0.002)
+        time.sleep(draws.random() * 0.02)
+        process.send_signal(signal.SIGKILL)
+        ends.append(process.wait())
+    assert -signal.SIGKILL in ends
+    assert subprocess.run(command, stdout=subprocess.DEVNULL).returncode == 0
+    assert_same(out, whole)
+
+
+def last_step(out: Path) -> int:
+    return max((line["step"] for line in read_metrics(out)), default=0)
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over_and_named(
+    spec: RunSpec, dataset: Path, whole: Path, tmp_path: Path
+) -> None:
+    part = msgspec.structs.replace(spec, steps=6)
+    rate = {"optimizer": msgspec.structs.replace(spec.optimizer, floor=1.0)}  # the same rates whatever `steps` is
+    part, full = (msgspec.structs.replace(each, **rate) for each in (part, spec))
+    train(part, str(dataset), tmp_path / "a", report=lambda event: None)
+    newest = tmp_path / "a" / "checkpoints" / "step-00000006" / "model.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-1])
+    events: list[dict[str, Any]] = []
+    train(full, str(dataset), tmp_path / "a", report=events.append)
+    assert any(event["event"] == "warning" and "step-00000006" in event["text"] for event in events)
+    assert next(event["step"] for event in events if event["event"] == "start") == 3
+    train(full, str(dataset), tmp_path / "b", report=lambda event: None)
+    assert_same(tmp_path / "a", tmp_path / "b")
+
+
+def test_a_run_without_any_checkpoint_begins_again_and_ends_the_same(
+    spec: RunSpec, dataset: Path, whole: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 99}\n{"step": 2, "lo')
+    train(spec, str(dataset), tmp_path, report=lambda event: None)
+    assert_same(tmp_path, whole)

@@ -1,0 +1,190 @@
+"""A run at its door: from a dataset to checkpoints and metrics; bad input says what is wrong."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from shardkit import SpecError, open_dataset
+from shardkit.read.serve import serve_folder
+from tests.trainer.datasets import build_small, generated, mixed, tiny_run
+from trainer.data.stream import is_held_out
+from trainer.eval.command import evaluate_run
+from trainer.loop import train
+from trainer.metrics import read_metrics
+from trainer.spec import ModelSpec
+
+
+def quiet(event: dict[str, Any]) -> None:
+    """Report nothing."""
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return mixed(tmp_path_factory.mktemp("data") / "mixed")
+
+
+def test_a_run_over_http_leaves_metrics_checkpoints_and_a_plot(
+    dataset: Path, tmp_path: Path, tiny_spec: ModelSpec
+) -> None:
+    events: list[dict[str, Any]] = []
+    with serve_folder(dataset) as server:
+        outcome = train(tiny_run(tiny_spec), server.url, tmp_path, report=events.append)
+    lines = read_metrics(tmp_path)
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    for line in lines:
+        assert line["loss"] > 0 and line["gradient_norm"] > 0 and line["learning_rate"] > 0
+        assert line["tokens_per_second"] > 0 and 0 <= line["data_wait"] <= 1
+        assert set(line["loss_by_modality"]) <= {"text", "image", "audio"}
+        assert line["read"] == 4
+    assert {kind for line in lines for kind in line["loss_by_modality"]} == {"text", "image", "audio"}
+    assert [path.name for path in sorted((tmp_path / "checkpoints").iterdir())] == ["step-00000004", "step-00000006"]
+    assert (tmp_path / "loss.png").stat().st_size > 1000
+    assert set(outcome.held_out) == {"before", "after", "shuffled_image", "shuffled_audio"}
+    assert [event["event"] for event in events].count("checkpoint") == 3
+
+
+def test_held_out_samples_are_never_trained_on(
+    dataset: Path, tmp_path: Path, tiny_spec: ModelSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import trainer.loop
+
+    seen: list[str] = []
+    real = trainer.loop.accumulate
+
+    def watch(run: Any, batches: Any) -> Any:
+        seen.extend(key for batch in batches for key in batch.keys)
+        return real(run, batches)
+
+    monkeypatch.setattr(trainer.loop, "accumulate", watch)
+    train(tiny_run(tiny_spec, steps=20), str(dataset), tmp_path, report=quiet)
+    keys = [item.key for item in open_dataset(str(dataset))]
+    held_out = {key for key in keys if is_held_out(key, 0.2)}
+    assert held_out
+    assert set(seen) == set(keys) - held_out  # two epochs: every other sample was trained on
+
+
+def test_accumulated_steps_read_the_same_samples_and_give_the_same_losses(
+    dataset: Path, tmp_path: Path, tiny_spec: ModelSpec
+) -> None:
+    losses = []
+    for parts in (1, 2):
+        train(tiny_run(tiny_spec, accumulate=parts, steps=4), str(dataset), tmp_path / str(parts), report=quiet)
+        losses.append([line["loss"] for line in read_metrics(tmp_path / str(parts))])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_eval_measures_the_newest_checkpoint_again(dataset: Path, tmp_path: Path, tiny_spec: ModelSpec) -> None:
+    outcome = train(tiny_run(tiny_spec, steps=2), str(dataset), tmp_path, report=quiet)
+    found = evaluate_run(tmp_path, str(dataset), samples=6)
+    assert found["step"] == 2
+    assert found["after"]["loss"] == pytest.approx(outcome.held_out["after"]["loss"], rel=1e-5)
+
+
+def test_unlabelled_samples_are_left_out_and_counted(tmp_path: Path, tiny_spec: ModelSpec) -> None:
+    dataset = build_small(
+        tmp_path / "data",
+        generated("notes", "notes", "question_answer", 6),
+        generated("tones", "dtmf", "unlabelled", 6, media_type="tones"),
+    )
+    train(tiny_run(tiny_spec, steps=3, data={"held_out": 0.0}), str(dataset), tmp_path / "run", report=quiet)
+    lines = read_metrics(tmp_path / "run")
+    assert sum(line["left_out"].get("unlabelled", 0) for line in lines) == 6
+    assert lines[-1]["samples"] == 6
+
+
+def test_a_dataset_without_any_answer_is_an_error(tmp_path: Path, tiny_spec: ModelSpec) -> None:
+    dataset = build_small(tmp_path / "data", generated("tones", "dtmf", "unlabelled", 6, media_type="tones"))
+    with pytest.raises(SpecError, match=r"none of 6 samples can be trained on \(.*unlabelled\)"):
+        train(tiny_run(tiny_spec), str(dataset), tmp_path / "run", report=quiet)
+
+
+def test_resuming_with_other_settings_is_refused_with_the_difference(
+    dataset: Path, tmp_path: Path, tiny_spec: ModelSpec
+) -> None:
+    spec = tiny_run(tiny_spec, steps=2)
+    train(spec, str(dataset), tmp_path, report=quiet)
+    with pytest.raises(SpecError, match=r"batch_size = 4, the spec now says 8"):
+        train(msgspec.structs.replace(spec, batch_size=8), str(dataset), tmp_path, report=quiet)
+    with pytest.raises(SpecError, match="--resume is none"):
+        train(spec, str(dataset), tmp_path, resume="none", report=quiet)
+    with pytest.raises(SpecError, match="no whole checkpoint"):
+        train(spec, str(dataset), tmp_path, resume=str(tmp_path / "nowhere"), report=quiet)
+    more = train(msgspec.structs.replace(spec, steps=3), str(dataset), tmp_path, report=quiet)
+    assert more.steps == 3
+
+
+def test_a_second_trainer_in_the_folder_fails_at_once(dataset: Path, tmp_path: Path, tiny_spec: ModelSpec) -> None:
+    from trainer.run import RunLocked
+
+    def second(event: dict[str, Any]) -> None:
+        if event["event"] == "start":
+            with pytest.raises(RunLocked):
+                train(tiny_run(tiny_spec), str(dataset), tmp_path, report=quiet)
+
+    train(tiny_run(tiny_spec, steps=1), str(dataset), tmp_path, report=second)
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run_and_is_not_kept(
+    dataset: Path, tmp_path: Path, tiny_spec: ModelSpec
+) -> None:
+    from trainer.loop import TrainingFailed
+
+    spec = tiny_run(tiny_spec, optimizer={"rate": 1e30, "warmup": 0, "clip": 0.0}, checkpoint={"every": 1})
+    with pytest.raises(TrainingFailed, match="gradient norm"):
+        train(spec, str(dataset), tmp_path, report=quiet)
+
+
+@pytest.fixture(scope="module")
+def run_file(tmp_path_factory: pytest.TempPathFactory, tiny_spec: ModelSpec) -> Path:
+    path = tmp_path_factory.mktemp("spec") / "tiny.yaml"
+    path.write_bytes(msgspec.yaml.encode(tiny_run(tiny_spec)))
+    return path
+
+
+@pytest.fixture
+def command(run_file: Path, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+        line = [sys.executable, "-m", "trainer", "train", str(run_file), "--out", str(tmp_path / "run"), *arguments]
+        return subprocess.run(line, capture_output=True, text=True, timeout=120)
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--data", "x", "--set", "stepps=3"), "unknown field `stepps`"),
+        (("--data", "x", "--set", "steps"), "--set steps: write it as name=value"),
+        (("--data", "/nowhere/at/all"), "/nowhere/at/all"),
+        (("--data", "http://127.0.0.1:9/data"), "127.0.0.1"),
+        (("--data", "x", "--profile", "none"), "no profile 'none'"),
+        ((), "--data"),
+    ],
+)
+def test_bad_input_is_one_clear_message(
+    command: Callable[..., subprocess.CompletedProcess[str]], arguments: tuple[str, ...], message: str
+) -> None:
+    done = command(*arguments)
+    assert done.returncode == (1 if "127.0.0.1" in message else 2), done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_json_events_end_with_done(command: Callable[..., subprocess.CompletedProcess[str]], dataset: Path) -> None:
+    done = command("--data", str(dataset), "--steps", "2", "--json")
+    assert done.returncode == 0, done.stderr
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [event["event"] for event in events] == ["start", "step", "step", "checkpoint", "done"]
+
+
+def test_help_needs_no_torch() -> None:
+    code = "import sys, trainer.cli, trainer.spec; sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
