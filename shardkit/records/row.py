@@ -79,5 +79,8 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of all members, and an estimate for the record itself."""
-        return 1024 + sum(len(member.data) for member in self.members)
+        """Bytes of all members and of the record's texts, and an estimate for the rest."""
+        texts = sum(len(message.content) for message in self.sample.messages)
+        if self.sample.preference is not None:
+            texts += len(self.sample.preference.chosen) + len(self.sample.preference.rejected)
+        return 1024 + texts + sum(len(member.data) for member in self.members)
