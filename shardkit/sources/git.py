@@ -49,6 +49,7 @@ MINIFIED_LINE = 5000
 """Code with a longer line than this was written by a program: minified, or data."""
 LICENCE_NAMES = ("licence", "license", "copying", "unlicense")
 REPOSITORY = "clone.git"
+STAGE_CLONE = ".stage-clone-"
 PIN = "pin.json"
 
 
@@ -72,6 +73,8 @@ class Git:
 
     def pin(self, folder: Path) -> Pinned:
         """Fetch the commit that `revision` names now and list its files. The revision is the commit."""
+        for stale in folder.glob(f"{STAGE_CLONE}*"):  # of a fetch that was killed
+            shutil.rmtree(stale, ignore_errors=True)
         references = remote_references(self.spec.url, self.spec.name)
         found, names = _find_commit(self.spec.revision, references, self.spec)
         pin = Pin(commit=found, references=names)
@@ -144,7 +147,7 @@ class Git:
         if _holds(final, pin.commit):
             return final
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".stage-clone-", dir=folder) as temporary:
+        with tempfile.TemporaryDirectory(prefix=STAGE_CLONE, dir=folder) as temporary:
             fresh = Path(temporary) / REPOSITORY
             fetch_commit(fresh, self.spec.url, pin.commit, pin.references, self.spec.name)
             with contextlib.suppress(OSError):  # another lane's good one is there

@@ -213,7 +213,7 @@ rows = st.builds(
 
 
 @given(row=rows, normalizer=st.sampled_from(sorted(NORMALIZERS)), marks=st.booleans())
-@settings(max_examples=400)
+@settings(max_examples=200)
 def test_any_row_is_a_draft_or_refused(row: Row, normalizer: str, marks: bool) -> None:
     options = {"marks": marks} if "marks" in NORMALIZERS[normalizer].options else {}
     wanted = spec(normalizer, columns={"id": "who"}, options=options)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -94,6 +97,12 @@ def test_branches_tags_commits_and_bundles_name_the_same_files(tmp_path: Path, o
             assert source.pinned.revision == old
             assert len(source.rows()) == 6
     assert texts(opened(spec(folder)).rows()) == texts(opened(spec(whole)).rows())
+
+
+def test_rest_of_a_killed_fetch_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "private" / ".stage-clone-x" / "clone.git").mkdir(parents=True)
+    open_source(spec(repository(tmp_path / "repo")), 0).pin(tmp_path / "private")
+    assert sorted(path.name for path in (tmp_path / "private").iterdir()) == ["clone.git", "listing", "pin.json"]
 
 
 def test_bundle_without_head_is_read_at_its_only_branch(tmp_path: Path, opened: Callable[..., Opened]) -> None:
@@ -191,3 +200,21 @@ def test_real_bundle(shared: Path, opened: Callable[..., Opened]) -> None:
     assert len(rows) > 200
     assert any(row.position.endswith("Dockerfile") for row in rows)
     assert not any("lock" in row.position for row in rows)
+
+
+def test_url_is_fetched_over_http(tmp_path: Path, opened: Callable[..., Opened]) -> None:
+    folder = repository(tmp_path / "repo")
+    git(folder, "repack", "-q", "-a", "-d")
+    git(folder, "update-server-info")
+    handler = partial(SimpleHTTPRequestHandler, directory=str(folder / ".git"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            source = opened(spec(f"http://me:CANARY@127.0.0.1:{server.server_port}/"))
+        finally:
+            server.shutdown()
+            thread.join()
+    assert texts(source.rows()) == texts(opened(spec(folder)).rows())  # the server is gone, the clone is there
+    kept = [path for path in source.folder.rglob("*") if path.is_file()]
+    assert not any(b"CANARY" in path.read_bytes() for path in kept)

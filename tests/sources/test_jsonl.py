@@ -217,7 +217,7 @@ def test_ranges_of_a_large_file_number_their_lines(
 
 
 @given(lengths=st.lists(st.integers(0, 12), max_size=12), partitions=st.integers(1, 9), ending=st.booleans())
-@settings(max_examples=150)
+@settings(max_examples=80)
 def test_any_lines_are_covered_once(lengths: list[int], partitions: int, ending: bool) -> None:
     import tempfile
 
