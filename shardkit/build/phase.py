@@ -39,7 +39,7 @@ def phase(name: Phase) -> AbstractContextManager[object]:
 
 def open_phases(folder: Path) -> tuple[Phase, ...]:
     """Phases that were open in any process when it was last alive, in the order of PHASES."""
-    boards = [path.read_bytes() for path in sorted(folder.iterdir())]
+    boards = [path.read_bytes().ljust(len(PHASES), b"\0") for path in sorted(folder.iterdir())]  # one may be just made
     return tuple(name for at, name in enumerate(PHASES) if any(board[at] for board in boards))
 
 

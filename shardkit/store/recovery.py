@@ -57,7 +57,6 @@ def recover(root: Path) -> Recovery:
     All folders are forced to the disk first: a builder that was killed between a link and its fsync left names that
     are seen, but that a power cut would still lose.
 
-    What is found may have been left pending by a killed build; it is forced to the disk before anything builds on it.
     Sizes of all files that commits name are checked, and digests of each lane's last shard and what follows it. From
     the first bad one on, a lane's commits are discarded, and the build makes them again. Raises StorageFailed.
     """
@@ -70,7 +69,6 @@ def recover(root: Path) -> Recovery:
     for lane in _lanes(root):
         commits[lane] = good = good_commits(root, lane)
         discarded += _discard(root, lane, len(good))
-    _force_names(root)
     return Recovery(commits=commits, discarded=tuple(discarded), temporaries=len(temporaries))
 
 
@@ -143,15 +141,6 @@ def content_files(root: Path) -> Iterator[Path]:
     """All files in the folders of content, temporaries included."""
     for name in CONTENT_FOLDERS:
         yield from sorted(path for path in (root / name).rglob("*") if path.is_file())
-
-
-def _force_names(root: Path) -> None:
-    """Sync every folder: a name that a killed process gave is seen by all, and lost all the same in a power cut.
-
-    Bytes need no sync: nothing gets its final name before its bytes are on the disk.
-    """
-    for folder in (root.parent, root, *sorted(path for path in root.rglob("*") if path.is_dir())):
-        fs.sync_folder(folder)
 
 
 def _temporaries(root: Path) -> Iterator[Path]:

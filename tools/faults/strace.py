@@ -106,8 +106,8 @@ def _calls_inside(log: Path, root: Path) -> Iterator[Call]:
 
 
 def _touches(line: str, root: Path) -> bool:
-    """Whether a traced call changes something in the dataset's folder, or makes it."""
+    """Whether a traced call changes something in the dataset's folder, or its name in the folder above."""
     match = LINE.match(line)
-    if match is None or str(root) not in line:
+    if match is None or str(root.parent) not in line:
         return False
     return match[1] not in OPENING or "O_CREAT" in line
