@@ -58,6 +58,12 @@ class ByteCache(Generic[V]):
         """Whether the value is there or on its way."""
         return key in self._ready or key in self._loading
 
+    def clear(self) -> None:
+        """Forget all values."""
+        with self._lock:
+            self._ready.clear()
+            self.bytes = 0
+
     def _load(self, key: Hashable, load: Callable[[], V], mine: Future[V]) -> V:
         try:
             value = load()

@@ -122,6 +122,10 @@ class Fetcher:
                 expected += size
         return expected
 
+    def forget(self) -> None:
+        """Give up the blocks kept."""
+        self._blocks.clear()
+
     def _span_loader(self, shard: int, ordinal: int, offset: int, size: int) -> Loading:
         return (shard, ordinal, "span"), lambda: self._store.read_range(self._paths[shard], offset, size)
 

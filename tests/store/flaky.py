@@ -36,6 +36,7 @@ class Flaky(ThreadingHTTPServer):
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     server: Flaky
 
     def log_message(self, format: str, *args: object) -> None:

@@ -1,0 +1,174 @@
+"""Reading from a server: few requests, none for what was consumed, and nothing but good bytes or an error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shardkit.errors import ShardDamaged, ShardkitError, StorageFailed
+from shardkit.read.dataset import Dataset, open_dataset
+from shardkit.read.loader import open_loader
+from shardkit.read.serve import FolderServer, Request, serve_folder
+from shardkit.store.http import HttpStore, Patience
+from shardkit.store.layout import shard_path
+from shardkit.store.manifest import read_columns, read_manifest
+from tests.read.made import image_sample, make_dataset, numbered, text_sample
+from tests.store.flaky import flaky_server
+
+QUICK = Patience(deadline_seconds=0.5, silence_seconds=0.3, attempts=3, first_pause_seconds=0.01)
+BLOCK = 4
+
+
+@pytest.fixture(scope="module", params=["tar", "tar.zst"])
+def root(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("remote")
+    make_dataset(folder, numbered([64, 64, 64], images=False), codec=request.param, block=BLOCK)
+    return folder
+
+
+@pytest.fixture
+def server(root: Path) -> Iterator[FolderServer]:
+    with serve_folder(root) as running:
+        yield running
+
+
+def open_quickly(url: str) -> Dataset:
+    """A dataset whose store does not wait long for a server in trouble."""
+    store = HttpStore(url, QUICK)
+    version, manifest = read_manifest(store)
+    return Dataset(store, version, manifest, read_columns(store, manifest))
+
+
+def of_shards(requests: list[Request]) -> list[Request]:
+    return [request for request in requests if request.path.startswith("shards/")]
+
+
+def test_an_epoch_asks_for_every_block_once(server: FolderServer) -> None:
+    dataset = open_dataset(server.url)
+    batches = list(open_loader(dataset, batch_size=8))
+    asked = of_shards(server.requests)
+    assert len({item.key for batch in batches for item in batch}) == 192
+    assert len(asked) == len(set(asked)) == 192 // BLOCK
+    indexes = [request for request in server.requests if request.path.startswith("indexes/")]
+    assert len(indexes) == 3
+
+
+@pytest.mark.parametrize("at", [3, 11, 20])
+def test_a_resume_reads_nothing_that_was_consumed(root: Path, server: FolderServer, at: int) -> None:
+    """Only blocks that hold a sample still to come are asked for, each once."""
+    fields = {"batch_size": 8, "lanes": 8, "window": 8, "seed": 1}
+    batches = list(open_loader(open_dataset(root), **fields))  # type: ignore[arg-type]
+    dataset = open_dataset(server.url)
+    loader = open_loader(dataset, **fields)  # type: ignore[arg-type]
+    loader.load_state_dict(batches[at].state)
+    server.requests.clear()
+    rest = list(loader)
+    assert rest == batches[at + 1 :]
+    blocks = {(item.shard, item.ordinal // BLOCK) for batch in rest for item in batch}
+    asked = of_shards(server.requests)
+    assert len(asked) == len(set(asked)) == len(blocks)
+    tables = [dataset.tables.find(shard, 0) for shard in range(3)]
+    wanted = {
+        (shard_path(dataset.manifest.shards[shard]), tables[shard].blocks[block].file_offset) for shard, block in blocks
+    }
+    assert {(request.path, request.offset) for request in asked} == wanted
+
+
+def test_a_short_budget_reads_single_samples_and_a_resume_only_those_to_come(tmp_path: Path) -> None:
+    make_dataset(tmp_path, numbered([64, 64, 64], images=False), block=BLOCK)
+    for budget in (0, 40_000):
+        with serve_folder(tmp_path) as server:
+            loader = open_loader(open_dataset(server.url), batch_size=8, read_ahead_bytes=budget)
+            batches = list(loader)
+            loader.load_state_dict(batches[15].state)
+            server.requests.clear()
+            assert list(loader) == batches[16:]
+            asked = of_shards(server.requests)
+        assert len(asked) == len(set(asked)) == 192 - 16 * 8
+        assert sum(request.length for request in asked) == sum(i.size_bytes for b in batches[16:] for i in b)
+
+
+def test_ranks_whose_lanes_are_their_own_read_their_own_blocks(root: Path, server: FolderServer) -> None:
+    for rank in range(2):
+        list(open_loader(open_dataset(server.url), batch_size=4, lanes=8, world_size=2, rank=rank))
+    asked = of_shards(server.requests)
+    assert len(asked) < 1.3 * 192 // BLOCK  # a lane may begin or end within a block
+
+
+def test_worker_threads_read_the_same(root: Path, server: FolderServer) -> None:
+    local = list(open_loader(open_dataset(root), batch_size=8))
+    assert list(open_loader(open_dataset(server.url), batch_size=8, num_workers=3)) == local
+
+
+@pytest.mark.parametrize("fault", ["reset", "truncate", "503", "wrong range", "other bytes"])
+def test_a_server_that_stumbles_is_asked_again(root: Path, fault: str) -> None:
+    good = list(open_dataset(root))
+    with flaky_server(root) as server:
+        dataset = open_quickly(server.url)
+        server.faults = [fault, "", fault]
+        assert [dataset[index] for index in range(8)] == good[:8]
+
+
+def test_a_server_that_dies_half_way_is_an_error_and_no_batch_is_wrong(root: Path) -> None:
+    good = {item.key: item for item in open_dataset(root)}
+    with flaky_server(root) as server:
+        dataset = open_quickly(server.url)
+        items = []
+        with pytest.raises(StorageFailed, match="check the server"):
+            for batch in open_loader(dataset, batch_size=4, read_ahead_bytes=30_000):
+                items += batch
+                if len(items) == 12:
+                    server.faults = ["reset"] * 10_000
+        assert 12 <= len(items) < 192 and all(item == good[item.key] for item in items)
+
+
+def test_a_file_that_changes_on_the_server_is_noticed(root: Path) -> None:
+    with flaky_server(root) as server:
+        dataset = open_quickly(server.url)
+        list(open_loader(dataset, batch_size=8, read_ahead_bytes=0))
+        server.faults = ["change"]
+        with pytest.raises(ShardDamaged, match="changed on the server"):
+            list(open_loader(dataset, batch_size=8, read_ahead_bytes=0))
+
+
+def test_no_flipped_bit_comes_through_the_network(tmp_path: Path) -> None:
+    """Every fifth byte, one bit each; the server does not know that its file is damaged."""
+    make_dataset(tmp_path, [[text_sample(1), image_sample(2, size=40)]], block=1)
+    good = list(open_dataset(tmp_path))
+    path = tmp_path / shard_path(open_dataset(tmp_path).manifest.shards[0])
+    data = path.read_bytes()
+    with flaky_server(tmp_path) as server:
+        dataset = open_quickly(server.url)
+        for at in range(0, len(data) - 1024, 5):
+            path.write_bytes(data[:at] + bytes([data[at] ^ 1 << at % 8]) + data[at + 1 :])
+            found = []
+            for index in range(2):
+                try:
+                    found.append(dataset[index])
+                except ShardkitError:
+                    continue
+            assert len(found) == 1 and found[0] == good[found[0].ordinal]
+        for length in range(0, len(data) - 1024, 41):
+            path.write_bytes(data[:length])
+            with pytest.raises(ShardkitError):
+                list(open_loader(dataset, batch_size=2))
+
+
+def test_members_are_checked_against_their_own_digests(tmp_path: Path) -> None:
+    """A span whose XXH3-64 fits is not enough where bytes came over a network."""
+    make_dataset(tmp_path, [[image_sample(2, size=40)]])
+    with serve_folder(tmp_path) as server:
+        dataset = open_dataset(server.url)
+        table = dataset.tables.find(0, 0)
+        table._digests = bytes(len(table._digests))
+        with pytest.raises(ShardDamaged, match="member json does not have the digest"):
+            _ = dataset[0]
+
+
+def test_an_unreachable_server_is_named_without_secrets() -> None:
+    with pytest.raises(StorageFailed) as caught:
+        open_quickly("http://user:hunter2@127.0.0.1:9/data?token=abc")
+    assert "127.0.0.1:9" in str(caught.value)
+    assert "hunter2" not in str(caught.value) and "abc" not in str(caught.value)
