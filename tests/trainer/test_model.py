@@ -90,6 +90,9 @@ def test_silence_behind_a_recording_is_not_attended_to(model: Omni) -> None:
     assert model.audio_connector is not None
     assert torch.equal(model.audio_connector(vectors, seen), model.audio_connector(other, seen))
 
+    mels, heard = torch.randn(1, 80, 100), torch.arange(100)[None] < 40
+    assert not torch.allclose(model.listen(mels, heard), model.listen(mels, torch.ones_like(heard)))
+
 
 def test_labels_are_exactly_what_the_assistant_says(model: Omni, speech: Speech, item: Callable[..., Any]) -> None:
     batch = batch_of(model, speech, item(*ASK, images=1), item(*TEXT))
