@@ -16,6 +16,7 @@ from shardkit.media.whole import is_whole
 
 if TYPE_CHECKING:
     from av.container import InputContainer
+    from av.stream import Stream
 
 VIDEO_CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "libdav1d", "mpeg4", "mpeg2video", "mpeg1video", "mjpeg",
                 "prores", "h263", "theora")  # fmt: skip
@@ -53,8 +54,9 @@ def open_container(data: bytes, kind: str, reason: str, max_pixels: int = 1) -> 
         raise Refused(reason, f"{kind} cannot be decoded") from None
 
 
-def allowed_codec(name: str, reason: str) -> str:
-    """The codec's name where it is on the list; raises Refused."""
+def allowed_codec(stream: Stream, reason: str) -> str:
+    """The name of a stream's codec where it is on the list; raises Refused."""
+    name = str(getattr(stream.codec_context, "name", ""))  # no context where the container names no known codec
     if name not in VIDEO_CODECS + AUDIO_CODECS:
         raise Refused(reason, "codec not on the allow-list")
     return name

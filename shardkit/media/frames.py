@@ -57,7 +57,7 @@ def scan_video(container: InputContainer, stream: VideoStream, limits: Limits) -
     Raises Refused (`too-many-pixels`, `too-many-frames`, `too-long-media`; `video-damaged` where a packet is marked
     so or fewer are there than the container declares).
     """
-    allowed_codec(stream.codec_context.name, "video-damaged")
+    allowed_codec(stream, "video-damaged")
     if stream.codec_context.width * stream.codec_context.height > limits.image_pixels:
         raise Refused("too-many-pixels", "a video's frames have more pixels than limits.image_pixels")
     times: list[int] = []
@@ -77,8 +77,9 @@ def scan_video(container: InputContainer, stream: VideoStream, limits: Limits) -
         times.append(time)
         keys += [time] if packet.is_keyframe else []
         end = max(end, time + (packet.duration or 0)) if len(times) > 1 else time + (packet.duration or 0)
-    if packets < stream.frames or not keys or not stream.time_base:
-        raise Refused("video-damaged", f"{packets} frames of {stream.frames} declared, {len(keys)} keyframes")
+    declared = stream.frames if "mp4" in container.format.name else 0  # an AVI counts frames that it leaves out
+    if packets < declared or not keys or not stream.time_base:
+        raise Refused("video-damaged", f"{packets} frames of {declared} declared, {len(keys)} keyframes")
     return _checked(container, Scan(times=tuple(sorted(times)), keys=tuple(sorted(keys)), end=end,
                                     tick=stream.time_base), limits)  # fmt: skip
 

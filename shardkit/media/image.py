@@ -69,6 +69,8 @@ def decode_image(data: bytes, kind: str, max_pixels: int) -> tuple[Picture, bool
 
     The size is checked from the header before anything is decoded. Raises Refused.
     """
+    from PIL import Image
+
     if not is_whole(kind, data):
         raise Refused("image-damaged", f"{kind} ends early")
     with warnings.catch_warnings():
@@ -82,8 +84,8 @@ def decode_image(data: bytes, kind: str, max_pixels: int) -> tuple[Picture, bool
             upright = _upright(picture)
         except DAMAGE:
             raise Refused("image-damaged", f"{kind} cannot be decoded") from None
-        except MemoryError:
-            raise Refused("too-many-pixels", "decoding needs more memory than there is") from None
+        except (Image.DecompressionBombError, MemoryError):
+            raise Refused("too-many-pixels", "a frame far larger than the limit") from None
     return upright, several or upright is not picture
 
 

@@ -106,7 +106,7 @@ def _by_av(data: bytes, kind: str) -> Iterator[tuple[int, NDArray[np.float32]]]:
 def _decoder(stream: AudioStream) -> AudioCodecContext:
     import av
 
-    name = allowed_codec(stream.codec_context.name, "audio-damaged")
+    name = allowed_codec(stream, "audio-damaged")
     if name not in INTEGER_DECODERS:
         return stream.codec_context
     own = cast("AudioCodecContext", av.CodecContext.create(INTEGER_DECODERS[name], "r"))

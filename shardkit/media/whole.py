@@ -23,7 +23,7 @@ def is_whole(kind: str, data: bytes) -> bool:
     check = _CHECKS.get(kind)
     try:
         return check is None or check(data)
-    except (struct.error, IndexError):
+    except (struct.error, IndexError, ValueError):
         return False
 
 
@@ -57,7 +57,7 @@ def _gif(data: bytes) -> bool:
 
 
 def _riff(data: bytes) -> bool:
-    return 8 + int(struct.unpack_from("<I", data, 4)[0]) <= len(data) + 1
+    return 8 + int(struct.unpack_from("<I", data, 4)[0]) <= len(data)
 
 
 def _wav(data: bytes) -> bool:
