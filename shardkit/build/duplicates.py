@@ -14,6 +14,7 @@ import blake3
 import numpy as np
 import numpy.typing as npt
 
+from shardkit.errors import StorageFailed
 from shardkit.store import fs
 
 RUN_ROWS = 1 << 19
@@ -40,6 +41,8 @@ def find_duplicates(
         for at in range(ranges):
             first, stop = (at << 64) // ranges, ((at + 1) << 64) // ranges
             _compare([run.between(first, stop) for run in runs], found)
+    except OSError as error:
+        raise StorageFailed(f"cannot read keys in {folder}: {error.strerror}; run the same command again") from error
     finally:
         for run in runs:
             run.remove()

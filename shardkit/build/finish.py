@@ -17,6 +17,7 @@ from shardkit.build.plan import Plan
 from shardkit.build.progress import Finishing, OnEvent, Warned
 from shardkit.build.settle import Commits
 from shardkit.errors import SpecError
+from shardkit.store import fs
 from shardkit.store.index import IndexReader
 from shardkit.store.layout import BUILD_FOLDER, LaneTotals, Manifest, ShardEntry, Sums, Totals
 from shardkit.store.publish import publish_omitted, publish_version
@@ -41,7 +42,7 @@ def finish(root: Path, plan: Plan, commits: Commits, on_event: OnEvent) -> tuple
     with phase("finishing"):
         manifest = _manifest(root, plan, commits, totals)
         version = publish_version(root, manifest)
-        tidy(root)
+        tidy(root, plan)
     return version, manifest
 
 
@@ -51,8 +52,15 @@ def shards_of(plan: Plan, commits: Commits) -> tuple[ShardEntry, ...]:
     return tuple(commit.shard for commit in own if commit.shard is not None)
 
 
-def tidy(root: Path) -> None:
-    """Remove published files that no commit and no version names. Under the lock."""
+def tidy(root: Path, plan: Plan) -> None:
+    """Remove commits of lanes that an update left behind, and files that no commit and no version names.
+
+    Under the lock, when the plan's version is published: what older versions name stays.
+    """
+    named = {lane.name for lane in plan.record.lanes}
+    for lane in sorted((root / BUILD_FOLDER / "lanes").iterdir()):
+        if lane.name not in named:
+            fs.remove_tree(lane)
     garbage = plan_gc(root)
     if garbage.files:
         run_gc(root, garbage)

@@ -6,7 +6,6 @@ Elsewhere: whether a folder's plan still fits its spec (settle.py), quotas (quot
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -172,7 +171,7 @@ def remove_strays(root: Path) -> None:
     folder = root / BUILD_FOLDER / "sources"
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.name not in named:
-            shutil.rmtree(path, ignore_errors=True)
+            fs.remove_tree(path)
 
 
 def _place(source: AnySource, quota: int | None, one_lane: bool, stored: Mapping[str, SourceRecord]) -> Place:

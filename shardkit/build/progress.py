@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 LINE_SECONDS = 5.0
+MOST_BARS = 16
+"""With more lanes than this, bars are shown of those under way only."""
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
@@ -187,19 +189,22 @@ class Bars:
     def __init__(self, stream: TextIO) -> None:
         self._progress = _rich_progress(stream)
         self._tasks: dict[str, TaskID] = {}
+        self._crowded = False
 
     def show(self, event: Event) -> None:
         """Move a bar, or print a line above them."""
         if isinstance(event, Planned):
             for line in planned_lines(event):
                 self._print(line)
+            self._crowded = len(event.lanes) > MOST_BARS
             for lane in event.lanes:
+                shown = not lane.done and not self._crowded
                 self._tasks[lane.name] = self._progress.add_task(
-                    lane.name, total=lane.expected, completed=lane.samples, visible=not lane.done
+                    lane.name, total=lane.expected, completed=lane.samples, visible=shown
                 )
             self._progress.start()
         elif isinstance(event, (LaneProgress, Committed)):
-            self._move(event.lane, completed=event.totals.samples)
+            self._move(event.lane, completed=event.totals.samples, visible=True)
         elif isinstance(event, LaneEnded):
             self._finish(event.lane)
         else:
@@ -217,7 +222,7 @@ class Bars:
     def _finish(self, lane: str) -> None:
         if lane in self._tasks:
             done = self._progress.tasks[self._progress.task_ids.index(self._tasks[lane])].completed
-            self._move(lane, total=done or 1, completed=done or 1)
+            self._move(lane, total=done or 1, completed=done or 1, visible=not self._crowded)
 
     def _print(self, line: str) -> None:
         self._progress.console.print(line, markup=False, highlight=False)

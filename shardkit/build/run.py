@@ -19,7 +19,7 @@ from shardkit.build.phase import phase
 from shardkit.build.plan import Plan
 from shardkit.build.progress import Done, Event, OnEvent, Planned, Warned
 from shardkit.build.quotas import SampleCount, check_sample
-from shardkit.build.settle import Commits, Origin, Wish, settle_plan
+from shardkit.build.settle import Commits, Origin, Wish, lane_is_done, settle_plan
 from shardkit.errors import PartlyDone, ShardkitError, SpecError
 from shardkit.spec import BuildSpec
 from shardkit.store.layout import POINTER_PATH, Manifest
@@ -76,21 +76,21 @@ def build(
             commits = recover(root).commits
             plan, origin = settle_plan(root, wish, commits)
         on_event(_planned(out, plan, origin, commits))
-        there = _published(root, plan)
+        there = _published(root, plan, commits)
         version, manifest = there or _run(root, plan, wish, workers, commits, on_event)
     result = _result(out, version, manifest, unchanged=there is not None)
     on_event(Done(**msgspec.structs.asdict(result)))
     return result
 
 
-def _published(root: Path, plan: Plan) -> tuple[str, Manifest] | None:
-    """The folder's current version, where this very plan made it."""
+def _published(root: Path, plan: Plan, commits: Commits) -> tuple[str, Manifest] | None:
+    """The folder's current version, where this very plan made it and recovery found nothing missing."""
     if not (root / POINTER_PATH).exists():
         return None
     version, manifest = read_manifest(open_store(root))
-    if manifest.plan_digest != plan.digest:
+    if manifest.plan_digest != plan.digest or not all(lane_is_done(commits, lane.name) for lane in plan.record.lanes):
         return None
-    tidy(root)
+    tidy(root, plan)
     return version, manifest
 
 

@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shardkit.build.duplicates import find_duplicates
+from shardkit.build.progress import Committed, Event
 from shardkit.build.run import build
 from shardkit.errors import SpecError
 from shardkit.store.index import IndexReader
+from shardkit.store.layout import shard_path
 from shardkit.store.manifest import read_columns, read_manifest
 from shardkit.store.urls import open_store
 from tests.build.making import notes, questions, spec_of, write_questions
@@ -84,11 +86,42 @@ def test_published_files_that_no_commit_names_are_removed_at_the_end(out: Path) 
     assert not stray.exists()
 
 
+def test_commits_of_a_plan_that_was_given_up_are_removed_with_their_files(out: Path) -> None:
+    def stop(event: Event) -> None:
+        if isinstance(event, Committed):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build(spec_of(notes(count=25)), out=out, workers=0, on_event=stop)
+    assert shard_digests(out)
+    result = build(spec_of(notes("other", 12)), out=out, workers=0, update=True)
+    _, manifest = read_manifest(open_store(out))
+    assert (manifest.parent, result.samples) == (None, 12)
+    assert shard_digests(out) == {entry.shard.digest for entry in manifest.shards}
+    assert [path.name.rpartition("-")[0] for path in (out / ".build" / "lanes").iterdir()] == ["other-000"]
+
+
+def test_lost_shard_is_made_again_by_running_again(out: Path) -> None:
+    spec = spec_of(notes(count=25))
+    first = build(spec, out=out, workers=0)
+    _, manifest = read_manifest(open_store(out))
+    lost = out / shard_path(manifest.shards[1])
+    lost.unlink()
+    again = build(spec, out=out, workers=0)
+    assert (again.version, again.unchanged) == (first.version, False)
+    assert lost.exists()
+    assert build(spec, out=out, workers=0).unchanged
+
+
 def test_shards_lie_in_the_order_of_the_plan(out: Path) -> None:
     build(spec_of(notes("b", 25), notes("a", 25, partitions=2)), out=out, workers=2)
     _, manifest = read_manifest(open_store(out))
     order = [(entry.lane.rpartition("-")[0], entry.ordinal) for entry in manifest.shards]
     assert order == [("b-000", 0), ("b-000", 1), ("b-000", 2), ("a-000", 0), ("a-000", 1), ("a-001", 0), ("a-001", 1)]
+
+
+def shard_digests(out: Path) -> set[str]:
+    return {path.name.partition(".")[0] for path in (out / "shards").rglob("*.tar")}
 
 
 def key_of(number: int) -> bytes:

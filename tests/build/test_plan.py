@@ -26,7 +26,9 @@ from tests.build.making import notes, questions, spec_of, write_questions
 def test_shares_add_up_and_are_within_one_of_exact(total: int, weights: list[int]) -> None:
     parts = share(total, [Fraction(weight) for weight in weights])
     assert sum(parts) == total
-    assert all(abs(part - Fraction(total * weight, sum(weights))) < 1 for part, weight in zip(parts, weights, strict=True))
+    assert all(
+        abs(part - Fraction(total * weight, sum(weights))) < 1 for part, weight in zip(parts, weights, strict=True)
+    )
 
 
 def test_sample_is_met_exactly_by_every_source_that_has_so_many(tmp_path: Path, out: Path) -> None:

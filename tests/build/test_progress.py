@@ -74,6 +74,13 @@ def test_bars_show_every_lane_with_count_and_rate(out: Path) -> None:
     assert "is complete: 30 samples" in text.replace("\n", "")
 
 
+def test_many_lanes_show_no_more_bars_than_are_under_way(out: Path) -> None:
+    terminal = Terminal()
+    with open_renderer(stream=terminal) as render:
+        build(spec_of(notes(count=60, partitions=30)), out=out, workers=0, on_event=render)
+    assert terminal.getvalue().splitlines()[-1].count("notes-") <= 2
+
+
 def test_status_tells_what_is_committed_while_and_after_the_build(tmp_path: Path, out: Path) -> None:
     path = write_questions(tmp_path / "q.jsonl", [*range(25), 24], bad={0: "{"})
     spec = spec_of(questions(path, limit=100), notes(count=15))

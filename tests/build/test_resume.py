@@ -61,7 +61,7 @@ def test_killed_at_every_link_gives_the_same_version(tmp_path: Path) -> None:
 def test_killed_again_and_again_gives_the_same_version(tmp_path: Path, out: Path) -> None:
     spec = two_sources(tmp_path)
     kills = 0
-    while was_killed(build_with_faults(spec, out, Setting(fault="kill", at=40))):
+    while was_killed(build_with_faults(spec, out, Setting(fault="kill", at=40 + 10 * kills))):
         kills += 1
         assert kills < 100, "no progress from kill to kill"
     assert kills > 2
