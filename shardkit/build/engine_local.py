@@ -20,7 +20,6 @@ from pathlib import Path
 
 import msgspec
 
-import shardkit
 from shardkit import errors
 from shardkit.build.lane import Draft, LaneJob, run_lane
 from shardkit.build.phase import phase
@@ -152,7 +151,7 @@ class Worker:
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
-            home = str(Path(shardkit.__file__).resolve().parent.parent)
+            home = str(Path(errors.__file__).resolve().parent.parent)
             command = [sys.executable, "-P", "-c", BOOT, home, str(theirs.fileno()), str(os.getpid())]
             self.process = subprocess.Popen(
                 command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, stdout=STDERR

@@ -177,6 +177,21 @@ def test_resume_follows_the_source_to_another_place(tmp_path: Path, out: Path) -
     assert build(moved, out=out, workers=0).version == build(moved, out=tmp_path / "wanted", workers=0).version
 
 
+def test_resume_reads_nothing_again_that_is_committed(tmp_path: Path, out: Path) -> None:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for at in range(35):
+        (folder / f"{at:02d}.txt").write_text(f"Text number {at}.", encoding="utf-8")
+    source = {"kind": "files", "name": "texts", "path": str(folder), "normalizer": "plain_text"}
+    spec = spec_of(source)
+    wanted = build(spec, out=tmp_path / "wanted", workers=0).version
+    with pytest.raises(Stopped):
+        build(spec, out=out, workers=0, on_event=stop_at_commit(2))
+    for at in range(20):
+        (folder / f"{at:02d}.txt").unlink()
+    assert build(spec, out=out, workers=1).version == wanted
+
+
 def test_resume_with_other_tools_is_refused_for_lanes_that_are_not_done(
     out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
