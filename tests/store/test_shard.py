@@ -32,7 +32,7 @@ from shardkit.store.index import (
     decode_page,
     facts_of,
 )
-from shardkit.store.layout import index_path, shard_path
+from shardkit.store.layout import FileRef, index_path, shard_path
 from shardkit.store.manifest import decompress_block
 from shardkit.store.pages import PageBuilder
 from shardkit.store.publish import publish_shard
@@ -211,6 +211,36 @@ def test_index_of_another_shard_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(ShardDamaged, match="another shard"):
         _ = IndexReader(open_store(tmp_path), mixed).head
+
+
+def test_every_flipped_bit_of_a_head_and_of_a_page_is_noticed_when_read_alone(tmp_path: Path) -> None:
+    staged = stage(tmp_path, SAMPLES[:3])
+    publish_shard(tmp_path, staged)
+    path = tmp_path / index_path(staged.entry.index.digest)
+    data = path.read_bytes()
+    good = IndexReader(open_store(tmp_path), staged.entry)
+    assert good.head.samples == 3
+    starts = [staged.entry.head_bytes, staged.entry.head_bytes + good.head.pages[0].page_bytes, len(data)]
+    for bit in range(0, 8 * len(data), 5):
+        altered = bytearray(data)
+        altered[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(altered)
+        with pytest.raises(ShardDamaged):
+            if bit // 8 < starts[0]:
+                _ = IndexReader(open_store(tmp_path), staged.entry).head
+            else:
+                good.page(int(bit // 8 >= starts[1]))
+
+
+def test_index_under_another_digest_is_refused_when_read_whole(tmp_path: Path) -> None:
+    staged = stage(tmp_path, SAMPLES[:3])
+    publish_shard(tmp_path, staged)
+    other = FileRef(digest="a" * 64, bytes=staged.entry.index.bytes)
+    path = tmp_path / index_path(other.digest)
+    path.parent.mkdir()
+    path.write_bytes((tmp_path / index_path(staged.entry.index.digest)).read_bytes())
+    with pytest.raises(ShardDamaged, match="content has digest"):
+        list(IndexReader(open_store(tmp_path), msgspec.structs.replace(staged.entry, index=other)).pages())
 
 
 def test_index_begins_as_the_format_says(tmp_path: Path) -> None:

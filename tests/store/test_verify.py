@@ -12,7 +12,7 @@ import pytest
 
 from shardkit.errors import NotADataset, Refused, ShardDamaged
 from shardkit.spec import Codec
-from shardkit.store import pages
+from shardkit.store import pages, streams
 from shardkit.store.layout import ShardEntry, index_path, shard_path
 from shardkit.store.manifest import read_manifest
 from shardkit.store.publish import lock, point_at, publish_shard, publish_version
@@ -225,6 +225,22 @@ def test_writer_that_lies_with_good_digests_is_found(tmp_path: Path, monkeypatch
         writer.add_encoded(key or shard.key_from_digests(good.sample, []), [("json", data, digest(data))], facts)
         damages = published(root, writer).damages
         assert [message in damage.message for damage in damages] == [True], (message, damages)
+
+
+def test_wrong_hash_of_a_span_in_a_good_index_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put = streams.PlainStream.put
+    monkeypatch.setattr(streams.PlainStream, "put", lambda self, pieces, size: put(self, pieces, size) ^ 1)
+    writer = writer_of(tmp_path)
+    writer.add(text_sample(1))
+    assert ["the hash" in damage.message for damage in published(tmp_path, writer).damages] == [True]
+
+
+def test_key_that_occurs_twice_in_a_shard_is_found(tmp_path: Path) -> None:
+    writer = writer_of(tmp_path)
+    writer.add(text_sample(1))
+    writer._keys.clear()
+    writer.add(text_sample(1))
+    assert ["twice" in damage.message for damage in published(tmp_path, writer).damages] == [True]
 
 
 def digest(data: bytes) -> bytes:
