@@ -6,9 +6,7 @@ Elsewhere: what is cached: index tables (table.py), blocks of samples (fetch.py)
 
 from __future__ import annotations
 
-import contextlib
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from typing import Generic, TypeVar
@@ -17,25 +15,29 @@ V = TypeVar("V")
 
 
 class ByteCache(Generic[V]):
-    """Keeps the values used last. A value larger than the bound is given and not kept."""
+    """Keeps the values loaded last. A value larger than the bound is given and not kept.
+
+    First in, first out: blocks of open windows live about equally long, so that the oldest is the one that is done
+    with, and a hit costs one look-up (moving the key to the end of a list doubled it).
+    """
 
     def __init__(self, max_bytes: int, size: Callable[[V], int]) -> None:
         self.max_bytes = max_bytes
         self._size = size
-        self._ready: OrderedDict[Hashable, V] = OrderedDict()
         self._loading: dict[Hashable, Future[V]] = {}
         self._lock = threading.Lock()
+        self.ready: dict[Hashable, V] = {}
+        """The values kept, oldest first; to be looked up and nothing else."""
         self.bytes = 0
         """Bytes of the values kept."""
 
     def get(self, key: Hashable, load: Callable[[], V]) -> V:
         """The value of `key`, loaded by one caller where it is not there; what `load` raises, all waiting ones get."""
-        value = self._ready.get(key)
+        value = self.ready.get(key)
         if value is not None:
-            self._touch(key)
             return value
         with self._lock:
-            value = self._ready.get(key)
+            value = self.ready.get(key)
             if value is not None:
                 return value
             waiting = self._loading.get(key)
@@ -50,18 +52,18 @@ class ByteCache(Generic[V]):
         """The same, and the value is not kept."""
         value = self.get(key, load)
         with self._lock:
-            if self._ready.pop(key, None) is not None:
+            if self.ready.pop(key, None) is not None:
                 self.bytes -= self._size(value)
         return value
 
     def peek(self, key: Hashable) -> bool:
         """Whether the value is there or on its way."""
-        return key in self._ready or key in self._loading
+        return key in self.ready or key in self._loading
 
     def clear(self) -> None:
         """Forget all values."""
         with self._lock:
-            self._ready.clear()
+            self.ready.clear()
             self.bytes = 0
 
     def _load(self, key: Hashable, load: Callable[[], V], mine: Future[V]) -> V:
@@ -82,11 +84,7 @@ class ByteCache(Generic[V]):
         size = self._size(value)
         if size > self.max_bytes:
             return
-        self._ready[key] = value
+        self.ready[key] = value
         self.bytes += size
         while self.bytes > self.max_bytes:
-            self.bytes -= self._size(self._ready.popitem(last=False)[1])
-
-    def _touch(self, key: Hashable) -> None:
-        with contextlib.suppress(KeyError):  # another thread may just have thrown it out
-            self._ready.move_to_end(key)
+            self.bytes -= self._size(self.ready.pop(next(iter(self.ready))))

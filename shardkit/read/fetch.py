@@ -10,7 +10,6 @@ from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import Executor
 from typing import TypeAlias
 
-import blake3
 import numpy as np
 import xxhash
 
@@ -23,14 +22,14 @@ from shardkit.store.layout import Manifest, shard_path
 from shardkit.store.manifest import decompress_block
 from shardkit.store.urls import ByteStore
 
-Place: TypeAlias = tuple[int, int, Table | ShardkitError, int, int, int, int]
-"""Where a sample lies: shard, ordinal, its table (or why there is none), row, offset and bytes in the tar, XXH3-64."""
+Place: TypeAlias = tuple[int, int, Table | ShardkitError, int, int, int, int, int]
+"""Where a sample lies: shard, ordinal, table (or why there is none), row, offset in the tar and in the block, bytes,
+XXH3-64."""
 
-Loading: TypeAlias = tuple[tuple[Hashable, ...], Callable[[], bytes]]
+Loading: TypeAlias = tuple[Hashable, Callable[[], memoryview]]
 """What bytes are called in the cache, and how they are read."""
 
 _xxh3 = xxhash.xxh3_64_intdigest
-_blake3 = blake3.blake3
 
 
 class Fetcher:
@@ -41,13 +40,13 @@ class Fetcher:
         self.is_remote = store.is_remote
         self._paths = [shard_path(entry) for entry in manifest.shards]
         self._packed = [entry.codec != "tar" for entry in manifest.shards]
-        self._blocks: ByteCache[bytes] = ByteCache(cache_bytes, len)
+        self._blocks: ByteCache[memoryview] = ByteCache(cache_bytes, len)
 
     def find(self, shards: I64, ordinals: I64) -> list[Place]:
         """The places of many samples at once. A damaged index becomes the error of its samples."""
         count = len(shards)
         tables: list[Table | ShardkitError] = [_NOWHERE] * count
-        rows, offsets, sizes = (np.zeros(count, dtype=np.int64) for _ in range(3))
+        rows, offsets, within, sizes = (np.zeros(count, dtype=np.int64) for _ in range(4))
         hashes = np.zeros(count, dtype=np.uint64)
         for table, group in self._tables.find_many(shards, ordinals):
             for at in group.tolist():
@@ -55,51 +54,56 @@ class Fetcher:
             if isinstance(table, ShardkitError):
                 continue
             rows[group] = row = ordinals[group] - table.first
-            offsets[group], sizes[group], hashes[group] = table.offsets[row], table.sizes[row], table.hashes[row]
-        columns = (shards, ordinals, tables, rows, offsets, sizes, hashes)
+            offsets[group], within[group] = table.offsets[row], table.within[row]
+            sizes[group], hashes[group] = table.sizes[row], table.hashes[row]
+        columns = (shards, ordinals, tables, rows, offsets, within, sizes, hashes)
         return list(zip(*(column if isinstance(column, list) else column.tolist() for column in columns), strict=True))
 
     def find_one(self, shard: int, ordinal: int) -> Place:
         """The place of one sample. Raises ShardDamaged, StorageFailed."""
         table = self._tables.find(shard, ordinal)
         row = ordinal - table.first
-        return shard, ordinal, table, row, int(table.offsets[row]), int(table.sizes[row]), int(table.hashes[row])
+        columns = (table.offsets, table.within, table.sizes, table.hashes)
+        offset, within, size, wanted = (int(column[row]) for column in columns)
+        return shard, ordinal, table, row, offset, within, size, wanted
 
-    def read(self, place: Place, *, whole_block: bool = False) -> Item:
+    def read(self, place: Place, whole_block: bool = False) -> Item:
         """The sample at a place, checked; with `whole_block` its block is read and kept for its neighbours.
 
         Raises ShardDamaged, StorageFailed.
         """
-        shard, ordinal, table, row, offset, size, wanted = place
+        shard, ordinal, table, row, offset, within, size, wanted = place
         if isinstance(table, ShardkitError):
             raise table
         span: bytes | memoryview
         if whole_block or self._packed[shard]:
-            span = self._from_block(shard, ordinal, table, offset, size)
+            block = self._blocks.ready.get(shard << 32 | ordinal // table.per_block)
+            if block is None:
+                block = self._blocks.get(*self._block_loader(shard, table, ordinal))
+            span = block[within : within + size]
         elif self.is_remote:
             span = self._blocks.take(*self._span_loader(shard, ordinal, offset, size))
         else:
             span = self._store.read_range(self._paths[shard], offset, size)
         if _xxh3(span) != wanted:
-            raise self._damaged(shard, table.key(row), "its bytes do not have the digest that the index names")
+            raise self._damaged(shard, table.key(row))
         item = Item(span, (shard, ordinal), table, row)
         if self.is_remote:
-            self._check_members(item, table, row)
+            item.check()
         return item
 
     def read_block(self, shard: int, table: Table, ordinals: range) -> Iterable[Item]:
         """The samples of one block in stored order, from one read that nothing keeps."""
         block = self._load_block(shard, table, ordinals.start)
-        start = table.block(ordinals.start).tar_offset
         for ordinal in ordinals:
             row = ordinal - table.first
-            offset, size = int(table.offsets[row]) - start, int(table.sizes[row])
-            span = memoryview(block)[offset : offset + size]
-            if len(span) != size or offset < 0 or _xxh3(span) != int(table.hashes[row]):
-                raise self._damaged(shard, table.key(row), "its bytes do not have the digest that the index names")
+            within, size = int(table.within[row]), int(table.sizes[row])
+            span = block[within : within + size]
+            if _xxh3(span) != int(table.hashes[row]):
+                raise self._damaged(shard, table.key(row))
             item = Item(span, (shard, ordinal), table, row)
             if self.is_remote:
-                self._check_members(item, table, row)
+                item.check()
             yield item
 
     def announce(self, places: Iterable[Place], executor: Executor, *, whole_blocks: bool) -> int:
@@ -109,7 +113,7 @@ class Fetcher:
         """
         expected = 0
         for place in places:
-            shard, ordinal, table, _, offset, size, _ = place
+            shard, ordinal, table, _, offset, _, size, _ = place
             if isinstance(table, ShardkitError):
                 continue
             if whole_blocks or self._packed[shard]:
@@ -127,34 +131,24 @@ class Fetcher:
         self._blocks.clear()
 
     def _span_loader(self, shard: int, ordinal: int, offset: int, size: int) -> Loading:
-        return (shard, ordinal, "span"), lambda: self._store.read_range(self._paths[shard], offset, size)
+        return (shard, ordinal), lambda: memoryview(self._store.read_range(self._paths[shard], offset, size))
 
     def _block_loader(self, shard: int, table: Table, ordinal: int) -> Loading:
-        return (shard, ordinal // table.per_block), lambda: self._load_block(shard, table, ordinal)
+        return shard << 32 | ordinal // table.per_block, lambda: self._load_block(shard, table, ordinal)
 
-    def _from_block(self, shard: int, ordinal: int, table: Table, offset: int, size: int) -> memoryview:
-        block = self._blocks.get(*self._block_loader(shard, table, ordinal))
-        start = offset - table.block(ordinal).tar_offset
-        if start < 0 or start + size > len(block):
-            raise self._damaged(shard, table.key(ordinal - table.first), "the index places it outside of its block")
-        return memoryview(block)[start : start + size]
-
-    def _load_block(self, shard: int, table: Table, ordinal: int) -> bytes:
+    def _load_block(self, shard: int, table: Table, ordinal: int) -> memoryview:
         ref = table.block(ordinal)
         data = self._store.read_range(self._paths[shard], ref.file_offset, ref.file_bytes)
         if self._packed[shard]:
-            return decompress_block(data, ref.tar_bytes, f"{self._store.url}/{self._paths[shard]}")
-        return data
+            data = decompress_block(data, ref.tar_bytes, f"{self._store.url}/{self._paths[shard]}")
+        return memoryview(data)
 
-    def _check_members(self, item: Item, table: Table, row: int) -> None:
-        members = item.members
-        for name, _, _, digest in table.members(row):
-            if _blake3(members[name]).digest(length=16) != digest:
-                raise self._damaged(item.shard, item.key, f"member {name} does not have the digest of the index")
-
-    def _damaged(self, shard: int, key: str, what: str) -> ShardDamaged:
+    def _damaged(self, shard: int, key: str) -> ShardDamaged:
         url = self._store.url
-        return ShardDamaged(f"shard {url}/{self._paths[shard]}, sample {key}: {what}; run `shardkit verify {url}`")
+        return ShardDamaged(
+            f"shard {url}/{self._paths[shard]}, sample {key}: its bytes do not have the digest that the index names; "
+            f"run `shardkit verify {url}`"
+        )
 
 
 _NOWHERE = ShardDamaged("a sample without an index")

@@ -13,7 +13,7 @@ import msgspec
 from shardkit.errors import Refused, ShardDamaged
 from shardkit.records.sample import Sample, decode_sample, member_names
 from shardkit.store import tar
-from shardkit.store.index import MemberEntry
+from shardkit.store.index import MemberEntry, blake3_128
 
 
 class Rows(Protocol):
@@ -25,6 +25,10 @@ class Rows(Protocol):
 
     def members(self, row: int) -> list[MemberEntry]:
         """The members of a row, KEY.json (`json`) first."""
+        ...
+
+    def spans(self, row: int) -> list[tuple[str, int, int]]:
+        """(name, offset in the span, bytes) of the same."""
         ...
 
 
@@ -85,16 +89,25 @@ class Item:
         copy.padded = True
         return copy
 
-    def _view(self) -> dict[str, memoryview]:
-        """Views of the members; the tar's headers must name what the index names."""
-        span = self._span if isinstance(self._span, memoryview) else memoryview(self._span)
-        start = self.key.encode()
-        found: dict[str, memoryview] = {}
-        for name, offset, size, _ in self._rows.members(self._row):
-            header = offset - tar.BLOCK
+    def check(self) -> None:
+        """Compare the tar's headers and every member's BLAKE3-128 with the index; for bytes from a network.
+
+        On local files the span's XXH3-64 is enough: it covers the headers as they were written. Raises ShardDamaged.
+        """
+        span, start, members = self._span, self.key.encode(), self.members
+        for name, offset, _, digest in self._rows.members(self._row):
             wanted = b"%b.%b\0" % (start, name.encode())
-            if header < 0 or offset + size > len(span) or span[header : header + len(wanted)] != wanted:
-                raise ShardDamaged(f"sample {self.key}: the index places {name} at {offset}, the tar does not")
+            if bytes(span[offset - tar.BLOCK :][: len(wanted)]) != wanted:
+                raise ShardDamaged(f"sample {self.key}: the index places member {name} at {offset}, the tar does not")
+            if blake3_128(members[name]) != digest:
+                raise ShardDamaged(f"sample {self.key}: member {name} does not have the digest of the index")
+
+    def _view(self) -> dict[str, memoryview]:
+        span = memoryview(self._span)
+        found: dict[str, memoryview] = {}
+        for name, offset, size in self._rows.spans(self._row):
+            if offset < tar.BLOCK or offset + size > len(span):
+                raise ShardDamaged(f"sample {self.key}: the index places member {name} outside of the sample")
             found[name] = span[offset : offset + size]
         return found
 
@@ -126,6 +139,9 @@ class _OneRow(msgspec.Struct, frozen=True):
 
     def members(self, row: int) -> list[MemberEntry]:
         return list(self.entries)
+
+    def spans(self, row: int) -> list[tuple[str, int, int]]:
+        return [entry[:3] for entry in self.entries]
 
 
 def _restore(span: bytes, place: tuple[int, int], row: _OneRow, padded: bool) -> Item:

@@ -81,7 +81,7 @@ class Loader:
             after = _after(state, step)
             if run == self._runs:
                 self._state = after
-            yield Batch(items, after.as_json(), sum(1 for at in range(step.start, step.stop) if at >= self._samples))
+            yield Batch(items, after.as_json(), max(0, step.stop - max(step.start, self._samples)))
         if run == self._runs and self._state.epoch == state.epoch:
             self._state = _next_epoch(state)
 
@@ -131,16 +131,17 @@ class Loader:
 
     def _make(self, step: Step, places: list[Place]) -> tuple[Step, list[Any]]:
         """The items of a step, read, checked and decoded; damaged ones left out where the spec says so."""
+        read, blocks, padding = self._fetcher.read, self._by_blocks, self._samples
         items = []
-        for position, place in zip(range(step.start, step.stop), places, strict=True):
+        for position, place in enumerate(places, step.start):
             try:
-                item = self._fetcher.read(place, whole_block=self._by_blocks)
+                item = read(place, blocks)
             except (ShardDamaged, StorageFailed) as error:
                 if self.spec.on_damage == "error":
                     raise
                 self._note(place, error)
                 continue
-            if position >= self._samples:
+            if position >= padding:
                 item.padded = True
             items.append(item)
         if not items:

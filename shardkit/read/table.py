@@ -26,11 +26,14 @@ HEAD_BYTES = 256 << 20
 
 
 class Table:
-    """Rows of samples `first` … of one shard. Offsets of samples are those in the tar, of members those in the span."""
+    """Rows of samples `first` … of one shard.
+
+    `offsets` of samples are those in the tar, `within` those in their block; members' are those in the span.
+    """
 
     __slots__ = (
         "_counts", "_digests", "_keys", "_names", "_offsets", "_sizes", "_starts", "blocks", "first", "hashes",
-        "offsets", "page_bytes", "per_block", "samples", "sizes", "sources",
+        "offsets", "page_bytes", "per_block", "samples", "sizes", "sources", "within",
     )  # fmt: skip
 
     def __init__(self, head: IndexHead, page: IndexPage, first: int) -> None:
@@ -40,6 +43,9 @@ class Table:
         self.offsets = _native(page, "offsets").astype(np.int64)
         self.sizes = _native(page, "sizes").astype(np.int64)
         self.hashes = _native(page, "hashes")
+        rows = np.arange(first, first + page.samples)
+        starts = np.array([ref.tar_offset for ref in head.pages], dtype=np.int64)
+        self.within = self.offsets - starts[rows // self.per_block]
         self.sources = _words(head.sources, page.column("sources"))
         counts = page.column("member_counts").astype(np.int64)
         self._starts = (np.cumsum(counts) - counts).data
@@ -49,7 +55,7 @@ class Table:
         self._sizes = _native(page, "member_sizes").data
         self._digests, self._keys = page.member_digests, page.keys
         members = len(self._names)
-        self.page_bytes = 64 * page.samples + 48 * members + 256
+        self.page_bytes = 72 * page.samples + 48 * members + 256
 
     def key(self, row: int) -> str:
         """The key of a row: 32 hex digits."""
@@ -62,6 +68,12 @@ class Table:
             MemberEntry(self._names[at], self._offsets[at], self._sizes[at], self._digests[16 * at : 16 * at + 16])
             for at in range(start, start + self._counts[row])
         ]
+
+    def spans(self, row: int) -> list[tuple[str, int, int]]:
+        """(name, offset, bytes) of the members of a row, without their digests."""
+        start = self._starts[row]
+        names, offsets, sizes = self._names, self._offsets, self._sizes
+        return [(names[at], offsets[at], sizes[at]) for at in range(start, start + self._counts[row])]
 
     def block(self, ordinal: int) -> PageRef:
         """Where the block of a sample lies in the tar and in the file."""
