@@ -56,8 +56,8 @@ class Columns:
         self.high, self.low, self.shard, self.ordinal = high, low, shard, ordinal
 
     def sorted(self) -> Columns:
-        """By key, then by place."""
-        order = np.lexsort((self.ordinal, self.shard, self.low, self.high))
+        """By key; equal ones stay in the order in which they came, which is that of their places."""
+        order = np.lexsort((self.low, self.high))
         return Columns(self.high[order], self.low[order], self.shard[order], self.ordinal[order])
 
 
