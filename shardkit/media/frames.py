@@ -122,7 +122,7 @@ def _checked(container: InputContainer, scan: Scan, limits: Limits) -> Scan:
     if scan.duration_seconds > limits.video_seconds:
         raise Refused("too-long-media", f"longer than {limits.video_seconds:g} s")
     declared = (container.duration or 0) / 1_000_000
-    ends = float(scan.end * scan.tick) - (container.start_time or 0) / 1_000_000
+    ends = float(scan.end * scan.tick)  # from zero, not from the first frame: as Matroska counts its duration
     if not container.streams.audio and ends < declared * 0.95 - MISSING_SECONDS:
         raise Refused("video-damaged", "frames end before the declared duration")
     return scan

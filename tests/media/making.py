@@ -57,7 +57,8 @@ def av_sound(container: str, codec: str, rate: int = 44_100, seconds: float = 0.
 def clip(container: str = "mp4", codec: str = "libx264", **options: Any) -> bytes:
     """A clip of `frames` frames at `fps`, a keyframe every `gop`, with sound unless `sound` is empty.
 
-    `rotation` is written as the display matrix; `size` is (width, height) as coded; `aspect` is a pixel's.
+    `rotation` is written as the display matrix; `size` is (width, height) as coded; `aspect` is a
+    pixel's; `start` frames are left out before the first.
     """
     frames, fps, gop = options.get("frames", 24), options.get("fps", 12), options.get("gop", 4)
     size, audio = options.get("size", (64, 48)), options.get("sound", "aac")
@@ -78,7 +79,7 @@ def clip(container: str = "mp4", codec: str = "libx264", **options: Any) -> byte
         track: Any = out.add_stream(audio, rate=48_000, layout="stereo") if audio else None
         for at in range(frames):
             frame = av.VideoFrame.from_image(picture(*size))
-            frame.pts, frame.time_base = at, Fraction(1, fps)
+            frame.pts, frame.time_base = options.get("start", 0) + at, Fraction(1, fps)
             out.mux(video.encode(frame))
         out.mux(video.encode(None))
         if track is not None:

@@ -122,6 +122,22 @@ def test_a_flipped_bit_in_flac_is_noticed() -> None:
         assert reason(bytes(bad)) == "audio-damaged", at
 
 
+def test_a_flac_without_a_digest_still_counts_its_samples() -> None:
+    data = sound("FLAC")
+    plain = data[:26] + bytes(16) + data[42:]
+    assert stored(plain).duration_seconds == 0.5
+    longer = plain[:25] + bytes([plain[25] + 1]) + plain[26:]
+    assert reason(longer) == "audio-damaged"
+    assert reason(plain[: data.rindex(b"\xff\xf8")]) == "audio-damaged"
+
+
+def test_a_flac_whose_digest_is_another_is_refused() -> None:
+    for subtype in ("PCM_16", "PCM_24"):
+        data = bytearray(sound("FLAC", subtype=subtype))
+        data[30] ^= 1
+        assert reason(bytes(data)) == "audio-damaged"
+
+
 def test_a_wav_written_to_a_pipe_has_no_length_and_is_taken() -> None:
     data = bytearray(sound("WAV", subtype="PCM_16"))
     at = data.index(b"data") + 4
