@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from shardkit.records.marks import escape_marks
-from trainer.data.media import Senses, Unfit, load_media
+from trainer.data.media import Senses, Undecodable, Unfit, load_media
 from trainer.data.tokenise import PLACES, Encoded, Speech, train_speech
 
 SENSES = Senses(
@@ -133,7 +133,7 @@ def test_deaf_and_blind_models_leave_out_what_they_cannot_take(item: Callable[..
 def test_a_damaged_medium_names_its_sample(item: Callable[..., Any]) -> None:
     broken = item(("assistant", "A"), images=1, key="feed")
     broken.members["image0.png"] = broken.members["image0.png"][:50]
-    with pytest.raises(ValueError, match="sample feed: a medium does not decode"):
+    with pytest.raises(Undecodable, match="sample feed: a medium does not decode"):
         load_media(broken, SENSES)
 
 

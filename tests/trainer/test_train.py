@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from shardkit import SpecError, open_dataset
+from shardkit import ShardDamaged, SpecError, open_dataset
 from shardkit.read.serve import serve_folder
 from tests.trainer.datasets import build_small, generated, mixed, tiny_run
 from trainer.data.stream import is_held_out
@@ -130,6 +131,23 @@ def test_a_second_trainer_in_the_folder_fails_at_once(dataset: Path, tmp_path: P
                 train(tiny_run(tiny_spec), str(dataset), tmp_path, report=quiet)
 
     train(tiny_run(tiny_spec, steps=1), str(dataset), tmp_path, report=second)
+
+
+def test_a_damaged_shard_stops_the_run_and_is_named(dataset: Path, tmp_path: Path, tiny_spec: ModelSpec) -> None:
+    copy = tmp_path / "data"
+    shutil.copytree(dataset, copy)
+    for shard in copy.glob("shards/*/*"):
+        data = bytearray(shard.read_bytes())
+        data[len(data) // 2] ^= 1
+        shard.chmod(0o644)
+        shard.write_bytes(data)
+    with pytest.raises(ShardDamaged, match="shard"):
+        train(tiny_run(tiny_spec), str(copy), tmp_path / "run", report=quiet)
+
+
+def test_bfloat16_trains(dataset: Path, tmp_path: Path, tiny_spec: ModelSpec) -> None:
+    train(tiny_run(tiny_spec, dtype="bfloat16", steps=2), str(dataset), tmp_path, report=quiet)
+    assert len(read_metrics(tmp_path)) == 2
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run_and_is_not_kept(

@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from shardkit import ShardkitError
 from trainer.data.images import Decode, load_image
 from trainer.data.sounds import HOP, Floats, count_windows, load_sound, log_mel
 
@@ -49,6 +50,12 @@ class Medium(msgspec.Struct, frozen=True, kw_only=True):
     cut_seconds: float = 0.0
 
 
+class Undecodable(ShardkitError):
+    """A sample's medium is whole in its shard and yet no image or sound that this machine decodes."""
+
+    exit_code = 4
+
+
 class Unfit(Exception):
     """A sample that this run cannot train on; the reason is a short word for counting."""
 
@@ -56,12 +63,12 @@ class Unfit(Exception):
 def load_media(item: Item, senses: Senses) -> tuple[Medium, ...]:
     """All media of a sample, images first, then recordings, then videos, as the record lists them.
 
-    Raises Unfit where the model has no encoder for them, ValueError (naming the sample) where one does not decode.
+    Raises Unfit where the model has no encoder for them, Undecodable (naming the sample) where one does not decode.
     """
     try:
         return tuple(_load(item, senses))
     except (OSError, ValueError, SyntaxError) as error:
-        raise ValueError(
+        raise Undecodable(
             f"sample {item.key}: a medium does not decode ({error}); run `shardkit verify --deep` on the dataset"
         ) from None
 

@@ -130,7 +130,7 @@ def _prepare(items: Batch, reading: Reading, speech: Speech, senses: Senses) -> 
 
 
 def encode_item(item: Item, speech: Speech, senses: Senses, max_tokens: int) -> Encoded:
-    """One item of a dataset as tokens and media; raises Unfit, or ValueError where a medium does not decode."""
+    """One item of a dataset as tokens and media; raises Unfit, or Undecodable for a medium."""
     if not any(message.role == "assistant" for message in item.sample.messages):
         raise Unfit("unlabelled")  # before its media are decoded for nothing
     return speech.encode(item.sample, load_media(item, senses), senses, max_tokens)
