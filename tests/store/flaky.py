@@ -90,9 +90,12 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in (headers or {}).items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
+        if fault == "unsaid cut":
+            self.send_header("Connection", "close")
+        else:
+            self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        if fault == "truncate":
+        if fault in ("truncate", "unsaid cut"):
             body = body[: len(body) // 2]
             self.close_connection = True
         if fault == "trickle":
