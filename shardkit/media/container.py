@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 VIDEO_CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "libdav1d", "mpeg4", "mpeg2video", "mpeg1video", "mjpeg",
                 "prores", "h263", "theora")  # fmt: skip
-AUDIO_CODECS = ("aac", "aac_fixed", "mp3", "mp3float", "mp2", "mp2float", "ac3", "ac3_fixed", "eac3", "opus", "libopus",
+AUDIO_CODECS = ("aac", "aac_fixed", "mp3", "mp3float", "mp2", "mp2float", "ac3", "ac3_fixed", "opus", "libopus",
                 "vorbis", "flac", "alac", "pcm_u8", "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be", "pcm_s32le",
                 "pcm_s32be", "pcm_f32le", "pcm_f32be", "pcm_alaw", "pcm_mulaw")  # fmt: skip
 DEMUXERS = {"mp4": "mp4", "matroska": "matroska", "avi": "avi", "mp3": "mp3", "adts": "aac"}

@@ -12,6 +12,7 @@ import struct
 from collections.abc import Iterable
 from functools import cache
 
+from shardkit.media.sound import STEADY_DECODERS
 from shardkit.spec import MediaOptions
 
 
@@ -80,4 +81,7 @@ def _ffmpeg() -> dict[str, str]:
 
     names = ("libavcodec", "libavformat", "libswscale")
     versions = av.library_versions
-    return {"av": av.__version__} | {name: ".".join(map(str, versions[name])) for name in names}
+    decoders = " ".join(sorted(name for name in STEADY_DECODERS.values() if name in av.codecs_available))
+    return {"av": av.__version__, "av decoders": decoders} | {
+        name: ".".join(map(str, versions[name])) for name in names
+    }

@@ -54,6 +54,18 @@ def av_sound(container: str, codec: str, rate: int = 44_100, seconds: float = 0.
     return buffer.getvalue()
 
 
+def vorbis_in_matroska(seconds: float = 0.5) -> bytes:
+    buffer = io.BytesIO()
+    ogg = sound("OGG", subtype="VORBIS", rate=44_100, channels=2, seconds=seconds)
+    with av.open(io.BytesIO(ogg)) as source, av.open(buffer, "w", format="matroska") as out:
+        track = out.add_stream_from_template(source.streams.audio[0])
+        for packet in source.demux(source.streams.audio[0]):
+            if packet.size:
+                packet.stream = track
+                out.mux(packet)
+    return buffer.getvalue()
+
+
 def clip(container: str = "mp4", codec: str = "libx264", **options: Any) -> bytes:
     """A clip of `frames` frames at `fps`, a keyframe every `gop`, with sound unless `sound` is empty.
 
@@ -119,6 +131,7 @@ SOUNDS: dict[str, Callable[[], bytes]] = {
     "m4a": lambda: av_sound("mp4", "aac"),
     "adts": lambda: av_sound("adts", "aac"),
     "webm": lambda: av_sound("webm", "libopus", rate=48_000),
+    "matroska vorbis": vorbis_in_matroska,
 }
 VIDEOS: dict[str, Callable[[], bytes]] = {
     "mp4": clip,

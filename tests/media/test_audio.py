@@ -15,7 +15,7 @@ from shardkit.errors import Refused, SpecError
 from shardkit.media.audio import StoredSound, check_loudness, prepare_audio
 from shardkit.media.toolchain import flac_encoder
 from shardkit.spec import AudioOptions, Limits
-from tests.media.making import SOUNDS, sound, tone
+from tests.media.making import SOUNDS, sound, tone, vorbis_in_matroska
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "audio"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the folder of real data is not there")
@@ -65,6 +65,12 @@ def test_a_recording_cut_anywhere_is_refused(kind: str) -> None:
         cuts = [cut for cut in cuts if data[cut : cut + 2] != data[:2]]
     for cut in cuts:
         assert reason(data[:cut]) in ("audio-damaged", "unknown-media"), cut
+
+
+def test_vorbis_in_matroska_may_round_its_times() -> None:
+    for seconds in (0.3, 1.0, 2.0):
+        made = stored(vorbis_in_matroska(seconds))
+        assert made.duration_seconds == pytest.approx(seconds, abs=0.03)
 
 
 def test_8_khz_becomes_16_khz() -> None:
