@@ -130,7 +130,7 @@ def config_of(spec: AnySource) -> dict[str, Any]:
 
 def toolchain_of(spec: AnySource, source_toolchain: Mapping[str, str]) -> dict[str, str]:
     """Versions of all that makes the bytes of a source's lanes."""
-    found = {**source_toolchain, **toolchain(possible_modalities(spec)), **shard.toolchain()}
+    found = {**source_toolchain, **toolchain(possible_modalities(spec), spec.media), **shard.toolchain()}
     return dict(sorted(found.items()))
 
 
