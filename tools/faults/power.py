@@ -95,10 +95,13 @@ def _moment(calls: int, rng: random.Random) -> int:
 
 
 def acknowledged(recorded: Recorded, calls: int) -> dict[str, bytes]:
-    """Commits and the pointer whose names had been forced to the disk: path relative to the base -> bytes."""
+    """Commits and the pointer whose names had been forced to the disk: path relative to the base -> bytes.
+
+    When the build has returned, that is all of them.
+    """
     disk = Disk(recorded.base)
     named: set[Path] = set()
-    safe: dict[str, bytes] = {}
+    safe: dict[Path, bytes] = {}
     for operation in recorded.log[:calls]:
         disk.replay([operation])
         path = Path(operation.target or operation.path)
@@ -106,9 +109,10 @@ def acknowledged(recorded: Recorded, calls: int) -> dict[str, bytes]:
             named.add(path)
         elif operation.kind == "unlink":
             named.discard(path)
-            safe.pop(path.relative_to(recorded.base).as_posix(), None)
+            safe.pop(path, None)
         elif operation.kind == "fsync_folder":
-            for done in sorted(at for at in named if at.parent == path):
-                safe[done.relative_to(recorded.base).as_posix()] = disk.read(str(done)) or b""
-                named.discard(done)
-    return safe
+            safe |= {at: disk.read(str(at)) or b"" for at in named if at.parent == path}
+            named = {at for at in named if at.parent != path}
+    if calls == len(recorded.log):
+        safe |= {at: disk.read(str(at)) or b"" for at in named}
+    return {at.relative_to(recorded.base).as_posix(): data for at, data in safe.items()}

@@ -73,18 +73,24 @@ def serve() -> None:
         if not question:
             print(json.dumps({"code": os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}), flush=True)
             continue
+        ready, tell = os.pipe()
         pid = os.fork()
         if pid == 0:
-            _child(load_spec, build_here, question)
+            _child(load_spec, build_here, question, tell)
+        os.read(ready, 1)
+        os.close(ready)
+        os.close(tell)
         print(json.dumps({"pid": pid}), flush=True)
 
 
-def _child(load_spec: Any, build_here: Any, question: dict[str, Any]) -> None:
+def _child(load_spec: Any, build_here: Any, question: dict[str, Any], tell: int) -> None:
     code = 1
     try:
         spec = load_spec(Path(question["spec"]))
+        status = os.open("/proc/self/status", os.O_RDONLY)
+        os.write(tell, b".")
         if question["traced"]:
-            _wait_for_tracer()
+            _wait_for_tracer(status)
         time.sleep(SETTLE_SECONDS)
         build_here(spec, Path(question["root"]))
         code = 0
@@ -92,10 +98,9 @@ def _child(load_spec: Any, build_here: Any, question: dict[str, Any]) -> None:
         os._exit(code)
 
 
-def _wait_for_tracer() -> None:
-    """Opens its file only once: calls of this loop that strace already counts must not be of a kind that it counts."""
+def _wait_for_tracer(status: int) -> None:
+    """Reads a file that is open: from the moment when strace comes, no call of this loop may be one that it counts."""
     until = time.monotonic() + PATIENCE_SECONDS
-    status = os.open("/proc/self/status", os.O_RDONLY)
     while b"TracerPid:\t0\n" in os.pread(status, 4096, 0) and time.monotonic() < until:
         time.sleep(0.001)
 
