@@ -34,7 +34,7 @@ TRAINER = (
     ("data",),
     ("model",),
     ("losses",),
-    ("loop", "checkpoint", "metrics", "distributed"),
+    ("loop", "run", "checkpoint", "metrics", "distributed"),
     ("eval",),
     ("serve",),
     ("cli",),

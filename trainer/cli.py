@@ -63,10 +63,11 @@ def train(
     spec = load_run(run, {**given, "steps": str(steps)} if steps else given, profile)
     folder = out or Path("runs") / spec.name
 
+    from trainer.eval.heldout import open_measure
     from trainer.loop import train as run_training
 
     show = print_event if as_json else Lines(spec.steps).show
-    outcome = run_training(spec, data, folder, resume=resume, report=show)
+    outcome = run_training(spec, data, folder, resume=resume, report=show, measure=open_measure())
     if as_json:
         print_event({"event": "done", "folder": outcome.folder, "steps": outcome.steps, "plot": outcome.plot})
     else:

@@ -18,13 +18,14 @@ from shardkit import ShardkitError
 from trainer.checkpoint import prune_checkpoints, save_checkpoint
 from trainer.data.collate import TrainBatch
 from trainer.data.stream import Drawn
-from trainer.eval.heldout import held_out_loss
 from trainer.losses.sft import LossParts, add_parts, answer_weights, sft_loss
 from trainer.metrics import plot_loss
 from trainer.run import Run, open_run
 from trainer.spec import OptimizerSpec, RunSpec
 
 Report = Callable[[dict[str, Any]], None]
+Measure = Callable[[Run, str], None]
+"""Called with `before` and `after`: measures the model and leaves what it found with `Run.note_held_out`."""
 
 
 class TrainingFailed(ShardkitError):
@@ -40,25 +41,26 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     plot: str
 
 
-def train(spec: RunSpec, data: str, out: Path, *, resume: str = "auto", report: Report) -> Outcome:
+def train(
+    spec: RunSpec, data: str, out: Path, *, resume: str = "auto", report: Report, measure: Measure | None = None
+) -> Outcome:
     """Train to `spec.steps` on the dataset at a path or URL; everything that the run leaves lies under `out`.
 
     `resume`: `auto` goes on from the newest whole checkpoint in `out`, `none` wants an empty folder, or the path of a
-    checkpoint. `report` gets one dict per event: `start`, `warning`, `held_out`, `step`, `checkpoint`.
+    checkpoint. `report` gets one dict per event: `start`, `warning`, `step`, `checkpoint`. `measure` comes from eval.
     Raises ShardkitError: bad input (exit code 2), or TrainingFailed.
     """
     with open_run(spec, data, out, resume, report) as run:
-        if not run.held_out:
-            run.note_held_out("before", measure(run))
+        if measure and not run.held_out:
+            measure(run, "before")
         for step in range(run.step + 1, spec.steps + 1):
             entry = train_step(run, step)
             run.metrics.write(entry)
             report({"event": "step", **entry})
             if step % spec.checkpoint.every == 0 or step == spec.steps:
                 keep(run, step, report)
-        run.note_held_out("after", measure(run))
-        for medium in spec.eval.shuffle:
-            run.note_held_out(f"shuffled_{medium}", measure(run, medium))
+        if measure:
+            measure(run, "after")
         plot = plot_loss(out)
     return Outcome(folder=str(out), steps=run.step, held_out=run.held_out, plot=str(plot or ""))
 
@@ -143,12 +145,6 @@ def keep(run: Run, step: int, report: Report) -> None:
     path = save_checkpoint(run.checkpoints, run.progress, run.model, run.optimizer, run.speech)
     prune_checkpoints(run.checkpoints, run.spec.checkpoint.keep)
     report({"event": "checkpoint", "step": step, "path": str(path)})
-
-
-def measure(run: Run, shuffle: Any = None) -> dict[str, Any] | None:
-    """Held-out losses as a plain dict; none where nothing is held out."""
-    found = held_out_loss(run.model, run.held_out_rows, run.speech.pad_id, shuffle)
-    return msgspec.to_builtins(found) if found else None
 
 
 def _by_modality(parts: LossParts) -> dict[str, Any]:

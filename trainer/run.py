@@ -11,7 +11,6 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from shardkit import Dataset, ShardkitError, SpecError, open_dataset, open_loade
 from trainer.checkpoint import TOKENIZER, Damaged, Progress, find_checkpoint, load_tensors, read_progress
 from trainer.data.stream import Drawn, Reading, is_held_out, loader_fields, open_stream
 from trainer.data.tokenise import Speech, load_speech, texts_of, train_speech
-from trainer.eval.heldout import Rows, read_held_out
 from trainer.metrics import MetricsFile
 from trainer.model.omni import Omni
 from trainer.spec import RunSpec, spec_digest_fields
@@ -65,13 +63,6 @@ class Run:
         """Optimizer steps done."""
         return self.progress.step
 
-    @cached_property
-    def held_out_rows(self) -> Rows:
-        """Held-out samples, encoded once."""
-        if not self.spec.data.held_out or not self.spec.eval.samples:
-            return []
-        return read_held_out(self.dataset, self.reading, self.speech, self.model.senses, self.spec.eval.samples)
-
     def advance(self, step: int, drawn: list[Drawn]) -> None:
         """Note that a step is done and what it read."""
         batches = [each.batch for each in drawn if each.batch is not None]
@@ -83,10 +74,8 @@ class Run:
             reading=drawn[-1].state,
         )
 
-    def note_held_out(self, name: str, found: dict[str, Any] | None) -> None:
+    def note_held_out(self, name: str, found: dict[str, Any]) -> None:
         """Keep a held-out loss in held_out.json."""
-        if found is None:
-            return
         self.held_out = {**self.held_out, name: found}
         _write(self.out / HELD_OUT, self.held_out)
 

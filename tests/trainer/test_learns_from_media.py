@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.trainer.datasets import build_small, screens, tones
+from trainer.eval.heldout import open_measure
 from trainer.loop import train
 from trainer.metrics import read_metrics
 from trainer.spec import load_run
@@ -24,7 +25,7 @@ Seen with this data: screens 0.01 and 3.2, tones 0.5 and 3.5.
 def held_out(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     root = tmp_path_factory.mktemp("learning")
     dataset = build_small(root / "data", screens(200), tones(200, digits=2))
-    outcome = train(load_run(RUN), str(dataset), root / "run", report=lambda event: None)
+    outcome = train(load_run(RUN), str(dataset), root / "run", report=lambda event: None, measure=open_measure())
     lines = read_metrics(root / "run")
     return {**outcome.held_out, "first": lines[0]["loss"], "last": sum(line["loss"] for line in lines[-5:]) / 5}
 

@@ -29,7 +29,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def spec(tiny_spec: ModelSpec) -> RunSpec:
-    return tiny_run(tiny_spec, steps=STEPS, checkpoint={"every": 3}, eval={"samples": 0})
+    return tiny_run(tiny_spec, steps=STEPS, checkpoint={"every": 3})
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from shardkit.read.serve import serve_folder
 from tests.trainer.datasets import build_small, generated, mixed, tiny_run
 from trainer.data.stream import is_held_out
 from trainer.eval.command import evaluate_run
+from trainer.eval.heldout import open_measure
 from trainer.loop import train
 from trainer.metrics import read_metrics
 from trainer.spec import ModelSpec
@@ -37,7 +38,7 @@ def test_a_run_over_http_leaves_metrics_checkpoints_and_a_plot(
 ) -> None:
     events: list[dict[str, Any]] = []
     with serve_folder(dataset) as server:
-        outcome = train(tiny_run(tiny_spec), server.url, tmp_path, report=events.append)
+        outcome = train(tiny_run(tiny_spec), server.url, tmp_path, report=events.append, measure=open_measure())
     lines = read_metrics(tmp_path)
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
     for line in lines:
@@ -83,7 +84,8 @@ def test_accumulated_steps_read_the_same_samples_and_give_the_same_losses(
 
 
 def test_eval_measures_the_newest_checkpoint_again(dataset: Path, tmp_path: Path, tiny_spec: ModelSpec) -> None:
-    outcome = train(tiny_run(tiny_spec, steps=2), str(dataset), tmp_path, report=quiet)
+    spec = tiny_run(tiny_spec, steps=2)
+    outcome = train(spec, str(dataset), tmp_path, report=quiet, measure=open_measure())
     found = evaluate_run(tmp_path, str(dataset), samples=6)
     assert found["step"] == 2
     assert found["after"]["loss"] == pytest.approx(outcome.held_out["after"]["loss"], rel=1e-5)

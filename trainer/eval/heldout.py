@@ -6,6 +6,7 @@ Elsewhere: which samples are held out (data/stream.py, until datasets carry spli
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 
 import msgspec
@@ -18,6 +19,7 @@ from trainer.data.stream import Reading, encode_item, is_held_out, loader_fields
 from trainer.data.tokenise import Encoded, Speech
 from trainer.losses.sft import add_parts, sft_loss
 from trainer.model.omni import Omni
+from trainer.run import Run
 from trainer.spec import LossSpec, Modality
 
 Rows = list[tuple[str, Encoded]]
@@ -33,6 +35,28 @@ class HeldOut(msgspec.Struct, frozen=True, kw_only=True):
     loss: float
     by_modality: dict[str, float]
     samples: dict[str, int]
+
+
+def open_measure() -> Callable[[Run, str], None]:
+    """What `train` calls before the first step and after the last; it reads and encodes the held-out samples once.
+
+    After the last step it also notes `shuffled_image` and `shuffled_audio`, as the run's eval.shuffle says.
+    """
+    kept: list[Rows] = []
+
+    def measure(run: Run, when: str) -> None:
+        spec = run.spec
+        if not (spec.data.held_out and spec.eval.samples):
+            return
+        if not kept:
+            kept.append(read_held_out(run.dataset, run.reading, run.speech, run.model.senses, spec.eval.samples))
+        media: tuple[Modality | None, ...] = (None, *spec.eval.shuffle) if when == "after" else (None,)
+        for medium in media:
+            found = held_out_loss(run.model, kept[0], run.speech.pad_id, medium)
+            if found:
+                run.note_held_out(f"shuffled_{medium}" if medium else when, msgspec.to_builtins(found))
+
+    return measure
 
 
 def read_held_out(dataset: Dataset, reading: Reading, speech: Speech, senses: Senses, most: int) -> Rows:
