@@ -1,6 +1,6 @@
 """Peak memory of a build's process tree, small and large, with a consumer that is slowed down.
 
-Here: watching a tree until it ends, the spec of text rows of some kilobytes.
+Here: watching a tree until it ends, the spec of rows of a kilobyte.
 Elsewhere: processes (tree.py), the hook that slows a phase (shardkit.build.phase).
 """
 
@@ -19,7 +19,7 @@ BUILD_SECONDS = 3600.0
 STAGING_SECONDS = 0.0001
 """How long each sample waits before it is put into its shard: several times what making it takes."""
 
-BUDGET_BYTES = 1 << 28
+BUDGET_BYTES = 1 << 29
 WITHIN = 1.10
 """How much more a build ten times as long may take."""
 
@@ -35,7 +35,14 @@ class Peak(NamedTuple):
 
 def text_spec(samples: int) -> dict[str, Any]:
     """Generated text in two lanes, shards of 500 samples."""
-    source = {"kind": "generated", "name": "notes", "generator": "notes", "count": samples, "partitions": 2}
+    source: dict[str, Any] = {
+        "kind": "generated",
+        "name": "notes",
+        "generator": "notes",
+        "count": samples,
+        "partitions": 2,
+    }
+    source |= {"parameters": {"characters": 1000}}
     limits = {"memory_bytes": BUDGET_BYTES, "shard_samples": 500}
     text = {**source, "normalizer": "question_answer", "codec": "tar.zst", "licence": "cc0-1.0"}
     return {"name": "memory", "limits": limits, "sources": [text]}

@@ -226,14 +226,14 @@ SAMPLE_DIGESTS = (
     _one(
         "hash of a sample read with its block",
         FETCH,
-        " or _xxh3(span) != int(table.hashes[row]):",
-        ":",
+        "            if _xxh3(span) != int(table.hashes[row]):\n",
+        "            if False:\n",
         STORED_ORDER,
     ),
     _one(
         "digests of members from the network",
-        FETCH,
-        "            if _blake3(members[name]).digest(length=16) != digest:\n",
+        "shardkit/read/item.py",
+        "            if blake3_128(members[name]) != digest:\n",
         "            if False:\n",
         "tests/read/test_remote.py::test_members_are_checked_against_their_own_digests",
     ),
@@ -298,30 +298,54 @@ VERIFYING = (
     ),
 )
 
+KEYED = "        self._block_key, self._tail_key, self._window_key = derive_keys(LABEL, seed, epoch, 3)\n"
+KEYS = "tests/read/test_order.py::test_blocks_tails_and_windows_each_depend_on_the_key"
+
 READING = (
+    _one("key of the block permutation", ORDER, KEYED, f"{KEYED}        self._block_key = 0\n", KEYS),
+    _one("key of the tails", ORDER, KEYED, f"{KEYED}        self._tail_key = 0\n", KEYS),
+    _one("key of the windows", ORDER, KEYED, f"{KEYED}        self._window_key = 0\n", KEYS),
     _one(
-        "key of the block permutation",
-        ORDER,
-        "permute(block, samples.blocks, self._block_key)",
-        "permute(block, samples.blocks, 0)",
-        "tests/read/test_order.py",
-    ),
-    _one(
-        "key of the tails",
-        ORDER,
-        "+ np.uint64(self._tail_key))",
-        ")",
-        "tests/read/test_order.py",
-    ),
-    _one(
-        "key of a lane's windows",
+        "number of the window in its key",
         ORDER,
         "key = mix64(mix64(self._window_key + number) + window)",
-        "key = mix64(mix64(number) + window)",
+        "key = mix64(mix64(self._window_key + number))",
         "tests/read/test_order.py",
+    ),
+    _one(
+        "file that changed on the server",
+        "shardkit/store/http.py",
+        '        if known is not None and known.removeprefix("W/") != weak:\n',
+        "        if False:\n",
+        "tests/store/test_http.py::test_object_that_changes_in_between_is_damage",
+    ),
+    _one(
+        "range that the server says it sends",
+        "shardkit/store/http.py",
+        "        if match is None or int(match[1]) != first:\n",
+        "        if match is None:\n",
+        "tests/store/test_http.py",
+    ),
+)
+
+RESUMING = (
+    _one(
+        "size of a source's file",
+        LISTING,
+        "        if os.fstat(self._file.fileno()).st_size != entry.size:\n",
+        "        if False:\n",
+        "tests/sources/test_files.py::test_file_that_changed_since_planned_stops_the_lane",
+    ),
+    _one(
+        "tools that a build was begun with",
+        "shardkit/build/settle.py",
+        "    _check_toolchains(root, wish.spec, plan, commits)\n",
+        "",
+        "tests/build/test_resume.py::test_resume_with_other_tools_is_refused_for_lanes_that_are_not_done",
     ),
 )
 
 MUTANTS = (
     *FORCES, *READ_BACKS, *ORDERS, *LOCKS, *CHAIN_DIGESTS, *INDEX_DIGESTS, *SAMPLE_DIGESTS, *VERIFYING, *READING,
+    *RESUMING,
 )  # fmt: skip
