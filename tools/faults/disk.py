@@ -21,6 +21,9 @@ Loss = Literal["all", "data", "names", "some", "none"]
 LOSSES: tuple[Loss, ...] = ("all", "data", "names", "some", "some", "some", "none")
 """What a cut takes of what is pending, with the weights of random states."""
 
+State = dict[str, bytes | None]
+"""What a disk holds: relative path -> bytes of a file, None for a folder."""
+
 
 class File:
     """A file: what a reader sees now, what is durable, and the writes between."""
@@ -118,22 +121,25 @@ class Draw(NamedTuple):
 
 
 class Disk:
-    """A disk whose root, durable and empty, stands for the folder in which the dataset is built."""
+    """A disk whose root stands for the folder in which the dataset is built; what is there before is durable."""
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, before: State | None = None) -> None:
         self._base = str(base)
         self.root = Folder()
+        for path, data in sorted((before or {}).items()):
+            folder, name = self._at(f"{base}/{path}")
+            folder.now[name] = folder.durable[name] = Folder() if data is None else File(data)
 
     def replay(self, operations: Iterable[Operation]) -> None:
         """Do what a log says."""
         for operation in operations:
             getattr(self, f"_{operation.kind}")(operation)
 
-    def cut(self, rng: random.Random, loss: Loss) -> dict[str, bytes | None]:
+    def cut(self, rng: random.Random, loss: Loss) -> State:
         """A state after a power cut: path -> bytes of a file, None for a folder."""
         draw = Draw(rng, loss, rng.choice((0.1, 0.5, 0.9)))
         drawn: dict[int, bytes] = {}  # a file with two names holds the same bytes under both
-        state: dict[str, bytes | None] = {}
+        state: State = {}
 
         def visit(folder: Folder, prefix: str) -> None:
             for name, node in folder.after_cut(draw).items():
@@ -238,7 +244,7 @@ class Disk:
         self._folder(operation.path).sync()
 
 
-def write_state(state: dict[str, bytes | None], folder: Path) -> None:
+def write_state(state: State, folder: Path) -> None:
     """Put a state into an empty folder. Nothing is forced to the disk: the state is only looked at."""
     folder.mkdir(parents=True)
     for path, data in state.items():
@@ -246,6 +252,14 @@ def write_state(state: dict[str, bytes | None], folder: Path) -> None:
             (folder / path).mkdir()
         else:
             (folder / path).write_bytes(data)
+
+
+def read_state(folder: Path) -> State:
+    """What a folder holds."""
+    return {
+        path.relative_to(folder).as_posix(): None if path.is_dir() else path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+    }
 
 
 def _put(data: bytearray, offset: int, written: bytes) -> None:

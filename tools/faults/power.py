@@ -3,8 +3,9 @@
 Here: recording, which commits were acknowledged when, drawing states, judging them.
 Elsewhere: the disk's model (disk.py), what must hold (holds.py).
 
-Two kinds of log. *plain*: one build from start to end. *killed*: the process is killed at some call while the machine
+Three kinds of log. *plain*: one build from start to end. *killed*: the process is killed at some call while the machine
 goes on; the build is resumed, and then the power fails: what the killed process left pending is pending still.
+*again*: the resume of a build after a power cut, in which the power fails once more.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import NamedTuple
 from shardkit.spec import BuildSpec
 from shardkit.store.fs import Operation
 from shardkit.store.layout import POINTER_PATH
-from tools.faults.disk import LOSSES, Disk, Loss, write_state
+from tools.faults.disk import LOSSES, Disk, Loss, State, read_state, write_state
 from tools.faults.holds import problems_of_acknowledged, problems_of_crash, problems_of_finished
 from tools.faults.runner import Killed, Watch, build_here
 
@@ -27,11 +28,12 @@ Drop = Callable[[Operation], bool]
 
 
 class Recorded(NamedTuple):
-    """A log of calls, the folder that the dataset was built in, and the version that came out."""
+    """A log of calls, the folder that the dataset was built in, the version that came out, what there was before."""
 
     base: Path
     log: list[Operation]
     version: str
+    before: State | None = None
 
 
 class Cut(NamedTuple):
@@ -68,7 +70,7 @@ def cut_power(recorded: Recorded, rng: random.Random, folder: Path, drop: Drop |
     """Draw a state after a random call, put it into `folder`, look at it. Calls that `drop` names never happened."""
     calls = _moment(len(recorded.log), rng)
     loss = rng.choice(LOSSES)
-    disk = Disk(recorded.base)
+    disk = Disk(recorded.base, recorded.before)
     disk.replay(operation for operation in recorded.log[:calls] if drop is None or not drop(operation))
     write_state(disk.cut(rng, loss), folder)
     safe = acknowledged(recorded, calls)
@@ -77,16 +79,29 @@ def cut_power(recorded: Recorded, rng: random.Random, folder: Path, drop: Drop |
 
 
 def try_states(spec: BuildSpec, recorded: Recorded, rng: random.Random, count: int, scratch: Path) -> Iterator[Cut]:
-    """Cut the power `count` times; where what is left is sound, resume there and look again."""
+    """Cut the power `count` times, every third time once more while recovering; resume each time and look again."""
     for number in range(count):
         folder = scratch / f"state-{number}"
         cut = cut_power(recorded, rng, folder)
-        if not cut.problems:
-            build_here(spec, folder / DATASET)
-            problems = problems_of_finished(folder / DATASET, recorded.version)
-            cut = cut._replace(problems=problems + problems_of_acknowledged(folder, cut.acknowledged))
-        yield cut
+        if cut.problems:
+            yield cut
+            continue
+        before, watch = read_state(folder), Watch()
+        build_here(spec, folder / DATASET, watch)
+        yield _judged(cut, folder, recorded.version)
+        if number % 3 == 2:
+            again = cut_power(Recorded(folder, watch.log, recorded.version, before), rng, scratch / "again")
+            build_here(spec, scratch / "again" / DATASET)
+            kept = {**cut.acknowledged, **again.acknowledged}
+            yield _judged(again._replace(acknowledged=kept), scratch / "again", recorded.version)
+            shutil.rmtree(scratch / "again")
         shutil.rmtree(folder)
+
+
+def _judged(cut: Cut, folder: Path, version: str) -> Cut:
+    """The cut with what is wrong after its resume."""
+    problems = problems_of_finished(folder / DATASET, version) + problems_of_acknowledged(folder, cut.acknowledged)
+    return cut._replace(problems=cut.problems + problems)
 
 
 def _moment(calls: int, rng: random.Random) -> int:
@@ -99,7 +114,7 @@ def acknowledged(recorded: Recorded, calls: int) -> dict[str, bytes]:
 
     When the build has returned, that is all of them.
     """
-    disk = Disk(recorded.base)
+    disk = Disk(recorded.base, recorded.before)
     named: set[Path] = set()
     safe: dict[Path, bytes] = {}
     for operation in recorded.log[:calls]:
