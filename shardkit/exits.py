@@ -39,6 +39,9 @@ def exit_codes(program: str, advice: Callable[[], str] = lambda: "") -> Iterator
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else ""
+        _leave(program, f"the system refused{where}: {error.strerror or error}; mend that and run again", 1)
 
 
 def parse_settings(settings: Sequence[str] | None) -> dict[str, str]:

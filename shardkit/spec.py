@@ -1,11 +1,12 @@
 """Build specs: what a user writes in YAML, as frozen structs that refuse typos and impossible values.
 
 Here: the structs, loading with variables and `--set`, and the JSON Schema for editors.
-Elsewhere: making a spec concrete (build.plan).
+Elsewhere: YAML and what is wrong with it (plain.py), making a spec concrete (build.plan).
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any, ClassVar, Literal, TypeVar
 import msgspec
 
 from shardkit.errors import SpecError
+from shardkit.plain import check_numbers, choices
+from shardkit.plain import parse_yaml as parse_yaml
 
 Codec = Literal["tar", "tar.zst"]
 T = TypeVar("T")
@@ -229,6 +232,8 @@ class BuildSpec(Strict, frozen=True, kw_only=True):
             raise ValueError("sources is empty; a build needs at least one source")
         if twice:
             raise ValueError(f"source names must differ; given twice: {', '.join(twice)}")
+        if self.total is not None and self.total < 1:
+            raise ValueError(f"total is {self.total}; it must be at least 1")
         if self.total is not None and any(source.ratio is None for source in self.sources):
             raise ValueError("total is given: every source needs a ratio")
 
@@ -251,38 +256,29 @@ def load_spec(path: Path, settings: Mapping[str, str] | None = None) -> BuildSpe
     return convert_spec(resolved, BuildSpec, str(path))
 
 
-def parse_yaml(data: bytes, name: str) -> Any:
-    """Plain values in a YAML document; aliases are refused (they can grow without bound).
-
-    Raises SpecError.
-    """
-    import yaml
-
-    try:
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(data)):
-            raise SpecError(f"{name} uses a YAML alias (*name); write the value out")
-        return msgspec.yaml.decode(data)
-    except (yaml.YAMLError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise SpecError(f"{name} is not valid YAML: {' '.join(str(error).split())}") from None
-
-
 def convert_spec(raw: Any, kind: type[T], name: str) -> T:
     """Plain values as a spec struct; raises SpecError that names the field, what was found and what is wanted."""
     try:
         return msgspec.convert(raw, kind)
     except msgspec.ValidationError as error:
-        raise SpecError(f"{name}: {error}") from None
+        raise SpecError(f"{name}: {error}{choices(str(error), raw, kind)}") from None
 
 
 def apply_settings(raw: dict[str, Any], settings: Mapping[str, str], name: str) -> dict[str, Any]:
     """A copy of a raw spec with variables filled in and fields overridden; raises SpecError."""
-    variables = dict(raw.get("variables") or {})
+    variables = raw.get("variables") or {}
+    if not isinstance(variables, dict):
+        raise SpecError(f"{name}: `variables` is {variables!r}; wanted a mapping of names to values")
+    variables = dict(variables)
+    check_numbers(raw, name)
     result: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(raw))
     for key, value in settings.items():
         if key in variables:
             variables[key] = value
         else:
-            _override(result, key, parse_yaml(value.encode(), f"--set {key}"), tuple(variables))
+            read = parse_yaml(os.fsencode(value), f"--set {key}")
+            check_numbers(read, f"--set {key}")
+            _override(result, key, read, tuple(variables))
     unset = sorted(key for key, value in variables.items() if value is None)
     if unset:
         raise SpecError(f"{name} needs a value for: {', '.join(unset)}; add --set {unset[0]}=…")

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # A room imports rooms further up in its table; rooms of one line may import each other.
 SHARDKIT = (
-    ("spec", "errors", "exits"),
+    ("spec", "plain", "errors", "exits"),
     ("records",),
     ("store",),
     ("media",),

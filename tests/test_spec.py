@@ -68,11 +68,38 @@ def test_unknown_setting_lists_what_there_is(spec_file: Path) -> None:
         ("name: tiny", "name: [", "not valid YAML"),
         ("name: tiny", "name: &a tiny\ndescription: *a", r"YAML alias"),
         ("${root}", "${rood}", r"\$\{rood\} is not declared"),
+        ("name: tiny", "nam: tiny", r"did you mean `name`; there are: name, description, seed"),
+        (
+            "plain_text,",
+            "plain_text, media: {image: {max_sid: 9}},",
+            "did you mean `max_side`; there are: max_side, form",
+        ),
+        ("plain_text,", "plain_text, fallback: {kind: jsonl, pth: x},", "did you mean `path`"),
+        ("kind: files", "kind: file", "did you mean `files`; there are: files, jsonl, parquet, git, generated"),
+        ("plain_text,", "plain_text, codec: zst,", "there are: tar, tar.zst"),
+        ("name: tiny", "name: tiny\nname: other", "`name` is given a second time in line 3"),
+        ("name: tiny", "name: tiny\nlimits: {shard_samples: 1, shard_samples: 2}", "`shard_samples` is given a second"),
+        ("{root: null}", "[root]", "`variables` is .*wanted a mapping"),
+        ("name: tiny", "name: tiny\nseed: 99999999999999999999", "at most 64 bits"),
+        ("name: tiny", "name: tiny\nlimits: {audio_seconds: .inf}", "found the number inf; wanted a finite one"),
+        ("name: tiny", "name: tiny\ntotal: 0", "total is 0"),
+        ("name: tiny", "name: " + "[" * 100_000, "nested more than 50 deep"),
     ],
 )
 def test_wrong_spec_is_refused_naming_the_field(spec_file: Path, old: str, new: str, wanted: str) -> None:
     with pytest.raises(SpecError, match=wanted):
         load_spec(rewritten(spec_file, old, new), {"root": "x"})
+
+
+def test_keys_that_are_equal_in_different_mappings_are_fine(spec_file: Path) -> None:
+    rewritten(spec_file, "{kind: files,", "{columns: {name: kind, kind: name}, options: {name: x}, kind: files,")
+    assert load_spec(spec_file, {"root": "x"}).sources[0].columns == {"name": "kind", "kind": "name"}
+
+
+@pytest.mark.parametrize("value", ["99999999999999999999", ".nan", "[[1, 1e999]]", "&x"])
+def test_setting_that_cannot_be_stored_is_refused(spec_file: Path, value: str) -> None:
+    with pytest.raises(SpecError, match="seed"):
+        load_spec(spec_file, {"root": "x", "seed": value})
 
 
 def test_same_source_name_twice_is_refused() -> None:

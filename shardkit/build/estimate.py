@@ -21,8 +21,9 @@ from shardkit.build.plan import Plan, make_plan
 from shardkit.build.pool import Outcome, step_bytes
 from shardkit.build.progress import LaneView
 from shardkit.build.quotas import SampleCount, check_sample
-from shardkit.records.row import Prepared
+from shardkit.records.row import Prepared, Row
 from shardkit.records.sample import encode_sample
+from shardkit.sources.base import Step
 from shardkit.sources.table import open_source
 from shardkit.spec import BuildSpec, Limits
 from shardkit.store.layout import LaneRecord
@@ -31,6 +32,9 @@ from shardkit.store.tar import stored_bytes
 MEASURED_ROWS = 4
 MEASURED_SECONDS = 5.0
 """Rows measured of each source at most, and for how long at most."""
+
+PACKED = 4
+"""How many times more a compressed source is guessed to be when it is unpacked."""
 
 INDEX_BYTES = 160
 """Of an index per sample with one member, measured."""
@@ -125,7 +129,7 @@ def _view(plan: Plan, at: int, folder: Path, limits: Limits) -> SourceView:
     )
     rows = pin.rows
     if rows is None and pin.bytes is not None and measured is not None:
-        rows = round(pin.bytes / measured.row_bytes)
+        rows = max(1, round(pin.bytes * (PACKED if pin.reread else 1) / measured.row_bytes))
     quotas = [lane.quota for lane in plan.record.lanes if lane.source == record.name]
     quota = None if None in quotas else sum(quota or 0 for quota in quotas)
     samples = min((bound for bound in (rows, quota) if bound is not None), default=None)
@@ -150,7 +154,7 @@ def _measure(job: LaneJob) -> Measured | None:
     with closing(read_steps(open_source(job.spec, job.seed, job.limits), job, time.sleep)) as steps:
         for step in islice(steps, MEASURED_ROWS):
             outcomes.append(work(step, job))
-            read += step_bytes(step)
+            read += _file_bytes(step)
             if time.monotonic() - begun > MEASURED_SECONDS:
                 break
     if not outcomes:
@@ -160,6 +164,13 @@ def _measure(job: LaneJob) -> Measured | None:
     return Measured(
         tar_bytes=sum(sizes) / len(sizes) if sizes else 0.0, row_bytes=read / len(outcomes), seconds=seconds
     )
+
+
+def _file_bytes(step: Step) -> int:
+    """About how many bytes of its file a row took: as JSON, which it is in the sources that do not count their rows."""
+    if not isinstance(step.row, Row):
+        return step_bytes(step)
+    return len(msgspec.json.encode(step.row.fields)) + 1 + sum(map(len, step.row.blobs.values()))
 
 
 def _tar_bytes(outcome: Outcome) -> int:

@@ -19,9 +19,11 @@ SampleCount = int | Literal["default"] | None
 
 def check_sample(sample: object) -> SampleCount:
     """`--sample` as it came, if it means something; else SpecError."""
-    if sample is None or sample == "default" or (isinstance(sample, int) and sample >= 1):
+    if sample is None or sample == "default" or (isinstance(sample, int) and 1 <= sample < 1 << 63):
         return sample
-    raise SpecError(f"sample is {sample!r}; give a number of at least 1, `default`, or nothing for a full build")
+    raise SpecError(
+        f"sample is {sample!r}; give a number of at least 1 and at most 63 bits, `default`, or nothing for a full build"
+    )
 
 
 def source_quotas(spec: BuildSpec, sample: SampleCount) -> tuple[int | None, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from fractions import Fraction
 from pathlib import Path
 
@@ -194,3 +195,14 @@ def test_dry_run_touches_nothing_and_tells_lanes_tools_and_estimates(tmp_path: P
 
 def by_source(out: Path) -> dict[str, int]:
     return read_manifest(open_store(out))[1].totals.by_source
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz"])
+def test_estimate_counts_rows_that_are_not_counted_in_advance(tmp_path: Path, out: Path, suffix: str) -> None:
+    path = write_questions(tmp_path / f"q{suffix}", range(1000))
+    if suffix == ".jsonl.gz":
+        path.write_bytes(gzip.compress(path.read_bytes()))
+    planned = dry_run(spec_of(questions(path)), out=out)
+    factor = 1.2 if suffix == ".jsonl" else 5.0  # how well a file is packed is a guess
+    assert 1000 / factor < (planned.sources[0].samples or 0) < 1000 * factor
+    assert planned.bytes is not None
