@@ -50,6 +50,9 @@ def why_not() -> str:
     """Why strace cannot be used here; empty where it can."""
     if shutil.which("strace") is None:
         return "strace is not installed"
+    scope = Path("/proc/sys/kernel/yama/ptrace_scope")
+    if scope.is_file() and scope.read_text().strip() in ("2", "3"):
+        return f"attaching to other processes is forbidden here ({scope} is {scope.read_text().strip()})"
     tried = subprocess.run(["strace", "-qq", "-e", "trace=none", "true"], capture_output=True, text=True)
     return "" if tried.returncode == 0 else f"strace cannot trace here: {tried.stderr.strip()[-200:]}"
 
