@@ -14,13 +14,14 @@ import numpy as np
 import xxhash
 
 from shardkit.errors import ShardDamaged, ShardkitError
+from shardkit.read.buffers import LARGEST, SMALLEST, Buffers
 from shardkit.read.cache import ByteCache
 from shardkit.read.item import Item
 from shardkit.read.order import I64
 from shardkit.read.table import Table, Tables
 from shardkit.store.layout import Manifest, shard_path
 from shardkit.store.manifest import decompress_block
-from shardkit.store.urls import ByteStore
+from shardkit.store.urls import ByteStore, LocalStore
 
 Place: TypeAlias = tuple[int, int, Table | ShardkitError, int, int, int, int, int]
 """Where a sample lies: shard, ordinal, table (or why there is none), row, offset in the tar and in the block, bytes,
@@ -38,6 +39,8 @@ class Fetcher:
     def __init__(self, store: ByteStore, manifest: Manifest, tables: Tables, cache_bytes: int) -> None:
         self._store, self._manifest, self._tables = store, manifest, tables
         self.is_remote = store.is_remote
+        self._local = store if isinstance(store, LocalStore) else None
+        self._buffers = Buffers()
         self._paths = [shard_path(entry) for entry in manifest.shards]
         self._packed = [entry.codec != "tar" for entry in manifest.shards]
         self._blocks: ByteCache[memoryview] = ByteCache(cache_bytes, len)
@@ -81,10 +84,14 @@ class Fetcher:
             if block is None:
                 block = self._blocks.get(*self._block_loader(shard, table, ordinal))
             span = block[within : within + size]
-        elif self.is_remote:
+        elif self._local is None:
             span = self._blocks.take(*self._span_loader(shard, ordinal, offset, size))
+        elif size < SMALLEST or size > LARGEST:
+            span = self._local.read_range(self._paths[shard], offset, size)
         else:
-            span = self._store.read_range(self._paths[shard], offset, size)
+            buffer = self._buffers.take(size)
+            self._local.read_into(self._paths[shard], offset, buffer)
+            span = buffer.toreadonly()
         if _xxh3(span) != wanted:
             raise self._damaged(shard, table.key(row))
         item = Item(span, (shard, ordinal), table, row)

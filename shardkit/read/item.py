@@ -27,8 +27,8 @@ class Rows(Protocol):
         """The members of a row, KEY.json (`json`) first."""
         ...
 
-    def spans(self, row: int) -> list[tuple[str, int, int]]:
-        """(name, offset in the span, bytes) of the same."""
+    def views(self, row: int, span: memoryview) -> dict[str, memoryview]:
+        """The same by name, as views of the row's span."""
         ...
 
 
@@ -58,9 +58,9 @@ class Item:
 
     @property
     def members(self) -> dict[str, memoryview]:
-        """The bytes of every member by name; `json` is the record itself. Raises ShardDamaged."""
+        """The bytes of every member by name; `json` is the record itself."""
         if self._members is None:
-            self._members = self._view()
+            self._members = self._rows.views(self._row, memoryview(self._span))
         return self._members
 
     @property
@@ -102,15 +102,6 @@ class Item:
             if blake3_128(members[name]) != digest:
                 raise ShardDamaged(f"sample {self.key}: member {name} does not have the digest of the index")
 
-    def _view(self) -> dict[str, memoryview]:
-        span = memoryview(self._span)
-        found: dict[str, memoryview] = {}
-        for name, offset, size in self._rows.spans(self._row):
-            if offset < tar.BLOCK or offset + size > len(span):
-                raise ShardDamaged(f"sample {self.key}: the index places member {name} outside of the sample")
-            found[name] = span[offset : offset + size]
-        return found
-
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Item):
             return NotImplemented
@@ -140,8 +131,8 @@ class _OneRow(msgspec.Struct, frozen=True):
     def members(self, row: int) -> list[MemberEntry]:
         return list(self.entries)
 
-    def spans(self, row: int) -> list[tuple[str, int, int]]:
-        return [entry[:3] for entry in self.entries]
+    def views(self, row: int, span: memoryview) -> dict[str, memoryview]:
+        return {name: span[offset : offset + size] for name, offset, size, _ in self.entries}
 
 
 def _restore(span: bytes, place: tuple[int, int], row: _OneRow, padded: bool) -> Item:

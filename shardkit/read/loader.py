@@ -24,8 +24,9 @@ from shardkit.read.spec import LoaderSpec
 from shardkit.read.state import OrderState, first_state, lanes_used, order_of, restore_state
 from shardkit.read.steps import Step, check_steps, count_steps, plan_steps
 
+LOCATED_FIRST = 64
 LOCATED_AT_ONCE = 4096
-"""Samples located in one go: large enough that numpy's calls cost little, small enough for the first batch."""
+"""Samples located in one go: enough that numpy's calls cost little; the first ones, which are waited for, are fewer."""
 
 LARGEST_SINGLE = 16 << 10
 """Bytes a sample from which local samples are read one by one, not block by block."""
@@ -112,12 +113,13 @@ class Loader:
         steps = enumerate(plan_steps(state.position, self._samples, self.spec, state.tail))
         mine = (step for number, step in steps if number % workers == worker)
         chunk: list[Step] = []
-        most = 64  # the first steps are wanted soon
+        samples, enough = 0, LOCATED_FIRST
         for step in mine:
             chunk.append(step)
-            if sum(step.stop - step.start for step in chunk) >= most:
+            samples += step.stop - step.start
+            if samples >= enough:
                 yield from self._locate(order, chunk)
-                chunk, most = [], LOCATED_AT_ONCE
+                chunk, samples, enough = [], 0, LOCATED_AT_ONCE
         if chunk:
             yield from self._locate(order, chunk)
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from shardkit.errors import ShardDamaged, ShardkitError, StorageFailed
 from shardkit.read.cache import ByteCache
 from shardkit.read.order import I64
+from shardkit.store import tar
 from shardkit.store.index import IndexHead, IndexPage, IndexReader, MemberEntry, PageRef
 from shardkit.store.layout import Manifest
 from shardkit.store.urls import ByteStore
@@ -53,9 +54,17 @@ class Table:
         self._names = _words(head.member_names, page.column("member_names"))
         self._offsets = _native(page, "member_offsets").data
         self._sizes = _native(page, "member_sizes").data
+        self._check_members(page, counts)
         self._digests, self._keys = page.member_digests, page.keys
         members = len(self._names)
         self.page_bytes = 72 * page.samples + 48 * members + 256
+
+    def _check_members(self, page: IndexPage, counts: I64) -> None:
+        """Every member lies behind a header and within its sample's span; checked here once for all."""
+        offsets, sizes = _native(page, "member_offsets"), _native(page, "member_sizes")
+        room = np.repeat(self.sizes.astype(np.uint64), counts)
+        if bool((offsets < tar.BLOCK).any() or (sizes > room).any() or (offsets > room - sizes).any()):
+            raise ShardDamaged("an index places a member outside of its sample; run `shardkit verify`")
 
     def key(self, row: int) -> str:
         """The key of a row: 32 hex digits."""
@@ -69,11 +78,15 @@ class Table:
             for at in range(start, start + self._counts[row])
         ]
 
-    def spans(self, row: int) -> list[tuple[str, int, int]]:
-        """(name, offset, bytes) of the members of a row, without their digests."""
-        start = self._starts[row]
+    def views(self, row: int, span: memoryview) -> dict[str, memoryview]:
+        """The members of a row by name, as views of its span."""
         names, offsets, sizes = self._names, self._offsets, self._sizes
-        return [(names[at], offsets[at], sizes[at]) for at in range(start, start + self._counts[row])]
+        found = {}
+        start = self._starts[row]
+        for at in range(start, start + self._counts[row]):
+            offset = offsets[at]
+            found[names[at]] = span[offset : offset + sizes[at]]
+        return found
 
     def block(self, ordinal: int) -> PageRef:
         """Where the block of a sample lies in the tar and in the file."""

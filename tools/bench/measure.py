@@ -62,13 +62,30 @@ def measure(names: list[str], scale: float, rounds: int, folder: Path) -> list[F
     for name in names:
         workload = WORKLOADS[name](scale)
         _say(f"workload {workload.name}: {workload.about}")
+        _warm_up(workload, folder)
         figures += _writing(workload, rounds, folder)
         figures += _reading(workload, rounds, folder)
     return figures
 
 
+def _warm_up(workload: Workload, folder: Path) -> None:
+    """Every side once on a few samples: nobody's imports are measured."""
+    few = workload._replace(prepared=workload.prepared[:64], raw=workload.raw[:64])
+    for side in _installed():
+        target = _fresh(folder / "warm")
+        side.make(few, target)
+        if side.read is not None:
+            side.read(target)
+        side.write(few, _fresh(target))
+        shutil.rmtree(target)
+
+
+def _installed() -> list[Side]:
+    return [side for side in SIDES if peers.available(side.package)]
+
+
 def _writing(workload: Workload, rounds: int, folder: Path) -> list[Figure]:
-    sides = [side for side in SIDES if peers.available(side.package)]
+    sides = _installed()
     seconds: dict[str, list[float]] = {side.name: [] for side in sides}
     for _ in range(rounds):
         for side in sides:
@@ -79,7 +96,7 @@ def _writing(workload: Workload, rounds: int, folder: Path) -> list[Figure]:
 
 
 def _reading(workload: Workload, rounds: int, folder: Path) -> list[Figure]:
-    sides = [side for side in SIDES if side.read is not None and peers.available(side.package)]
+    sides = [side for side in _installed() if side.read is not None]
     seconds: dict[str, list[float]] = {side.name: [] for side in sides}
     for number, side in enumerate(sides):
         side.make(workload, _fresh(folder / f"read-{number}"))
