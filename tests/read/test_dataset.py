@@ -166,6 +166,23 @@ def test_no_flipped_bit_is_yielded_by_number(tiny: Path) -> None:
     assert list(open_dataset(tiny)) == good
 
 
+def test_no_flipped_bit_is_yielded_in_stored_order(tmp_path: Path) -> None:
+    """Every third byte, one bit of each: iteration stops with an error before the damaged sample."""
+    make_dataset(tmp_path, [[text_sample(1), image_sample(2, size=40)]], block=2)
+    path, good, dataset = shard_of(tmp_path), list(open_dataset(tmp_path)), open_dataset(tmp_path)
+    data = path.read_bytes()
+    with path.open("r+b", buffering=0) as file:
+        for at in range(0, len(data) - 1024, 3):
+            os.pwrite(file.fileno(), bytes([data[at] ^ 1 << at % 8]), at)
+            found = []
+            with pytest.raises(ShardDamaged, match="do not have the digest"):
+                for item in dataset:
+                    found.append(item)
+            assert found == good[: at >= good[0].size_bytes]
+            os.pwrite(file.fileno(), data[at : at + 1], at)
+    assert list(dataset) == good
+
+
 def test_no_cut_shard_is_read_beyond_its_end(tiny: Path) -> None:
     path, good = shard_of(tiny), list(open_dataset(tiny))
     data = path.read_bytes()
