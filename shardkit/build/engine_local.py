@@ -45,12 +45,17 @@ main()
 
 
 class LaneFailure(msgspec.Struct, frozen=True, kw_only=True):
-    """A lane that stopped before its end. `passing`: running again may succeed."""
+    """A lane that stopped before its end; `kind` is its error's class. `passing`: running again may succeed."""
 
     lane: str
     source: str
     message: str
-    passing: bool = True
+    kind: str = ""
+
+    @property
+    def passing(self) -> bool:
+        """Whether the error is one that shardkit knows: others are likely to come again."""
+        return bool(self.kind)
 
 
 class Committer:
@@ -97,11 +102,11 @@ class Committer:
         """Show that a lane is complete."""
         self._on_event(LaneEnded(lane=lane, source=self._source(lane)))
 
-    def stopped(self, lane: str, message: str, passing: bool) -> LaneFailure:
+    def stopped(self, lane: str, message: str, kind: str) -> LaneFailure:
         """Show that a lane stopped early."""
         source = self._source(lane)
         self._on_event(LaneStopped(lane=lane, source=source, message=message))
-        return LaneFailure(lane=lane, source=source, message=message, passing=passing)
+        return LaneFailure(lane=lane, source=source, message=message, kind=kind)
 
     def _source(self, lane: str) -> str:
         return self._jobs[lane].lane.source
@@ -125,7 +130,7 @@ def _run_inline(jobs: Iterable[LaneJob], committer: Committer) -> Iterator[LaneF
         try:
             run_lane(job, InlineOutlet(job.lane.name, committer))
         except SourceFailed as error:
-            yield committer.stopped(job.lane.name, str(error), passing=True)
+            yield committer.stopped(job.lane.name, str(error), type(error).__name__)
         else:
             committer.ended(job.lane.name)
 
@@ -247,7 +252,7 @@ class Crew:
         self._dismiss(worker)
         if kind and not issubclass(error, SourceFailed):
             raise error(message)
-        self._failures.append(self._committer.stopped(worker.lane, message, passing=bool(kind)))
+        self._failures.append(self._committer.stopped(worker.lane, message, kind))
 
     def _dismiss(self, worker: Worker) -> None:
         self._selector.unregister(worker.channel.connection)

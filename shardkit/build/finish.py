@@ -59,7 +59,7 @@ def tidy(root: Path, plan: Plan) -> None:
     """
     named = {lane.name for lane in plan.record.lanes}
     for lane in sorted((root / BUILD_FOLDER / "lanes").iterdir()):
-        if lane.name not in named:
+        if lane.name not in named and lane.is_dir():
             fs.remove_tree(lane)
     garbage = plan_gc(root)
     if garbage.files:

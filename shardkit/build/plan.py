@@ -170,7 +170,7 @@ def remove_strays(root: Path) -> None:
     named = {pin.folder for pin in stored.pins.values()} if stored else set()
     folder = root / BUILD_FOLDER / "sources"
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if path.name not in named:
+        if path.name not in named and path.is_dir():
             fs.remove_tree(path)
 
 

@@ -20,10 +20,18 @@ from shardkit.build.plan import Plan
 from shardkit.build.progress import Done, Event, OnEvent, Planned, Warned
 from shardkit.build.quotas import SampleCount, check_sample
 from shardkit.build.settle import Commits, Origin, Wish, lane_is_done, settle_plan
-from shardkit.errors import PartlyDone, ShardkitError, SpecError
+from shardkit.errors import (
+    NotADataset,
+    PartlyDone,
+    ShardDamaged,
+    ShardkitError,
+    SourceChanged,
+    SourceDamaged,
+    SpecError,
+)
 from shardkit.spec import BuildSpec
 from shardkit.store.layout import POINTER_PATH, Manifest
-from shardkit.store.manifest import read_manifest
+from shardkit.store.manifest import read_manifest, read_pointer
 from shardkit.store.publish import lock, read_commits
 from shardkit.store.recovery import recover
 from shardkit.store.urls import open_store
@@ -76,18 +84,30 @@ def build(
             commits = recover(root).commits
             plan, origin = settle_plan(root, wish, commits)
         on_event(_planned(out, plan, origin, commits))
-        there = _published(root, plan, commits)
+        there = _published(root, plan, commits, on_event)
         version, manifest = there or _run(root, plan, wish, workers, commits, on_event)
     result = _result(out, version, manifest, unchanged=there is not None)
     on_event(Done(**msgspec.structs.asdict(result)))
     return result
 
 
-def _published(root: Path, plan: Plan, commits: Commits) -> tuple[str, Manifest] | None:
-    """The folder's current version, where this very plan made it and recovery found nothing missing."""
+def _published(root: Path, plan: Plan, commits: Commits, on_event: OnEvent) -> tuple[str, Manifest] | None:
+    """The folder's current version, where this very plan made it and recovery found nothing missing.
+
+    One that is lost or damaged is made again, as lost shards are. A pointer that is none may be somebody's own file.
+    """
     if not (root / POINTER_PATH).exists():
         return None
-    version, manifest = read_manifest(open_store(root))
+    try:
+        named = read_pointer(open_store(root)).version
+    except (NotADataset, ShardDamaged) as error:
+        told = f"{error}; move that file away and run the same command again, or build into another folder"
+        raise type(error)(told) from None
+    try:
+        version, manifest = read_manifest(open_store(root))
+    except ShardDamaged:
+        on_event(Warned(message=f"version {named} is missing or damaged; it is replaced when the lanes are complete"))
+        return None
     if manifest.plan_digest != plan.digest or not all(lane_is_done(commits, lane.name) for lane in plan.record.lanes):
         return None
     tidy(root, plan)
@@ -111,13 +131,22 @@ def _failed(root: Path, failures: tuple[LaneFailure, ...], lanes: int) -> Shardk
     told = "\n".join(f"  {failure.lane}: {failure.message}" for failure in failures)
     return kind(
         f"{root}: {len(failures)} of {lanes} lanes stopped early, the others are kept; nothing was published\n{told}\n"
-        "run the same command again to go on"
+        f"{_next_step(failures)}"
     )
+
+
+def _next_step(failures: tuple[LaneFailure, ...]) -> str:
+    kinds = {failure.kind for failure in failures}
+    if kinds == {SourceChanged.__name__}:
+        return "add --update to build from the sources as they are now, or put them back and run the same command again"
+    if SourceDamaged.__name__ in kinds:
+        return "mend what is damaged, then run the same command with --update"
+    return "run the same command again to go on"
 
 
 def _planned(out: Path, plan: Plan, origin: Origin, commits: Commits) -> Planned:
     decisions = [source.decision for source in plan.record.sources if source.decision]
-    rereads = [pin.reread for pin in plan.pins.values() if pin.reread and origin == "resumed"]
+    rereads = [f"going on reads again {pin.reread}" for pin in plan.pins.values() if pin.reread and origin == "resumed"]
     return Planned(
         dataset=str(out),
         name=plan.record.name,

@@ -82,12 +82,12 @@ def lane_is_done(commits: Commits, lane: str) -> bool:
 def _update(root: Path, wish: Wish, stored: PlanFile) -> tuple[Plan, Origin]:
     """Look at all sources anew. Lanes whose name comes out the same keep their commits: see plan.lane names."""
     plan = make_plan(wish.spec, sample=wish.sample, folder=_pins_folder(root), parent=current_version(root))
-    if plan.digest == stored.plan_digest:
-        remove_strays(root)
-        return _resume(stored, decide_places(wish.spec, wish.sample, _records(stored))), "resumed"
+    same = plan.digest == stored.plan_digest
+    if same:  # what was pinned may be lost: keep the fresh one
+        plan = msgspec.structs.replace(plan, parent=stored.parent)
     write_plan(root, plan)
     remove_strays(root)
-    return plan, "updated"
+    return plan, "resumed" if same else "updated"
 
 
 def _same_places(root: Path, wish: Wish, stored: PlanFile) -> tuple[Place, ...]:

@@ -161,7 +161,7 @@ class Git:
             return msgspec.json.decode((folder / PIN).read_bytes(), type=Pin)
         except (OSError, msgspec.DecodeError):
             raise SourceFailed(
-                f"source {self.spec.name}: its pin under .build is missing; build into a new folder with --out"
+                f"source {self.spec.name}: its pin under .build is missing; build with --update to make it again"
             ) from None
 
 

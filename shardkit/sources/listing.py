@@ -67,7 +67,8 @@ def write_listing(folder: Path, entries: Iterable[Entry], name: str) -> tuple[st
             yield len(record).to_bytes(4, "little") + record
         if not count:
             raise SpecError(
-                f"source {name}: no file matches; check its path and patterns (links out of it are not followed)"
+                f"source {name}: no file matches; check its path and patterns (links out of it are not followed, "
+                "datasets in it are left out)"
             )
         yield bytes(4)
 
@@ -83,7 +84,7 @@ def read_listing(folder: Path, name: str) -> Iterator[Entry]:
                 yield msgspec.msgpack.decode(_exactly(stream, length), type=Entry)
     except (OSError, EOFError, msgspec.DecodeError):
         raise SourceFailed(
-            f"source {name}: its listing under .build is missing or damaged; build into a new folder with --out"
+            f"source {name}: its listing under .build is missing or damaged; build with --update to make it again"
         ) from None
 
 

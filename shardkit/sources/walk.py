@@ -16,6 +16,8 @@ from shardkit.errors import SpecError
 
 STDLIB = "python:stdlib"
 SKIPPED_FOLDERS = frozenset({b".git", b".hg", b".svn", b"__pycache__"})
+BUILD_LOCK = b".build/lock"
+"""Where it is, a dataset is built: never input, or a target within its source would grow with each run."""
 STDLIB_SKIPPED = frozenset({b"site-packages", b"dist-packages", b"test", b"tests", b"idle_test", b"_bundled"})
 
 
@@ -34,7 +36,7 @@ def walk(path: str, selected: Callable[[str], bool], name: str) -> Iterator[tupl
     """(relative path, size in bytes) of the selected files under `path`, sorted by the bytes of the relative path.
 
     One file alone is listed under its own name. Links to folders are not followed, nor links to files outside;
-    sockets and devices are left out. Memory: the names of the folders from the root to here.
+    sockets, devices and folders of datasets are left out. Memory: the names of the folders from the root to here.
     Raises SpecError for what cannot be read.
     """
     root = root_folder(path, name)
@@ -69,6 +71,8 @@ def _files(top: bytes, prefix: bytes, skipped: frozenset[bytes], name: str) -> I
             found = sorted(
                 (entry.name + b"/" if entry.is_dir(follow_symlinks=False) else entry.name) for entry in entries
             )
+        if b".build/" in found and os.path.exists(os.path.join(folder, BUILD_LOCK)):  # noqa: PTH110, PTH118 # bytes
+            return
     except OSError as error:
         raise SpecError(
             f"source {name}: cannot list {shown(prefix) or 'its folder'}: {_reason(error)}; make it readable"

@@ -6,10 +6,12 @@ Elsewhere: single calls (fs.py), what is done after a crash and what may be remo
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,6 +48,8 @@ from shardkit.store.manifest import (
 from shardkit.store.shard import StagedShard
 
 LANE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}", re.ASCII)
+PROBES, PROBE_SECONDS = 5, 0.01
+"""A lock that is held is tried again so often: `status` takes a shared one for an instant, a builder keeps it."""
 COMMIT_NAME = re.compile(r"(0|[1-9][0-9]*)\.ckpt", re.ASCII)
 
 
@@ -178,6 +182,10 @@ def _publish_addressed(root: Path, data: bytes, path: Callable[[str], str]) -> F
 
 def _take(fd: int, path: Path, root: Path) -> None:
     try:
+        for _ in range(PROBES):
+            with contextlib.suppress(BlockingIOError):
+                return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            time.sleep(PROBE_SECONDS)
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         holder = path.read_bytes()[:500].decode("utf-8", "replace").strip() or "an unknown process"

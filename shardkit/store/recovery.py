@@ -7,6 +7,7 @@ Elsewhere: publishing (publish.py), verifying a whole dataset (verify.py).
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,6 +31,12 @@ from shardkit.store.publish import COMMIT_NAME, commit_path, read_commits
 from shardkit.store.shard import digest_of_file
 
 CONTENT_FOLDERS = ("shards", "indexes", "columns", "deadletters", "versions")
+CONTENT_NAME = re.compile(
+    r"(shards/[0-9a-f]{2}/[0-9a-f]{64}\.tar(\.zst)?|indexes/[0-9a-f]{2}/[0-9a-f]{64}\.idx|columns/[0-9a-f]{2}/"
+    r"[0-9a-f]{64}\.col|deadletters/[0-9a-f]{2}/[0-9a-f]{64}\.zst|versions/[0-9a-f]{64}\.json\.zst)",
+    re.ASCII,
+)
+"""What the format names so. Other files in these folders are not ours to judge: somebody may keep shards there."""
 
 
 class Recovery(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,7 +127,7 @@ def plan_gc(root: Path) -> GcPlan:
         path for lane in _lanes(root) for commit in read_commits(root, lane) for path, _ in files_of_commit(commit)
     }
     for path in sorted((root / "versions").glob("*.json.zst")):
-        if path.name.startswith(fs.STAGE):
+        if not CONTENT_NAME.fullmatch(f"versions/{path.name}"):
             continue
         manifest = decode_version(b"".join(fs.read_chunks(path)), path.name.removesuffix(".json.zst"), str(path))
         named |= {file for file, _ in files_of_manifest(manifest)} | {f"versions/{path.name}"}
@@ -138,9 +145,10 @@ def run_gc(root: Path, plan: GcPlan) -> None:
 
 
 def content_files(root: Path) -> Iterator[Path]:
-    """All files in the folders of content, temporaries included."""
+    """All files in the folders of content that have a name of the format."""
     for name in CONTENT_FOLDERS:
-        yield from sorted(path for path in (root / name).rglob("*") if path.is_file())
+        found = (path for path in (root / name).rglob("*") if CONTENT_NAME.fullmatch(path.relative_to(root).as_posix()))
+        yield from sorted(path for path in found if path.is_file())
 
 
 def _temporaries(root: Path) -> Iterator[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shardkit.build.duplicates import find_duplicates
-from shardkit.build.progress import Committed, Event
+from shardkit.build.progress import Committed, Event, Warned
 from shardkit.build.run import build
-from shardkit.errors import SpecError
+from shardkit.errors import ShardkitError, SpecError
 from shardkit.store.index import IndexReader
-from shardkit.store.layout import shard_path
+from shardkit.store.layout import shard_path, version_path
 from shardkit.store.manifest import read_columns, read_manifest
 from shardkit.store.urls import open_store
 from tests.build.making import notes, questions, spec_of, write_questions
@@ -111,6 +112,37 @@ def test_lost_shard_is_made_again_by_running_again(out: Path) -> None:
     assert (again.version, again.unchanged) == (first.version, False)
     assert lost.exists()
     assert build(spec, out=out, workers=0).unchanged
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"cut")])
+def test_lost_version_is_made_again_by_running_again(out: Path, damage: Callable[[Path], object]) -> None:
+    spec = spec_of(notes(count=25))
+    first = build(spec, out=out, workers=0)
+    damage(out / version_path(first.version))
+    events: list[Event] = []
+    assert build(spec, out=out, workers=0, on_event=events.append).version == first.version
+    assert any(isinstance(event, Warned) and first.version in event.message for event in events)
+    assert read_manifest(open_store(out))[0] == first.version
+
+
+@pytest.mark.parametrize("content", [b"", b"mine", b'{"version": "1.0", "name": "a browser extension"}'])
+def test_somebody_elses_manifest_is_not_replaced(out: Path, content: bytes) -> None:
+    out.mkdir()
+    (out / "manifest.json").write_bytes(content)
+    with pytest.raises(ShardkitError, match=r"manifest\.json.*move that file away"):
+        build(spec_of(notes(count=5)), out=out, workers=0)
+    assert (out / "manifest.json").read_bytes() == content
+
+
+def test_files_that_are_not_ours_stay(out: Path) -> None:
+    mine = ["shards/000000.tar", "shards/ab/mine.tar", "versions/1.0.json", "versions/old.json.zst", "notes.txt"]
+    mine += [".build/lanes/mine", ".build/sources/mine", "shards/.build"]
+    for name in mine:
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text("mine")
+    for _ in range(2):
+        build(spec_of(notes(count=12)), out=out, workers=0)
+    assert all((out / name).read_text() == "mine" for name in mine)
 
 
 def test_shards_lie_in_the_order_of_the_plan(out: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -157,7 +158,7 @@ def test_changed_source_stops_its_lane_and_resumes_when_it_is_back(tmp_path: Pat
         build(spec, out=out, workers=0, on_event=stop_at_commit(1))
     path.write_bytes(original.replace(b"+ 1", b"+ 2"))
     stopped: list[LaneStopped] = []
-    with pytest.raises(PartlyDone, match="changed since planned") as raised:
+    with pytest.raises(PartlyDone, match=r"changed since planned(.|\n)*\nadd --update") as raised:
         build(
             spec, out=out, workers=workers, on_event=lambda e: stopped.append(e) if isinstance(e, LaneStopped) else None
         )
@@ -166,6 +167,17 @@ def test_changed_source_stops_its_lane_and_resumes_when_it_is_back(tmp_path: Pat
     assert not (out / "manifest.json").exists()
     path.write_bytes(original)
     assert build(spec, out=out, workers=workers).version == build(spec, out=tmp_path / "wanted", workers=0).version
+
+
+def test_lost_pin_of_a_source_is_made_again_by_update(tmp_path: Path, out: Path) -> None:
+    spec = spec_of(questions(write_questions(tmp_path / "q.jsonl", range(30))))
+    with pytest.raises(Stopped):
+        build(spec, out=out, workers=0, on_event=stop_at_commit(1))
+    shutil.rmtree(out / ".build" / "sources")
+    with pytest.raises(PartlyDone, match="build with --update"):
+        build(spec, out=out, workers=0)
+    wanted = build(spec, out=tmp_path / "wanted", workers=0).version
+    assert build(spec, out=out, workers=0, update=True).version == wanted
 
 
 def test_resume_follows_the_source_to_another_place(tmp_path: Path, out: Path) -> None:

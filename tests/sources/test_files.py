@@ -227,3 +227,11 @@ def test_real_folders(shared: Path, opened: Callable[..., Opened]) -> None:
     assert all(isinstance(row, Row) and len(row.fields["text"]) > 1000 for row in documents)
     prompts = opened(spec(shared / "audio" / "prompts")).rows()
     assert [row.blobs["audio"][:4] for row in prompts if isinstance(row, Row)] == [b"RIFF"] * 25
+
+
+def test_datasets_in_a_folder_are_left_out(tmp_path: Path) -> None:
+    for name in ("own.txt", "data/x/.build/lock", "data/x/shards/ab/cd.tar", "data/x.txt", "y/.build/other"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("text")
+    found = [relative for relative, _ in walk(str(tmp_path), lambda _: True, "here")]
+    assert found == [b"data/x.txt", b"own.txt", b"y/.build/other"]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -205,6 +207,7 @@ def test_existing_file_that_is_a_folder_is_a_clear_error(tmp_path: Path) -> None
 
 HOLD = """
 import sys
+import threading
 from pathlib import Path
 from shardkit.store.publish import lock
 with lock(Path(sys.argv[1])):
@@ -382,3 +385,14 @@ def test_publish_file_is_not_fooled_by_equal_lengths(tmp_path: Path) -> None:
     fs.write_file(staged, bytes((3 << 20) - 1) + b"x")
     publish_file(staged, final)
     assert final.read_bytes()[-1:] == b"x"
+
+
+def test_lock_that_status_takes_for_an_instant_does_not_stop_a_builder(tmp_path: Path) -> None:
+    with lock(tmp_path):
+        pass
+    fd = os.open(tmp_path / ".build" / "lock", os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_SH)
+    closing = threading.Timer(0.02, os.close, [fd])
+    closing.start()
+    with lock(tmp_path):
+        closing.join()
