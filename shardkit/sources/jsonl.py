@@ -9,6 +9,7 @@ line, since it has no random access; each partition decompresses all of it.
 
 from __future__ import annotations
 
+import codecs
 import io
 from collections.abc import Iterator
 from itertools import islice
@@ -105,7 +106,8 @@ def _row(line: Line, path: str, limit: int) -> Row | BadRow:
     if line.data is None:
         return BadRow(position=position, reason="too-big", detail=f"a line of more than {limit} bytes")
     try:
-        return Row(position=position, fields=parse_object(line.data.rstrip(b"\r\n")))
+        data = line.data if line.start else line.data.removeprefix(codecs.BOM_UTF8)  # a mark of the file, not text
+        return Row(position=position, fields=parse_object(data.rstrip(b"\r\n")))
     except Refused as refused:
         return BadRow(position=position, reason=refused.reason, detail=refused.detail)
 

@@ -17,7 +17,7 @@ from shardkit.errors import Refused, SourceChanged, SourceDamaged, SpecError
 from shardkit.records.normalize import normalize
 from shardkit.records.row import Row
 from shardkit.sources.base import BadRow
-from shardkit.sources.jsonl import read_lines
+from shardkit.sources.jsonl import Jsonl, read_lines
 from shardkit.sources.strict_json import MAX_DEPTH, parse_object
 from shardkit.spec import JsonlSource
 from tests.sources.kinds import Opened, texts
@@ -85,6 +85,16 @@ def test_bad_lines_become_bad_rows_between_good_ones(tmp_path: Path, opened: Cal
     rows = opened(spec(path)).rows()
     assert texts(rows) == ["a", "not-json", "b"]
     assert [row.position for row in rows] == ["x.jsonl:1", "x.jsonl:2", "x.jsonl:5"]
+
+
+@pytest.mark.parametrize("partitions", [1, 2])
+def test_byte_order_mark_at_the_start_of_a_file_is_no_text(tmp_path: Path, partitions: int) -> None:
+    data = b'\xef\xbb\xbf{"a": 1}\r\n\r\n{"a": 2}\r\n\xef\xbb\xbf{"a": 3}\r\n'
+    (tmp_path / "a.jsonl").write_bytes(data)
+    source = Jsonl(JsonlSource(name="here", path=str(tmp_path), normalizer="messages"))
+    source.pin(tmp_path / "pins")
+    rows = [step.row for part in range(partitions) for step in source.rows(tmp_path / "pins", part, partitions, None)]
+    assert [row.fields if isinstance(row, Row) else row.reason for row in rows] == [{"a": 1}, {"a": 2}, "not-json"]
 
 
 def test_lone_surrogates_end_at_the_normalizer(tmp_path: Path, opened: Callable[..., Opened]) -> None:
