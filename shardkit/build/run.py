@@ -146,7 +146,9 @@ def _next_step(failures: tuple[LaneFailure, ...]) -> str:
 
 def _planned(out: Path, plan: Plan, origin: Origin, commits: Commits) -> Planned:
     decisions = [source.decision for source in plan.record.sources if source.decision]
-    rereads = [f"going on reads again {pin.reread}" for pin in plan.pins.values() if pin.reread and origin == "resumed"]
+    left = {lane.source for lane in plan.record.lanes if not lane_is_done(commits, lane.name)}
+    pins = [pin for name, pin in plan.pins.items() if name in left and origin == "resumed"]
+    rereads = [f"going on reads again {pin.reread}" for pin in pins if pin.reread]
     return Planned(
         dataset=str(out),
         name=plan.record.name,

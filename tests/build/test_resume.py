@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import shutil
 import signal
@@ -14,7 +15,7 @@ import msgspec
 import pytest
 
 from shardkit.build.lane import LaneJob, read_steps
-from shardkit.build.progress import Committed, Event, LaneStopped
+from shardkit.build.progress import Committed, Event, LaneStopped, Planned
 from shardkit.build.run import build
 from shardkit.build.status import read_status
 from shardkit.errors import Locked, PartlyDone, PlanConflict, SourceFailed
@@ -167,6 +168,18 @@ def test_changed_source_stops_its_lane_and_resumes_when_it_is_back(tmp_path: Pat
     assert not (out / "manifest.json").exists()
     path.write_bytes(original)
     assert build(spec, out=out, workers=workers).version == build(spec, out=tmp_path / "wanted", workers=0).version
+
+
+def test_resume_says_what_it_reads_again_and_only_while_something_is_left(tmp_path: Path, out: Path) -> None:
+    path = write_questions(tmp_path / "q.jsonl", range(30))
+    (tmp_path / "q.jsonl.gz").write_bytes(gzip.compress(path.read_bytes()))
+    spec = spec_of(questions(tmp_path / "q.jsonl.gz"))
+    with pytest.raises(Stopped):
+        build(spec, out=out, workers=0, on_event=stop_at_commit(1))
+    told: list[tuple[str, ...]] = []
+    for _ in range(2):
+        build(spec, out=out, workers=0, on_event=lambda e: told.append(e.decisions) if isinstance(e, Planned) else None)
+    assert told == [("going on reads again the decompressed start of the open .gz or .zst file",), ()]
 
 
 def test_lost_pin_of_a_source_is_made_again_by_update(tmp_path: Path, out: Path) -> None:
