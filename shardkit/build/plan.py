@@ -195,7 +195,7 @@ def _choose(source: AnySource) -> tuple[AnySource, str]:
         lacking = open_source(candidate, 0).missing_tool()
         if not lacking:
             return candidate, "; ".join(missing) + f"; taken: fallback {label(candidate)}" if missing else ""
-        missing.append(f"{label(candidate)} lacks {lacking}")
+        missing.append(f"{label(candidate)}: {lacking}")
     raise SpecError(f"source {source.name} cannot run here: {'; '.join(missing)}; install it, or give a fallback")
 
 
