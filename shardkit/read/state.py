@@ -19,10 +19,11 @@ from shardkit.read.spec import DEFAULT_LANES, DEFAULT_TAIL, POOL_BYTES, LoaderSp
 class OrderState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where reading stands. Neither world size, nor workers, nor batch size is in it: they may change at any position.
 
-    `position` counts samples handed out in this epoch, over all ranks. `view` and `mix` are None so far.
+    `position` counts samples handed out in this epoch, over all ranks. `view` and `mix` are None so far. No field may
+    be missing from a saved one: a default in its place would be another order.
     """
 
-    format: int = ORDER_FORMAT
+    format: int
     version: str
     seed: int
     epoch: int
@@ -30,8 +31,8 @@ class OrderState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     lanes: int
     window: int
     tail: Tail
-    view: str | None = None
-    mix: None = None
+    view: None
+    mix: None
 
     def as_json(self) -> dict[str, Any]:
         """The state as plain JSON values."""
@@ -56,6 +57,7 @@ def first_state(version: str, extent: Extent, spec: LoaderSpec) -> OrderState:
     """The state before the first sample of the first epoch."""
     lanes = DEFAULT_LANES if spec.lanes is None else spec.lanes
     return OrderState(
+        format=ORDER_FORMAT,
         version=version,
         seed=spec.seed or 0,
         epoch=0,
@@ -63,6 +65,8 @@ def first_state(version: str, extent: Extent, spec: LoaderSpec) -> OrderState:
         lanes=lanes,
         window=default_window(lanes, extent) if spec.window is None else spec.window,
         tail=spec.tail or DEFAULT_TAIL,
+        view=None,
+        mix=None,
     )
 
 
@@ -123,5 +127,5 @@ def _check_ranges(state: OrderState, samples: int) -> None:
             f"the state stands at position {state.position} of epoch {state.epoch} with window {state.window}; "
             f"this dataset has {samples} samples: the state belongs to another one"
         )
-    if not 1 <= state.lanes <= 1 << 20 or state.epoch >= 1 << 64 or state.window >= 1 << 31:
+    if not 1 <= state.lanes <= 1 << 20 or state.epoch >= 1 << 63 or state.window >= 1 << 31:
         raise StateConflict(f"the state has {state.lanes} lanes and epoch {state.epoch}, which no state of ours has")

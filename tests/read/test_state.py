@@ -71,6 +71,8 @@ def test_another_version_is_refused_unless_asked_for(dataset: Dataset, tmp_path:
     [
         {"position": 51}, {"position": -1}, {"format": 2}, {"format": "1"}, {"epoch": -1}, {"window": 0},
         {"lanes": 0}, {"tail": "x"}, {"mix": {}}, {"extra": 1}, {"seed": 1.5},
+        {"view": "3f"}, {"epoch": 2**64 - 1}, {"epoch": 2**70}, {"seed": 2**64}, {"window": 2**31}, {"lanes": 2**21},
+        {"position": None}, {"version": 5},
     ],
     ids=str,
 )  # fmt: skip
@@ -80,6 +82,14 @@ def test_what_is_no_state_of_ours_is_refused(dataset: Dataset, change: dict[str,
         loader.load_state_dict(saved(dataset) | change)
     with pytest.raises(StateConflict):
         loader.load_state_dict({})
+
+
+def test_state_with_a_field_missing_is_refused(dataset: Dataset) -> None:
+    state = saved(dataset)
+    for name in state:
+        loader = open_loader(dataset, batch_size=4)
+        with pytest.raises(StateConflict, match=name):
+            loader.load_state_dict({key: value for key, value in state.items() if key != name})
 
 
 def test_default_window_fills_the_pool_and_small_datasets_use_fewer_lanes() -> None:
