@@ -46,7 +46,7 @@ def main() -> None:
 def build(
     spec: Annotated[Path, typer.Argument(metavar="SPEC", help="A build spec in YAML.")],
     out: Annotated[
-        Path | None,
+        str | None,
         typer.Option(metavar="DATASET", help="Default: data/NAME, or data/NAME-sample-N."),
     ] = None,
     sample: Annotated[
@@ -75,7 +75,9 @@ def build(
         raise SpecError(f"--engine {engine}: this version has the engine `local` only")
     loaded = load_spec(spec, parse_settings(settings))
     wanted = _sample_count(sample)
-    folder = out or default_folder(loaded.name, sample)
+    folder = default_folder(loaded.name, sample) if out is None else Path(out)
+    if out == "":
+        raise SpecError("--out names no folder (an empty shell variable?); name one, or leave it out")
     if dry_run:
         plan = run_dry(loaded, out=folder, sample=wanted, workers=workers)
         _print(msgspec.json.encode(plan).decode() if as_json else plan.text())

@@ -247,3 +247,16 @@ def test_wrong_usage_is_explained(shardkit: Command, arguments: tuple[str, ...],
     outcome = shardkit(*arguments)
     assert outcome.code == 2
     assert wanted in outcome.err
+
+
+def test_empty_name_of_a_target_is_refused(shardkit: Command, write_spec: WriteSpec) -> None:
+    outcome = shardkit("build", write_spec(TEXT.format(path=".")), "--out", "")
+    assert outcome.code == 2
+    assert "--out" in outcome.err
+
+
+def test_name_in_a_message_cannot_steer_the_terminal(shardkit: Command, tmp_path: Path) -> None:
+    outcome = shardkit("stats", tmp_path / "a\x1b[2Jb")
+    assert outcome.code == 2
+    assert "\x1b" not in outcome.err
+    assert "\\x1b[2Jb" in outcome.err
