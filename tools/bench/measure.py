@@ -34,6 +34,7 @@ class Side(NamedTuple):
 NOTHING = "no fsync"
 SIDES = (
     Side("shardkit", "shardkit", ours.write, ours.make, ours.read, "no fsync; all digests and the index"),
+    Side("shardkit, from records", "shardkit", ours.write_records, ours.make, None, "the same, and JSON is encoded"),
     Side("webdataset", "webdataset", peers.write_webdataset, peers.write_webdataset, peers.read_webdataset, NOTHING),
     Side("MosaicML MDS", "streaming", peers.write_mds, peers.write_mds, peers.read_mds, NOTHING),
     Side("LitData", "litdata", peers.write_litdata, peers.write_litdata, peers.read_litdata, NOTHING),
@@ -63,8 +64,11 @@ def measure(names: list[str], scale: float, rounds: int, folder: Path) -> list[F
         workload = WORKLOADS[name](scale)
         _say(f"workload {workload.name}: {workload.about}")
         _warm_up(workload, folder)
+        gc.collect()
+        gc.freeze()  # no side's garbage collection walks through the workload
         figures += _writing(workload, rounds, folder)
         figures += _reading(workload, rounds, folder)
+        gc.unfreeze()
     return figures
 
 

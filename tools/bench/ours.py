@@ -6,25 +6,55 @@ Elsewhere: peers (peers.py), rounds and ratios (measure.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
+
+import xxhash
 
 from shardkit import open_dataset, open_loader
 from shardkit.records.row import Prepared
 from shardkit.spec import Limits
+from shardkit.store import tar
+from shardkit.store.index import Facts, blake3_128, facts_of
 from shardkit.store.layout import LaneTotals, Manifest, PlanRecord, ShardEntry, Sums, Totals
 from shardkit.store.publish import lock, publish_shard, publish_version
 from shardkit.store.shard import ShardWriter, StagedShard
-from tools.bench.workloads import Workload
+from tools.bench.workloads import IMAGE_MEMBER, Workload
 
+T = TypeVar("T")
 BATCH = 64
 BLOCK = Limits().block_samples
 
 
-def write(workload: Workload, folder: Path) -> None:
-    """Shards and indexes with all digests, neither forced to the disk nor read back, as the peers do."""
+def write_records(workload: Workload, folder: Path) -> None:
+    """Records encoded to JSON, shards and indexes with all digests, neither forced to the disk nor read back."""
     for _ in staged_shards(workload.prepared, folder, durable=False):
         pass
+
+
+def write(workload: Workload, folder: Path) -> None:
+    """The same from bytes, as the peers take them: all digests, headers and the index, but no JSON is encoded.
+
+    The key is the XXH3-128 of record and member digests instead of that of the record's parts: the same work, less
+    one encoding. What the index says of a sample besides its place is the same for all.
+    """
+    about = facts_of(workload.prepared[0].sample)
+    for _ in _sealed(workload.raw, lambda writer, raw: add_bytes(writer, raw, about), folder, durable=False):
+        pass
+
+
+def add_bytes(writer: ShardWriter, raw: tuple[bytes, bytes], about: Facts) -> None:
+    """One sample from the bytes of its record and its image."""
+    record, image = raw
+    digest = blake3_128(record)
+    parts = [(tar.JSON, record, digest)]
+    key = xxhash.xxh3_128(digest)
+    if image:
+        digest = blake3_128(image)
+        key.update(digest)
+        parts.append((IMAGE_MEMBER, image, digest))
+    writer.add_encoded(key.hexdigest(), parts, about)
 
 
 def publish(workload: Workload, folder: Path) -> None:
@@ -59,13 +89,19 @@ def read(folder: Path) -> int:
 
 def staged_shards(samples: Iterable[Prepared], folder: Path, *, durable: bool) -> Iterable[StagedShard]:
     """The samples as shards of the default size."""
+    return _sealed(samples, lambda writer, prepared: writer.add(prepared), folder, durable)
+
+
+def _sealed(
+    samples: Iterable[T], add: Callable[[ShardWriter, T], object], folder: Path, durable: bool
+) -> Iterable[StagedShard]:
     limits, writer, ordinal = Limits(), None, 0
-    for prepared in samples:
+    for sample in samples:
         if writer is None:
             writer = ShardWriter(
                 folder, source="bench", lane="bench-0", ordinal=ordinal, codec="tar", block_samples=BLOCK
             )
-        writer.add(prepared)
+        add(writer, sample)
         if writer.tar_bytes >= limits.shard_bytes or writer.samples >= limits.shard_samples:
             yield writer.seal(durable=durable)
             writer, ordinal = None, ordinal + 1
