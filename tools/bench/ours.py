@@ -28,12 +28,12 @@ BLOCK = Limits().block_samples
 
 
 def write_records(workload: Workload, folder: Path) -> None:
-    """Records encoded to JSON, shards and indexes with all digests, neither forced to the disk nor read back."""
+    """The writer of a build: records encoded, keys, all digests, indexes; neither forced to the disk nor read back."""
     for _ in staged_shards(workload.prepared, folder, durable=False):
         pass
 
 
-def write(workload: Workload, folder: Path) -> None:
+def write_bytes(workload: Workload, folder: Path) -> None:
     """The same from bytes, as the peers take them: all digests, headers and the index, but no JSON is encoded.
 
     The key is the XXH3-128 of record and member digests instead of that of the record's parts: the same work, less

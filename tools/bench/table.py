@@ -11,7 +11,7 @@ import json
 from tools.bench.measure import Figure
 
 OURS = "shardkit"
-RECORDS = "shardkit, from records"
+GIVEN = "shardkit, JSON given"
 BARE = "bare write + fsync"
 PUBLISH = "shardkit, full publish"
 
@@ -37,7 +37,7 @@ def as_json(figures: list[Figure]) -> str:
 
 def ratio_of(figure: Figure, figures: list[Figure]) -> float | None:
     """How many times faster ours is than this side; the full publish is compared with the bare write."""
-    if figure.side in (OURS, RECORDS, BARE):
+    if figure.side in (OURS, GIVEN, BARE):
         return None
     base = _rate(figures, figure, BARE if figure.side == PUBLISH else OURS)
     return figure.rate / base if figure.side == PUBLISH else base / figure.rate
