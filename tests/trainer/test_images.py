@@ -20,28 +20,43 @@ TOLERANCE = 1e-2
 def processed(data: bytes, size: int) -> torch.Tensor:
     processor = SiglipImageProcessorPil(size={"height": size, "width": size})
     with Image.open(io.BytesIO(data)) as image:
-        return processor(image.convert("RGB"), return_tensors="pt")["pixel_values"][0]
+        return processor(image, return_tensors="pt")["pixel_values"][0]
 
 
 def ours(data: bytes, size: int, decode: str = "exact") -> torch.Tensor:
     return normalise(torch.from_numpy(load_image(data, size, decode)[None]))[0]  # type: ignore[arg-type]
 
 
-def drawn(mode: str, form: str, size: tuple[int, int]) -> bytes:
+def drawn(mode: str, form: str, size: tuple[int, int], **options: int) -> bytes:
     noise = np.random.default_rng(3).integers(0, 256, (*size[::-1], 4), dtype=np.uint8)
     smooth = Image.fromarray(noise, "RGBA").resize((9, 7)).resize(size, Image.Resampling.BICUBIC)
     out = io.BytesIO()
-    smooth.convert(mode).save(out, form)
+    smooth.convert(mode).save(out, form, **options)
     return out.getvalue()
 
 
 @pytest.mark.parametrize(
-    ("mode", "form"), [("RGB", "PNG"), ("RGBA", "PNG"), ("L", "PNG"), ("P", "PNG"), ("RGB", "JPEG")]
-)
+    ("mode", "form"),
+    [("RGB", "PNG"), ("RGBA", "PNG"), ("LA", "PNG"), ("L", "PNG"), ("1", "PNG"), ("P", "PNG"), ("RGB", "JPEG"),
+     ("CMYK", "JPEG")],
+)  # fmt: skip
 @pytest.mark.parametrize("size", [(640, 360), (33, 50), (96, 96)])
 def test_exact_decode_equals_the_transformers_processor(mode: str, form: str, size: tuple[int, int]) -> None:
     data = drawn(mode, form, size)
     assert (ours(data, 96) - processed(data, 96)).abs().max() < TOLERANCE
+
+
+def test_palette_with_a_transparent_colour_lies_on_white() -> None:
+    with Image.open(io.BytesIO(drawn("P", "PNG", (96, 96)))) as image:
+        colour = int(np.asarray(image)[0, 0])
+    data = drawn("P", "PNG", (96, 96), transparency=colour)
+    assert (ours(data, 96) - processed(data, 96)).abs().max() < TOLERANCE
+
+
+def test_sixteen_bit_greys_keep_their_shades() -> None:
+    out = io.BytesIO()
+    Image.fromarray(np.full((8, 8), 0x4020, dtype=np.uint16)).save(out, "PNG")
+    assert (load_image(out.getvalue(), 32) == 0x40).all()
 
 
 @pytest.mark.parametrize("side", [224, 384])
