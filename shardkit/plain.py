@@ -10,6 +10,7 @@ import difflib
 import math
 import re
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -29,9 +30,20 @@ def parse_yaml(data: bytes, name: str) -> Any:
 
     try:
         _check_events(yaml.parse(data, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)), name)
-        return msgspec.yaml.decode(data)
+        return yaml.load(data, Loader=_loader())
     except (yaml.YAMLError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SpecError(f"{name} is not valid YAML: {' '.join(str(error).split())}") from None
+
+
+@cache
+def _loader() -> Any:
+    """PyYAML's safe loader, which takes `1e-3` for a word (YAML 1.1 wants a point), with such numbers as numbers."""
+    import yaml
+
+    kind: Any = type("Loader", (getattr(yaml, "CSafeLoader", yaml.SafeLoader),), {})
+    number = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]{1,3}$")
+    kind.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+0123456789"))
+    return kind
 
 
 def check_numbers(value: Any, name: str) -> None:

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from shardkit.errors import SpecError
+from shardkit.plain import parse_yaml
 from shardkit.spec import BuildSpec, FilesSource, load_spec, spec_schema
 
 MINIMAL = """
@@ -89,6 +90,23 @@ def test_unknown_setting_lists_what_there_is(spec_file: Path) -> None:
 def test_wrong_spec_is_refused_naming_the_field(spec_file: Path, old: str, new: str, wanted: str) -> None:
     with pytest.raises(SpecError, match=wanted):
         load_spec(rewritten(spec_file, old, new), {"root": "x"})
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        ("1e-3", 1e-3),
+        ("-2E6", -2e6),
+        ("1.5e3", 1500.0),
+        ("3.e2", 300.0),
+        ("'1e-3'", "1e-3"),
+        ("1e-3x", "1e-3x"),
+        ("7", 7),
+    ],
+)
+def test_numbers_with_an_exponent_are_numbers(written: str, value: object) -> None:
+    found = parse_yaml(f"rate: {written}".encode(), "a spec")["rate"]
+    assert found == value and type(found) is type(value)
 
 
 def test_keys_that_are_equal_in_different_mappings_are_fine(spec_file: Path) -> None:
