@@ -62,7 +62,9 @@ class Loader:
     """Hands out one epoch of batches for each `for`, and goes on where the last one stopped.
 
     `skipped` names samples left out with on_damage="skip" (the first thousand), `num_skipped` counts all.
-    Can be pickled; under torch's DataLoader, worker i of n gives the steps that are i modulo n.
+    Can be pickled; under torch's DataLoader, worker i of n gives the steps that are i modulo n. Its workers hold
+    copies, which move on from epoch to epoch with persistent_workers=True only; without, load the last batch's
+    `.state` here, or every epoch is the first again.
     """
 
     def __init__(self, dataset: Dataset, spec: LoaderSpec, decode: Decode | None = None) -> None:
