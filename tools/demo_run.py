@@ -68,7 +68,8 @@ def build_killed(folder: Path, sample: str) -> str:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     commits = len(list(folder.glob(".build/lanes/*/*.ckpt")))
-    print(f"killed after {commits} commits; manifest there: {(folder / 'manifest.json').exists()}\n")
+    done = "already published" if (folder / "manifest.json").exists() else "nothing is published"
+    print(f"killed after {commits} {'commit' if commits == 1 else 'commits'} of finished shards; {done}\n")
     _run("shardkit", "build", BUILD_SPEC, "--sample", sample, "--out", str(folder), "--workers", "2")
     return open_dataset(str(folder)).version
 
@@ -106,10 +107,22 @@ def show(dataset: Dataset, root: Path, seconds: float) -> None:
     page = write_report(dataset, root / "report.html", training={"plot": run / "loss.png", "figures": figures})
     _title("5. Where to look")
     print(f"loss fell from {first:.3f} to {last:.3f} in {lines[-1]['step']} steps; the whole demo took {seconds:.0f} s")
+    for medium in ("image", "audio"):
+        print_margin(run, medium)
     print(f"dataset   {root / 'dataset'}  (version {dataset.version[:16]}…, {len(dataset)} samples)")
     print(f"report    {page}")
     print(f"loss plot {run / 'loss.png'}")
     print(f"metrics   {run / 'metrics.jsonl'}")
+
+
+def print_margin(run: Path, medium: str) -> None:
+    """What held-out answers cost with their own media and with those of other samples, where both were measured."""
+    path = run / "held_out.json"  # not there where no sample was held out
+    found = json.loads(path.read_bytes()) if path.exists() else {}
+    own, other = (found.get(when, {}).get("by_modality", {}).get(medium) for when in ("after", f"shuffled_{medium}"))
+    if own is not None and other is not None:
+        name = {"image": "images", "audio": "sounds"}[medium]
+        print(f"held-out loss about {name} {own:.3f}; with the {name} of other samples {other:.3f}")
 
 
 def _mean(lines: Sequence[dict[str, float]]) -> float:
