@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 import torch
 
-from shardkit import SpecError
+from shardkit import ShardkitError, SpecError
 from trainer.data.tokenise import Speech
 
 MODEL, OPTIMIZER, STATE, TOKENIZER = "model.safetensors", "optimizer.safetensors", "state.json", "tokenizer"
@@ -49,23 +49,27 @@ class Damaged(Exception):
     """A checkpoint that is not whole: missing, truncated or altered files."""
 
 
+class CheckpointFailed(ShardkitError):
+    """A checkpoint cannot be written, for example because the disk is full."""
+
+
 def save_checkpoint(
     folder: Path, progress: Progress, model: torch.nn.Module, optimizer: torch.optim.Optimizer, speech: Speech
 ) -> Path:
-    """Write checkpoints/step-N under a temporary name, fsync it, rename it: whole or not there, at any moment."""
-    from safetensors.torch import save_file
+    """Write checkpoints/step-N under a temporary name, fsync it, rename it: whole or not there, at any moment.
 
+    Raises CheckpointFailed, and leaves nothing of it.
+    """
     final = folder / f"step-{progress.step:08d}"
     temporary = folder / f".writing-{final.name}"
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    save_file(model_tensors(model), temporary / MODEL)
-    save_file(_optimizer_tensors(model, optimizer), temporary / OPTIMIZER)
-    speech.save(temporary / TOKENIZER)
-    files = {str(path.relative_to(temporary)): _digest(path) for path in sorted(temporary.rglob("*")) if path.is_file()}
-    state = {"files": files, "progress": msgspec.to_builtins(progress)}
-    (temporary / STATE).write_bytes(_sealed(state))
-    _sync_tree(temporary)
+    try:
+        _write(temporary, progress, model, optimizer, speech)
+    except Exception as error:  # safetensors and tokenizers have kinds of their own for a full disk
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise CheckpointFailed(
+            f"cannot write the checkpoint {final}: {error}; mend that and run again: it goes on from the one before"
+        ) from error
     if final.exists():  # a damaged one that a resume passed over
         aside = folder / f".old-{final.name}"
         shutil.rmtree(aside, ignore_errors=True)
@@ -76,6 +80,21 @@ def save_checkpoint(
         temporary.rename(final)
     _sync(folder)
     return final
+
+
+def _write(
+    temporary: Path, progress: Progress, model: torch.nn.Module, optimizer: torch.optim.Optimizer, speech: Speech
+) -> None:
+    from safetensors.torch import save_file
+
+    temporary.mkdir(parents=True)
+    save_file(model_tensors(model), temporary / MODEL)
+    save_file(_optimizer_tensors(model, optimizer), temporary / OPTIMIZER)
+    speech.save(temporary / TOKENIZER)
+    files = {str(path.relative_to(temporary)): _digest(path) for path in sorted(temporary.rglob("*")) if path.is_file()}
+    state = {"files": files, "progress": msgspec.to_builtins(progress)}
+    (temporary / STATE).write_bytes(_sealed(state))
+    _sync_tree(temporary)
 
 
 def find_checkpoint(folder: Path, warn: Callable[[str], None]) -> Path | None:
@@ -95,9 +114,15 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return [path for _, path in sorted(found)]
 
 
-def prune_checkpoints(folder: Path, keep: int) -> None:
-    """Remove all but the newest `keep`, and what interrupted writers left."""
-    for path in [*list_checkpoints(folder)[:-keep], *folder.glob(".writing-step-*"), *folder.glob(".old-step-*")]:
+def prune_checkpoints(folder: Path, keep: int, newest: Path) -> None:
+    """Remove all but `newest` and the `keep` - 1 before it, and what interrupted writers left.
+
+    Those of later steps were passed over as damaged: counted, they would push out what was just written.
+    """
+    found = list_checkpoints(folder)
+    last = found.index(newest) + 1
+    gone = [*found[: max(0, last - keep)], *found[last:]]
+    for path in [*gone, *folder.glob(".writing-step-*"), *folder.glob(".old-step-*")]:
         shutil.rmtree(path, ignore_errors=True)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import deque
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -100,6 +101,7 @@ class Lines:
     def __init__(self, steps: int) -> None:
         self.every = max(1, steps // 20)
         self.steps = steps
+        self._recent: deque[float] = deque(maxlen=20)
 
     def show(self, event: dict[str, Any]) -> None:
         """Print one event of the loop, or leave it out."""
@@ -107,21 +109,29 @@ class Lines:
         if kind == "warning":
             print(f"trainer: warning: {event['text']}", file=sys.stderr)  # noqa: T201 - warnings are shown here
         elif kind == "start":
-            origin = f"resumed from {event['resumed_from']}" if event["resumed_from"] else "from the beginning"
-            _print(
-                f"{origin}: steps {event['step'] + 1} to {event['steps']} on {event['samples']} samples, "
-                f"{event['trainable']:,} of {event['parameters']:,} parameters train, on {event['device']}"
-            )
-        elif kind == "step" and (event["step"] % self.every == 0 or event["step"] in (1, self.steps)):
-            _print(self._step(event))
+            _print(_beginning(event))
+        elif kind == "step":
+            self._recent.append(event["seconds"])
+            if event["step"] % self.every == 0 or event["step"] in (1, self.steps):
+                _print(self._step(event))
 
     def _step(self, event: dict[str, Any]) -> str:
         parts = "  ".join(f"{kind} {loss:.2f}" for kind, loss in event["loss_by_modality"].items())
-        left = (self.steps - event["step"]) * event["seconds"]
+        left = (self.steps - event["step"]) * sum(self._recent) / len(self._recent)
         return (
             f"step {event['step']:>5}/{self.steps}  loss {event['loss']:.3f}  ({parts})  "
             f"{event['tokens_per_second']:,.0f} tokens/s  waiting {event['data_wait']:.0%}  {left:.0f} s left"
         )
+
+
+def _beginning(event: dict[str, Any]) -> str:
+    origin = f"resumed from {event['resumed_from']}" if event["resumed_from"] else "from the beginning"
+    if event["step"] >= event["steps"]:
+        return f"{origin}: {event['step']} steps are done, {event['steps']} were asked for; --steps N trains on to N"
+    return (
+        f"{origin}: steps {event['step'] + 1} to {event['steps']} on {event['samples']} samples, "
+        f"{event['trainable']:,} of {event['parameters']:,} parameters train, on {event['device']}"
+    )
 
 
 def summary(folder: str, plot: str, held_out: dict[str, Any]) -> list[str]:

@@ -51,7 +51,7 @@ def train(
     Raises ShardkitError: bad input (exit code 2), or TrainingFailed.
     """
     with open_run(spec, data, out, resume, report) as run:
-        if measure and not run.held_out:
+        if measure and not run.step:
             measure(run, "before")
         for step in range(run.step + 1, spec.steps + 1):
             entry = train_step(run, step)
@@ -143,7 +143,7 @@ def keep(run: Run, step: int, report: Report) -> None:
     """Write a checkpoint and remove the oldest; metrics reach the disk first."""
     run.metrics.sync()
     path = save_checkpoint(run.checkpoints, run.progress, run.model, run.optimizer, run.speech)
-    prune_checkpoints(run.checkpoints, run.spec.checkpoint.keep)
+    prune_checkpoints(run.checkpoints, run.spec.checkpoint.keep, path)
     report({"event": "checkpoint", "step": step, "path": str(path)})
 
 

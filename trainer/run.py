@@ -18,7 +18,15 @@ import msgspec
 import torch
 
 from shardkit import Dataset, ShardkitError, SpecError, open_dataset, open_loader
-from trainer.checkpoint import TOKENIZER, Damaged, Progress, find_checkpoint, load_tensors, read_progress
+from trainer.checkpoint import (
+    TOKENIZER,
+    Damaged,
+    Progress,
+    find_checkpoint,
+    list_checkpoints,
+    load_tensors,
+    read_progress,
+)
 from trainer.data.stream import Drawn, Reading, is_held_out, loader_fields, open_stream
 from trainer.data.tokenise import Speech, load_speech, texts_of, train_speech
 from trainer.metrics import MetricsFile
@@ -48,6 +56,7 @@ class Run:
         self.speech = load_speech(str(start / TOKENIZER)) if start else make_speech(spec, self.dataset, self.reading)
         torch.manual_seed(spec.seed)
         self.model = Omni(spec.model, self.speech).to(self.device).train()
+        check_length(self.model, spec)
         self.trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimizer = make_optimizer(self.model, spec)
         self.progress = found or self._beginning()
@@ -127,9 +136,15 @@ def find_start(out: Path, resume: str, report: Report) -> Path | None:
         return None
     path = Path(resume)
     try:
-        read_progress(path)
+        step = read_progress(path).step
     except Damaged as error:
         raise SpecError(f"--resume {resume}: no whole checkpoint ({error}); wanted a folder step-NNNNNNNN") from None
+    later = [found for found in list_checkpoints(checkpoints) if int(found.name.removeprefix("step-")) > step]
+    if later:
+        raise SpecError(
+            f"--resume {resume}: {out} holds later checkpoints, up to {later[-1].name}, of what would be trained anew; "
+            f"give another --out, or remove them"
+        )
     return path
 
 
@@ -168,6 +183,13 @@ def fix_arithmetic(spec: RunSpec, device: torch.device) -> None:
     if device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
+
+
+def check_length(model: Omni, spec: RunSpec) -> None:
+    """Refuse samples longer than the language model's positions, which would fail in the middle of a run."""
+    most = getattr(model.language.config, "max_position_embeddings", None)
+    if most and spec.data.max_tokens > most:
+        raise SpecError(f"data.max_tokens is {spec.data.max_tokens}; the language model takes {most} at most")
 
 
 def make_speech(spec: RunSpec, dataset: Dataset, reading: Reading) -> Speech:

@@ -124,6 +124,8 @@ class TokenizerSpec(Strict, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.vocabulary < 300:
             raise ValueError(f"vocabulary is {self.vocabulary}; at least 300 (256 bytes and the special tokens)")
+        if self.samples < 1:
+            raise ValueError(f"tokenizer.samples is {self.samples}; at least 1")
 
 
 class DataSpec(Strict, frozen=True, kw_only=True):
@@ -173,6 +175,8 @@ class OptimizerSpec(Strict, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if not self.rate > 0 or self.warmup < 0 or not 0 <= self.floor <= 1 or self.clip < 0:
             raise ValueError("rate must be positive, warmup and clip not negative, floor between 0 and 1")
+        if not all(0 <= beta < 1 for beta in self.betas) or self.weight_decay < 0:
+            raise ValueError("betas must be at least 0 and under 1, weight_decay not negative")
 
 
 class CheckpointSpec(Strict, frozen=True, kw_only=True):
@@ -194,6 +198,10 @@ class EvalSpec(Strict, frozen=True, kw_only=True):
 
     samples: int = 64
     shuffle: tuple[Modality, ...] = ("image", "audio")
+
+    def __post_init__(self) -> None:
+        if self.samples < 0:
+            raise ValueError(f"eval.samples is {self.samples}; at least 0, which measures nothing")
 
 
 class RunSpec(Strict, frozen=True, kw_only=True):
@@ -265,7 +273,7 @@ def _profile(raw: dict[str, Any], name: str, path: Path) -> dict[str, Any]:
     if not isinstance(profiles, dict) or not isinstance(profiles.get(name), dict):
         known = ", ".join(sorted(map(str, profiles))) if isinstance(profiles, dict) else ""
         raise SpecError(f"{path} has no profile {name!r}; there are: {known or 'none'}")
-    return dict(profiles[name])
+    return {str(dotted): value for dotted, value in profiles[name].items()}
 
 
 def _override(raw: dict[str, Any], dotted: str, value: Any) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
+import signal
 from pathlib import Path
 
 import msgspec
@@ -11,6 +13,7 @@ import torch
 
 from shardkit import SpecError
 from trainer.checkpoint import (
+    CheckpointFailed,
     Damaged,
     Progress,
     find_checkpoint,
@@ -119,14 +122,34 @@ def test_what_an_interrupted_writer_left_is_ignored_and_removed(tmp_path: Path, 
     (path,) = saved(tmp_path, speech, 5)
     shutil.copytree(path, tmp_path / ".writing-step-00000009")
     assert find_checkpoint(tmp_path, pytest.fail) == path
-    prune_checkpoints(tmp_path, keep=1)
+    prune_checkpoints(tmp_path, keep=1, newest=path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["step-00000005"]
 
 
 def test_the_last_few_are_kept_in_order_of_steps(tmp_path: Path, speech: Speech) -> None:
-    saved(tmp_path, speech, 9, 10, 100)
-    prune_checkpoints(tmp_path, keep=2)
+    *_, last = saved(tmp_path, speech, 9, 10, 100)
+    prune_checkpoints(tmp_path, keep=2, newest=last)
     assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000010", "step-00000100"]
+
+
+def test_damaged_ones_of_later_steps_do_not_push_out_what_was_just_written(tmp_path: Path, speech: Speech) -> None:
+    first, _, damaged = saved(tmp_path, speech, 9, 10, 100)
+    (damaged / "state.json").unlink()
+    prune_checkpoints(tmp_path, keep=1, newest=first)
+    assert list_checkpoints(tmp_path) == [first]
+
+
+def test_a_full_disk_is_one_clear_error_and_leaves_nothing(tmp_path: Path, speech: Speech) -> None:
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40, limit[1]))
+    try:
+        with pytest.raises(CheckpointFailed, match=r"cannot write the checkpoint .*step-00000003"):
+            saved(tmp_path, speech, 3)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_damaged_checkpoint_of_the_same_step_is_replaced(tmp_path: Path, speech: Speech) -> None:

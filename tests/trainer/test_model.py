@@ -243,5 +243,12 @@ def test_unknown_fields_and_impossible_sizes_are_spec_errors(tiny_spec: ModelSpe
     assert tiny_spec.vision
     with pytest.raises(SpecError, match=r"model\.vision\.heads"):
         Omni(msgspec.structs.replace(tiny_spec, vision=msgspec.structs.replace(tiny_spec.vision, heads=5)), speech)
+    for wrong in ({"hidden_size": 17}, {"patch_size": 64}, {"num_hidden_layers": "two"}):
+        config = {**tiny_spec.vision.config, **wrong}
+        with pytest.raises(SpecError, match=r"model\.vision\.config"):
+            VisionEncoder(VisionSpec(config=config))
+    with pytest.raises(SpecError, match=r"model\.language\.config.*multiple"):
+        config = {**tiny_spec.language.config, "num_attention_heads": 3}
+        Omni(msgspec.structs.replace(tiny_spec, language=LanguageSpec(config=config)), speech)
     with pytest.raises(SpecError, match=r"model\.language\.config"):
         Omni(msgspec.structs.replace(tiny_spec, language=LanguageSpec(config={"model_type": "no-such-model"})), speech)

@@ -31,6 +31,7 @@ def test_profiles_and_then_settings_override_fields(spec_file: Path) -> None:
     assert load_run(spec_file).steps == 100
     long = load_run(spec_file, profile="long")
     assert (long.steps, long.optimizer.rate) == (7, 1e-5)
+    assert load_run(spec_file, {"optimizer.rate": "1e-3"}).optimizer.rate == 1e-3
     assert load_run(spec_file, {"steps": "9", "data.max_tokens": "64"}, "long").steps == 9
 
 
@@ -46,6 +47,9 @@ def test_profiles_and_then_settings_override_fields(spec_file: Path) -> None:
         ({"model.language.config.model_type": "llama"}, "give either"),
         ({"model.vision": "{pretrained: a, latents: 0}"}, "latents is 0"),
         ({"name.first": "a"}, "has no fields"),
+        ({"optimizer.betas": "[1.5, 2]"}, "betas must be"),
+        ({"eval.samples": "-1"}, "eval.samples is -1"),
+        ({"tokenizer.samples": "0"}, "tokenizer.samples is 0"),
         ({"name": "[unclosed"}, "not valid YAML"),
     ],
 )

@@ -21,7 +21,7 @@ from trainer.eval.command import evaluate_run
 from trainer.eval.heldout import open_measure
 from trainer.loop import train
 from trainer.metrics import read_metrics
-from trainer.spec import ModelSpec
+from trainer.spec import LanguageSpec, ModelSpec
 
 
 def quiet(event: dict[str, Any]) -> None:
@@ -124,6 +124,28 @@ def test_resuming_with_other_settings_is_refused_with_the_difference(
     assert more.steps == 3
 
 
+def test_going_back_behind_later_checkpoints_is_refused_and_elsewhere_does_not_count_as_the_beginning(
+    dataset: Path, tmp_path: Path, tiny_spec: ModelSpec
+) -> None:
+    spec = tiny_run(tiny_spec, steps=4)
+    train(spec, str(dataset), tmp_path / "run", report=quiet, measure=open_measure())
+    second = str(tmp_path / "run" / "checkpoints" / "step-00000002")
+    with pytest.raises(SpecError, match="holds later checkpoints, up to step-00000004"):
+        train(spec, str(dataset), tmp_path / "run", resume=second, report=quiet)
+    other = train(spec, str(dataset), tmp_path / "other", resume=second, report=quiet, measure=open_measure())
+    assert [line["step"] for line in read_metrics(tmp_path / "other")] == [3, 4]
+    assert "after" in other.held_out and "before" not in other.held_out
+
+
+def test_samples_longer_than_the_language_model_takes_are_refused_at_once(
+    dataset: Path, tmp_path: Path, tiny_spec: ModelSpec
+) -> None:
+    config = {**tiny_spec.language.config, "max_position_embeddings": 64}
+    model = msgspec.structs.replace(tiny_spec, language=LanguageSpec(config=config))
+    with pytest.raises(SpecError, match=r"data\.max_tokens is 128; the language model takes 64"):
+        train(tiny_run(model), str(dataset), tmp_path, report=quiet)
+
+
 def test_a_second_trainer_in_the_folder_fails_at_once(dataset: Path, tmp_path: Path, tiny_spec: ModelSpec) -> None:
     from trainer.run import RunLocked
 
@@ -203,6 +225,16 @@ def test_json_events_end_with_done(command: Callable[..., subprocess.CompletedPr
     assert done.returncode == 0, done.stderr
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert [event["event"] for event in events] == ["start", "step", "step", "checkpoint", "done"]
+
+
+def test_a_finished_run_says_so_and_changes_nothing(
+    command: Callable[..., subprocess.CompletedProcess[str]], dataset: Path, tmp_path: Path
+) -> None:
+    command("--data", str(dataset), "--steps", "2")
+    before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    done = command("--data", str(dataset), "--steps", "1")
+    assert done.returncode == 0 and "2 steps are done, 1 were asked for; --steps N trains on" in done.stdout
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
 
 
 def test_help_needs_no_torch() -> None:

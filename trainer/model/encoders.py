@@ -6,6 +6,7 @@ Elsewhere: reducing their output to latents (connectors.py), the files' own prep
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -55,7 +56,9 @@ def _make_siglip(config: Config) -> Any:
     from transformers import SiglipVisionConfig, SiglipVisionModel
 
     made = _config(SiglipVisionConfig, {**config, "vision_use_head": False}, "model.vision.config")
-    return SiglipVisionModel(made)
+    if made.image_size < made.patch_size:
+        raise SpecError(f"model.vision.config: patch_size {made.patch_size} is more than image_size {made.image_size}")
+    return make_model(SiglipVisionModel, made, "model.vision.config")
 
 
 def _load_siglip(name: str) -> Any:
@@ -76,7 +79,7 @@ def _make_whisper(config: Config) -> Any:
     from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
     made = _config(WhisperConfig, {"pad_token_id": 0, **config}, "model.audio.config")
-    return WhisperEncoder(made)
+    return make_model(WhisperEncoder, made, "model.audio.config")
 
 
 def _load_whisper(name: str) -> Any:
@@ -126,7 +129,12 @@ def _config(kind: Any, fields: Config, field: str) -> Any:
     unknown = sorted(set(fields) - set(kind().to_dict()))
     if unknown:
         raise SpecError(f"{field}: {kind.__name__} has no field {unknown[0]!r}")
+    return make_model(lambda given: kind(**given), fields, field)
+
+
+def make_model(make: Callable[[Any], Any], config: Any, field: str) -> Any:
+    """`make(config)`; raises SpecError naming the spec's field where the sizes in it do not fit one another."""
     try:
-        return kind(**fields)
-    except (TypeError, ValueError) as error:
-        raise SpecError(f"{field}: {error}") from None
+        return make(config)
+    except Exception as error:  # transformers and torch refuse impossible sizes with errors of many kinds
+        raise SpecError(f"{field}: {' '.join(str(error).split())[:200]}") from None

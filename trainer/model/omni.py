@@ -16,7 +16,7 @@ from trainer.data.collate import TrainBatch
 from trainer.data.media import Senses
 from trainer.data.tokenise import Speech
 from trainer.model.connectors import Connector
-from trainer.model.encoders import HearingEncoder, VisionEncoder, load_weights
+from trainer.model.encoders import HearingEncoder, VisionEncoder, load_weights, make_model
 from trainer.spec import EncoderSpec, LanguageSpec, ModelSpec
 
 
@@ -109,10 +109,11 @@ def make_language(spec: LanguageSpec, speech: Speech) -> Any:
     else:
         fields = {**spec.config, "vocab_size": speech.vocabulary, "pad_token_id": speech.pad_id}
         kind = str(fields.pop("model_type"))
-        try:
-            model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **fields))
-        except (ValueError, TypeError, KeyError) as error:
-            raise SpecError(f"model.language.config: {' '.join(str(error).split())[:200]}") from None
+        model = make_model(
+            lambda given: AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **given)),
+            fields,
+            "model.language.config",
+        )
     if spec.train != "lora":
         return model
     from peft import LoraConfig, get_peft_model
