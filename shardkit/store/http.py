@@ -21,7 +21,7 @@ from urllib3.exceptions import HTTPError, MaxRetryError
 from urllib3.response import BaseHTTPResponse
 
 from shardkit.errors import FileMissing, NotADataset, ShardDamaged, StorageFailed
-from shardkit.store.urls import scrub
+from shardkit.store.scrub import scrub
 
 PIECE_BYTES = 1 << 18
 SLOWEST_BYTES_PER_SECOND = 1 << 17

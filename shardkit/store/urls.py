@@ -1,6 +1,6 @@
 """Where a dataset's bytes are read from: local folders and, through one table of schemes, servers.
 
-Here: the store's interface, `open_store`, the local store, scrubbing of secrets from URLs.
+Here: the store's interface, `open_store`, the local store.
 Elsewhere: http and https (http.py); what the bytes mean (manifest.py, index.py).
 """
 
@@ -12,9 +12,10 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
 from shardkit.errors import FileMissing, NotADataset, ShardDamaged, SpecError, StorageFailed
+from shardkit.store.scrub import scrub
 
 MAX_OPEN_FILES = 128
 LARGE_BYTES = 1 << 24
@@ -74,14 +75,6 @@ def open_store(url: str | Path) -> ByteStore:
         known = ", ".join(f"{name}://" for name in sorted(SCHEMES) if name)
         raise SpecError(f"cannot read {scrub(text)}: found scheme {scheme!r}, wanted a folder or one of {known}")
     return opener(text)
-
-
-def scrub(url: str) -> str:
-    """A URL without user, password, query and fragment, which may hold secrets."""
-    if "://" not in url:
-        return url
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 class LocalStore:

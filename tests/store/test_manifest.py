@@ -30,7 +30,8 @@ from shardkit.store.manifest import (
     read_manifest,
     seal,
 )
-from shardkit.store.urls import LocalStore, open_store, scrub
+from shardkit.store.scrub import scrub
+from shardkit.store.urls import LocalStore, open_store
 from tests.store.made import build_tiny, manifest_of
 
 POINTER = b'{"format":1,"version":"' + b"a" * 64 + b'","bytes":10}\n'
