@@ -165,6 +165,16 @@ def run_memory(work: Work) -> Figures:
     return figures
 
 
+def run_training(work: Work) -> Figures:
+    """Random SIGKILLs of training; losses and weights bit for bit."""
+    from tools.faults.training import Trainee
+
+    count = work.options.count or 60
+    runs = work.watch(Trainee(work.scratch).runs(count, work.rng), count)
+    steps = [step for run in runs for step in run.steps]
+    return {"kills": len(steps), "runs": len(runs), "different_steps": len(set(steps))}
+
+
 PROOFS: dict[str, Callable[[Work], Figures]] = {
     "kill": run_kill,
     "strace": run_strace,
@@ -172,6 +182,7 @@ PROOFS: dict[str, Callable[[Work], Figures]] = {
     "power": run_power,
     "io": run_io,
     "memory": run_memory,
+    "training": run_training,
 }
 
 

@@ -10,6 +10,7 @@ frame is encoded with special tokens allowed.
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -61,6 +62,7 @@ class Speech:
             _add(tokenizer, (PAD,))
             tokenizer.pad_token = PAD
         self.places = {name: int(tokenizer.convert_tokens_to_ids(mark)) for name, mark in PLACES.items()}
+        self._alone = threading.RLock()
         self._frames: dict[tuple[str, ...], tuple[tuple[list[int], list[bool]], ...]] = {}
 
     @property
@@ -82,11 +84,12 @@ class Speech:
     def encode_text(self, text: str) -> list[int]:
         """Tokens of a plain text, none of them special whatever the text says."""
         backend = self.tokenizer._tokenizer
-        backend.encode_special_tokens = True
-        try:
-            return list(backend.encode(text, add_special_tokens=False).ids)
-        finally:
-            backend.encode_special_tokens = False
+        with self._alone:  # the switch is the tokeniser's own: another thread would see it
+            backend.encode_special_tokens = True
+            try:
+                return list(backend.encode(text, add_special_tokens=False).ids)
+            finally:
+                backend.encode_special_tokens = False
 
     def save(self, folder: Path) -> None:
         """Write the tokeniser so that `load_speech` and transformers read it."""
@@ -100,8 +103,9 @@ class Speech:
         """
         if not any(message.role == "assistant" for message in sample.messages):
             raise Unfit("unlabelled")
-        placed, order = self._place(sample.messages, media, senses)
-        ids, said = self._frame(tuple(message.role for message in sample.messages), placed)
+        with self._alone:
+            placed, order = self._place(sample.messages, media, senses)
+            ids, said = self._frame(tuple(message.role for message in sample.messages), placed)
         places = frozenset(self.places.values())
         if len(ids) > max_tokens and any(token in places for token in ids[max_tokens:]):
             raise Unfit("too-long")
