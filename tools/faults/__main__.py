@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from shardkit.build.phase import PHASES
+from shardkit.spec import Codec
 from tools.faults import calls, command, errors, kill, memory, power, strace, tiny
 from tools.faults.runner import build_here, record, scratch_folder
 from tools.faults.warm import Warm
@@ -24,6 +25,7 @@ from tools.faults.warm import Warm
 Figures = dict[str, Any]
 T = TypeVar("T")
 SHOWN_PROBLEMS = 10
+CODECS: dict[str, Codec] = {"tar": "tar", "zstd": "tar.zst"}
 
 
 class Work(NamedTuple):
@@ -175,6 +177,21 @@ def run_training(work: Work) -> Figures:
     return {"kills": len(steps), "runs": len(runs), "different_steps": len(set(steps))}
 
 
+def run_integrity(work: Work) -> Figures:
+    """Every bit of a shard flipped, every byte cut: 0 silent."""
+    from tools.faults.integrity import READERS, Victim
+
+    figures: Figures = {"readers": len(READERS)}
+    for name, codec in CODECS.items():
+        victim = Victim(work.scratch / name, codec)
+        total = 9 * len(victim.data) // work.options.every
+        found = work.watch(victim.damages(work.options.every), total)
+        figures |= {f"{name}_bytes": len(victim.data), f"{name}_damages": len(found)}
+        figures[f"{name}_noticed"] = sum(damage.noticed for damage in found)
+        figures[f"{name}_harmless"] = sum(damage.harmless for damage in found)
+    return figures
+
+
 PROOFS: dict[str, Callable[[Work], Figures]] = {
     "kill": run_kill,
     "strace": run_strace,
@@ -183,6 +200,7 @@ PROOFS: dict[str, Callable[[Work], Figures]] = {
     "io": run_io,
     "memory": run_memory,
     "training": run_training,
+    "integrity": run_integrity,
 }
 
 
