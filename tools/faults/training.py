@@ -55,7 +55,7 @@ class Trainee:
     def _one(self, out: Path, kills: int, rng: random.Random) -> Killed:
         steps = []
         for _ in range(kills):
-            at = rng.randint(last_step(out), STEPS - 1)
+            at = rng.randint(min(last_step(out), STEPS - 1), STEPS - 1)
             process = self._start(out)
             while process.poll() is None and last_step(out) < at:
                 time.sleep(0.002)
