@@ -168,10 +168,13 @@ def test_missing_and_extra_files_are_named(datasets: dict[str, Path], tmp_path: 
     shutil.copytree(datasets["tar"], root)
     entry = first_entry(root)
     (root / index_path(entry.index.digest)).unlink()
-    (root / "shards" / "zz.tar").write_bytes(b"x")
+    unnamed = f"shards/ab/{'ab' * 32}.tar"
+    (root / unnamed).parent.mkdir(exist_ok=True)
+    (root / unnamed).write_bytes(b"x")
+    (root / "shards" / "zz.tar").write_bytes(b"no file of ours")
     report = verified(root)
     assert [(damage.what, damage.where) for damage in report.damages] == [("index", index_path(entry.index.digest))]
-    assert report.extras == ("shards/zz.tar",)
+    assert report.extras == (unnamed,)
     (root / shard_path(entry)).unlink()
     assert any(damage.what == "shard" and "missing" in damage.message for damage in verified(root).damages)
 
