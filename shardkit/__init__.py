@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from shardkit.spec import convert_spec as convert_spec
     from shardkit.spec import load_spec as load_spec
     from shardkit.spec import parse_yaml as parse_yaml
+    from shardkit.spec import read_mapping as read_mapping
 
 _HOMES = {
     "BuildResult": "shardkit.build.run",
@@ -64,6 +65,7 @@ _HOMES = {
     "convert_spec": "shardkit.spec",
     "load_spec": "shardkit.spec",
     "parse_yaml": "shardkit.spec",
+    "read_mapping": "shardkit.spec",
 }
 __all__ = [
     "__version__",
@@ -91,6 +93,7 @@ __all__ = [
     "open_loader",
     "parse_settings",
     "parse_yaml",
+    "read_mapping",
     "split_marks",
     "unescape_marks",
 ]

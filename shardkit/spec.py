@@ -245,15 +245,21 @@ def load_spec(path: Path, settings: Mapping[str, str] | None = None) -> BuildSpe
     (`limits.shard_bytes=1000000`, `sources.code.sample=5`); values are read as YAML.
     Raises SpecError naming the file, the field, what was found and what is wanted.
     """
+    raw = read_mapping(path, "spec", "a build spec has at least `name` and `sources`")
+    resolved = apply_settings(raw, settings or {}, str(path))
+    return convert_spec(resolved, BuildSpec, str(path))
+
+
+def read_mapping(path: Path, what: str, wanted: str) -> dict[str, Any]:
+    """The mapping in a YAML file; `what` and `wanted` are for the messages. Raises SpecError naming the file."""
     try:
         text = path.read_bytes()
     except OSError as error:
-        raise SpecError(f"cannot read the spec {path}: {error.strerror}; give the path of a YAML file") from None
+        raise SpecError(f"cannot read the {what} {path}: {error.strerror}; give the path of a YAML file") from None
     raw = parse_yaml(text, str(path))
     if not isinstance(raw, dict):
-        raise SpecError(f"{path} holds no mapping; a build spec has at least `name` and `sources`")
-    resolved = apply_settings(raw, settings or {}, str(path))
-    return convert_spec(resolved, BuildSpec, str(path))
+        raise SpecError(f"{path} holds no mapping; {wanted}")
+    return raw
 
 
 def convert_spec(raw: Any, kind: type[T], name: str) -> T:

@@ -47,12 +47,9 @@ def check_that_media_matter(held_out: dict[str, dict[str, dict[str, float]]]) ->
 
 
 @pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    data = ROOT.parent / "shared" / "data"
-    if not data.is_dir():
-        pytest.skip("no real data at ../shared/data")
+def real(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Path:
     folder = tmp_path_factory.mktemp("real") / "data"
-    build_dataset(load_spec(ROOT / "specs" / "builds" / "real.yaml", {"root": str(data)}), out=folder, workers=0)
+    build_dataset(load_spec(ROOT / "specs" / "builds" / "real.yaml", {"root": str(shared_data)}), out=folder, workers=0)
     return folder
 
 
@@ -71,8 +68,8 @@ def test_real_media_have_no_invented_answers(real: Path) -> None:
         assert bool(item.sample.messages) != bool(media.image or media.audio or media.video)
 
 
-def test_real_images_keep_their_bytes(real: Path) -> None:
-    originals = {path.read_bytes() for path in (ROOT.parent / "shared" / "data" / "images").glob("*.png")}
+def test_real_images_keep_their_bytes(real: Path, shared_data: Path) -> None:
+    originals = {path.read_bytes() for path in (shared_data / "images").glob("*.png")}
     stored = {
         bytes(item.members[image.member]) for item in open_dataset(real) for image in item.sample.modalities.image
     }

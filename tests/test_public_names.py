@@ -36,6 +36,7 @@ PUBLIC_NAMES = (
     "open_loader",
     "parse_settings",
     "parse_yaml",
+    "read_mapping",
     "split_marks",
     "unescape_marks",
 )

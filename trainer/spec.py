@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from shardkit import SpecError, convert_spec, parse_yaml
+from shardkit import SpecError, convert_spec, parse_yaml, read_mapping
 
 Config = dict[str, int | float | str | bool]
 Modality = Literal["image", "audio"]
@@ -243,13 +243,7 @@ def load_run(path: Path, settings: Mapping[str, str] | None = None, profile: str
 
     Raises SpecError naming the file, the field, what was found and what is wanted.
     """
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise SpecError(f"cannot read the run spec {path}: {error.strerror}; give the path of a YAML file") from None
-    raw = parse_yaml(text, str(path))
-    if not isinstance(raw, dict):
-        raise SpecError(f"{path} holds no mapping; a run spec has at least `name` and `model`")
+    raw = read_mapping(path, "run spec", "a run spec has at least `name` and `model`")
     for dotted, value in _profile(raw, profile, path).items():
         _override(raw, dotted, value)
     for dotted, written in (settings or {}).items():

@@ -13,7 +13,6 @@ from typing import Protocol
 import msgspec
 
 from shardkit.records.row import Cursor, Row
-from shardkit.spec import AnySource
 
 
 class Pinned(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,12 +70,4 @@ class Source(Protocol):
         Partitions are disjoint and cover the source. Raises SourceFailed (transient), SourceChanged (the bytes are
         not those pinned any more).
         """
-        ...
-
-
-class OpenSource(Protocol):
-    """A row of the table in table.py: spec and the build's seed to a Source."""
-
-    def __call__(self, spec: AnySource, seed: int) -> Source:
-        """Open a source; cheap, touches nothing."""
         ...

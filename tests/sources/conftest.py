@@ -10,15 +10,11 @@ import pytest
 from shardkit.spec import AnySource
 from tests.sources.kinds import Opened
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
-
 
 @pytest.fixture(scope="session")
-def shared() -> Path:
+def shared(shared_data: Path) -> Path:
     """The folder of real files; tests that need it are skipped where it is absent."""
-    if not SHARED.is_dir():
-        pytest.skip("no real data: ../shared/data is absent")
-    return SHARED
+    return shared_data
 
 
 @pytest.fixture

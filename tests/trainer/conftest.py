@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,19 +13,10 @@ from shardkit.records.sample import Audio, Image, Keyframe, Message, Modalities,
 from trainer.data.tokenise import Speech, train_speech
 from trainer.spec import HearingSpec, LanguageSpec, ModelSpec, VisionSpec
 
-SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
-
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="session")
-def shared_data() -> Path:
-    if not SHARED.is_dir():
-        pytest.skip("real data (../shared/data) is not on this machine")
-    return SHARED
 
 
 @pytest.fixture(scope="session")
