@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Executor, Future
+from functools import partial
 from typing import Generic, TypeVar
 
 V = TypeVar("V")
@@ -44,9 +45,38 @@ class ByteCache(Generic[V]):
             if waiting is None:
                 mine: Future[V] = Future()
                 self._loading[key] = mine
-        if waiting is not None:
+        if waiting is None:
+            return self._load(key, load, mine)
+        try:
             return waiting.result()
-        return self._load(key, load, mine)
+        except CancelledError:  # whoever was to load it gave up before it began
+            return self.get(key, load)
+
+    def start(self, key: Hashable, load: Callable[[], V], executor: Executor) -> bool:
+        """Have `executor` load the value, unless it is there or on its way; whoever asks for it then waits for that.
+
+        Registered here and not by the thread that loads: a reader that comes before that thread would load it, too.
+        """
+        with self._lock:
+            if key in self.ready or key in self._loading:
+                return False
+            mine: Future[V] = Future()
+            self._loading[key] = mine
+        try:
+            executor.submit(self._load, key, load, mine).add_done_callback(partial(self._ended, key, mine))
+        except BaseException:
+            self._give_up(key, mine)
+            raise
+        return True
+
+    def _ended(self, key: Hashable, mine: Future[V], work: Future[V]) -> None:
+        if work.cancelled():
+            self._give_up(key, mine)
+
+    def _give_up(self, key: Hashable, mine: Future[V]) -> None:
+        with self._lock:
+            del self._loading[key]
+        mine.cancel()
 
     def take(self, key: Hashable, load: Callable[[], V]) -> V:
         """The same, and the value is not kept."""
@@ -55,10 +85,6 @@ class ByteCache(Generic[V]):
             if self.ready.pop(key, None) is not None:
                 self.bytes -= self._size(value)
         return value
-
-    def peek(self, key: Hashable) -> bool:
-        """Whether the value is there or on its way."""
-        return key in self.ready or key in self._loading
 
     def clear(self) -> None:
         """Forget all values."""

@@ -128,8 +128,7 @@ class Fetcher:
                 size = table.block(ordinal).tar_bytes
             else:
                 key, load = self._span_loader(shard, ordinal, offset, size)
-            if 4 * size <= self._blocks.max_bytes and not self._blocks.peek(key):
-                executor.submit(self._blocks.get, key, load)
+            if 4 * size <= self._blocks.max_bytes and self._blocks.start(key, load, executor):
                 expected += size
         return expected
 
