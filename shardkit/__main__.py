@@ -10,7 +10,7 @@ import signal
 def main() -> None:
     """Run the command line."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from shardkit.cli import main as run
+    from shardkit.cli.main import main as run
 
     run()
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from shardkit.cli import main
+from shardkit.cli.main import main
 
 
 class Outcome(NamedTuple):

@@ -1,0 +1,23 @@
+"""Options and arguments that several commands share, and printing.
+
+Here: what stands in more than one command.
+Elsewhere: the commands (build.py, look.py, keep.py), running them (main.py).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+DatasetArgument = Annotated[str, typer.Argument(metavar="DATASET", help="Folder or URL of a dataset.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object per event on stdout.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Fill a variable of the spec or override a field by its path."),
+]
+
+
+def show(text: str) -> None:
+    """Print a line of the command's output."""
+    print(text, flush=True)  # noqa: T201 - this is the command line
