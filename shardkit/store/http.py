@@ -11,6 +11,7 @@ import random
 import re
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
@@ -20,7 +21,8 @@ import urllib3
 from urllib3.exceptions import HTTPError, MaxRetryError
 from urllib3.response import BaseHTTPResponse
 
-from shardkit.errors import FileMissing, NotADataset, ShardDamaged, StorageFailed
+from shardkit.errors import FileMissing, NotADataset, ShardDamaged, SpecError, StorageFailed
+from shardkit.store.ranges import GAP_BYTES, read_joined
 from shardkit.store.scrub import scrub
 
 PIECE_BYTES = 1 << 18
@@ -89,6 +91,18 @@ class HttpStore:
         if length == 0:
             return b""
         return bytes(self._read(_Reading(path, offset, length, self._patience), length))
+
+    def read_ranges(self, path: str, ranges: Sequence[tuple[int, int]], gap_bytes: int = GAP_BYTES) -> list[bytes]:
+        """See ByteStore."""
+        return read_joined(self.read_range, path, ranges, gap_bytes)
+
+    def list_files(self, prefix: str = "") -> list[str]:
+        """Raises SpecError: there is no listing over http."""
+        del prefix
+        raise SpecError(
+            f"cannot list {self._base}: http(s) has no listing; name the files with braces, such as "
+            "shard-{000000..000127}.tar"
+        )
 
     def size(self, path: str) -> int:
         """See ByteStore."""

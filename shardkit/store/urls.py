@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from shardkit.errors import FileMissing, NotADataset, ShardDamaged, SpecError, StorageFailed
+from shardkit.store.ranges import GAP_BYTES
 from shardkit.store.scrub import scrub
 
 MAX_OPEN_FILES = 128
@@ -58,8 +59,22 @@ class ByteStore(Protocol):
         """Exactly `length` bytes from `offset`. Raises FileMissing, ShardDamaged (too short), StorageFailed."""
         ...
 
+    def read_ranges(self, path: str, ranges: Sequence[tuple[int, int]], gap_bytes: int = GAP_BYTES) -> list[bytes]:
+        """Several (offset, length) ranges of a file, each exact; over a network, neighbours travel in one request.
+
+        Ranges come in any order and may overlap; up to `gap_bytes` unwanted bytes between two are fetched with them.
+        """
+        ...
+
     def size(self, path: str) -> int:
         """How many bytes a file has. Raises FileMissing, StorageFailed."""
+        ...
+
+    def list_files(self, prefix: str = "") -> list[str]:
+        """The paths of all files that begin with `prefix`, sorted by code point, links and hidden files included.
+
+        Raises SpecError where the store cannot list (http), StorageFailed.
+        """
         ...
 
 
@@ -122,10 +137,27 @@ class LocalStore:
         self.requests += 1
         self.bytes_read += done
 
+    def read_ranges(self, path: str, ranges: Sequence[tuple[int, int]], gap_bytes: int = 0) -> list[bytes]:
+        """See ByteStore; nothing is joined, since a read costs less here than copying."""
+        del gap_bytes
+        return [self.read_range(path, offset, length) for offset, length in ranges]
+
     def size(self, path: str) -> int:
         """See ByteStore."""
         file = self._open(path)
         return os.fstat(file.fd).st_size
+
+    def list_files(self, prefix: str = "") -> list[str]:
+        """See ByteStore. Only folders that can hold such files are walked; links to folders are not followed."""
+        start = self._root / prefix.rpartition("/")[0]
+        found = []
+        try:
+            for folder, _, names in os.walk(start, onerror=_raise):
+                base = os.path.relpath(folder, self._root)
+                found += [name if base == "." else f"{base}/{name}" for name in names]
+        except OSError as error:
+            raise StorageFailed(f"cannot list {start}: {error.strerror}; check its permissions") from error
+        return sorted(path for path in found if path.startswith(prefix))
 
     def _pread(self, file: _OpenFile, path: str, offset: int, length: int) -> bytes:
         try:
@@ -178,6 +210,11 @@ class LocalStore:
             while len(self._files) > MAX_OPEN_FILES:
                 self._files.popitem(last=False)
         return file
+
+
+def _raise(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 class _OpenFile:
