@@ -19,8 +19,13 @@ from shardkit.store.index import MemberEntry, blake3_128
 class Rows(Protocol):
     """What an item needs of the index."""
 
+    @property
+    def foreign(self) -> str:
+        """The name of the source where others made the tar; empty for a shard of ours."""
+        ...
+
     def key(self, row: int) -> str:
-        """The key of a row: 32 hex digits."""
+        """The key of a row: 32 hex digits, or its name in a tar that others made."""
         ...
 
     def members(self, row: int) -> list[MemberEntry]:
@@ -53,7 +58,7 @@ class Item:
 
     @property
     def key(self) -> str:
-        """The sample's key: 32 hex digits."""
+        """The sample's key: 32 hex digits; in a tar that others made its name, as webdataset gives it."""
         return self._rows.key(self._row)
 
     @property
@@ -93,11 +98,13 @@ class Item:
         """Compare the tar's headers and every member's BLAKE3-128 with the index; for bytes from a network.
 
         On local files the span's XXH3-64 is enough: it covers the headers as they were written. Raises ShardDamaged.
+        Headers of tars that others made are not looked at again: names and places come from the index alone.
         """
         span, start, members = self._span, self.key.encode(), self.members
+        foreign = bool(self._rows.foreign)
         for name, offset, _, digest in self._rows.members(self._row):
             wanted = b"%b.%b\0" % (start, name.encode())
-            if bytes(span[offset - tar.BLOCK :][: len(wanted)]) != wanted:
+            if not foreign and bytes(span[offset - tar.BLOCK :][: len(wanted)]) != wanted:
                 raise ShardDamaged(f"sample {self.key}: the index places member {name} at {offset}, the tar does not")
             if blake3_128(members[name]) != digest:
                 raise ShardDamaged(f"sample {self.key}: member {name} does not have the digest of the index")
@@ -115,7 +122,7 @@ class Item:
         return f"Item(key={self.key!r}, shard={self.shard}, ordinal={self.ordinal}, padded={self.padded})"
 
     def __reduce__(self) -> tuple[object, ...]:
-        row = _OneRow(name=self.key, entries=tuple(self._rows.members(self._row)))
+        row = _OneRow(name=self.key, entries=tuple(self._rows.members(self._row)), foreign=self._rows.foreign)
         return _restore, (bytes(self._span), (self.shard, self.ordinal), row, self.padded)
 
 
@@ -124,6 +131,7 @@ class _OneRow(msgspec.Struct, frozen=True):
 
     name: str
     entries: tuple[MemberEntry, ...]
+    foreign: str = ""
 
     def key(self, row: int) -> str:
         return self.name

@@ -16,7 +16,7 @@ from shardkit.errors import ShardDamaged, ShardkitError, StorageFailed
 from shardkit.read.cache import ByteCache
 from shardkit.read.order import I64
 from shardkit.store import tar
-from shardkit.store.index import IndexHead, IndexPage, IndexReader, MemberEntry, PageRef
+from shardkit.store.index import IndexHead, IndexPage, IndexReader, MemberEntry, PageRef, decode_name
 from shardkit.store.layout import Manifest
 from shardkit.store.urls import ByteStore
 
@@ -30,11 +30,13 @@ class Table:
     """Rows of samples `first` … of one shard.
 
     `offsets` of samples are those in the tar, `within` those in their block; members' are those in the span.
+    `foreign` names the source of a tar that others made; it is empty for a shard of ours.
     """
 
     __slots__ = (
-        "_counts", "_digests", "_keys", "_names", "_offsets", "_sizes", "_starts", "blocks", "first", "hashes",
-        "offsets", "page_bytes", "per_block", "samples", "sizes", "sources", "within",
+        "_called", "_chunk_starts", "_chunks", "_counts", "_digests", "_keys", "_name_starts", "_names", "_offsets",
+        "_sizes", "_starts", "blocks", "first", "foreign", "hashes", "offsets", "page_bytes", "per_block", "samples",
+        "sizes", "sources", "within",
     )  # fmt: skip
 
     def __init__(self, head: IndexHead, page: IndexPage, first: int) -> None:
@@ -56,8 +58,11 @@ class Table:
         self._sizes = _native(page, "member_sizes").data
         self._check_members(page, counts)
         self._digests, self._keys = page.member_digests, page.keys
+        self.foreign = head.sources[0] if page.names and head.sources else ""
+        self._called, self._name_starts = page.names, page.name_starts().data if self.foreign else None
+        self._chunks, self._chunk_starts = page.chunk_digests, page.chunk_starts().data if self.foreign else None
         members = len(self._names)
-        self.page_bytes = 72 * page.samples + 48 * members + 256
+        self.page_bytes = 72 * page.samples + 48 * members + 256 + 2 * len(page.names) + len(page.chunk_digests)
 
     def _check_members(self, page: IndexPage, counts: I64) -> None:
         """Every member lies behind a header and within its sample's span; checked here once for all."""
@@ -67,8 +72,17 @@ class Table:
             raise ShardDamaged("an index places a member outside of its sample; run `shardkit verify`")
 
     def key(self, row: int) -> str:
-        """The key of a row: 32 hex digits."""
+        """The key of a row: 32 hex digits, or its name in a tar that others made."""
+        if self._name_starts is not None:
+            return decode_name(self._called[self._name_starts[row] : self._name_starts[row + 1]])
         return self._keys[16 * row : 16 * row + 16].hex()
+
+    def chunk_digests(self, row: int) -> list[bytes]:
+        """BLAKE3-128 of every CHUNK_BYTES (store.index) of a row's span; none for short ones and shards of ours."""
+        if self._chunk_starts is None:
+            return []
+        chunks = range(self._chunk_starts[row], self._chunk_starts[row + 1])
+        return [self._chunks[16 * chunk : 16 * chunk + 16] for chunk in chunks]
 
     def members(self, row: int) -> list[MemberEntry]:
         """The members of a row, KEY.json (`json`) first."""

@@ -26,6 +26,8 @@ MAGIC = b"SHKIDX01"
 PREFIX_BYTES = len(MAGIC) + 4
 MAX_HEAD_BYTES = 64 << 20
 MAX_PAGE_BYTES = 256 << 20
+LONG_BYTES, CHUNK_BYTES = 1 << 20, 256 << 10
+"""Spans longer than this, in tars that others made, have a digest for every so many bytes: read by range, checked."""
 
 
 class PageRef(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -60,12 +62,15 @@ class IndexHead(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     pages: tuple[PageRef, ...]
 
 
-class IndexPage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class IndexPage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Packed little-endian columns of one block. A row a sample, then a row a member, samples in stored order.
 
     keys 16 bytes; offsets (of the span in the tar), sizes (of the span), hashes (XXH3-64 of the span), pixels: u64;
     text_characters, audio_ms, frames: u32; images and the dictionary positions: u16. Member names u16, offsets
     (of the data within the span) and sizes u64, digests 16 bytes.
+
+    Only tars that others made have the last three: the samples' names in UTF-8 one behind the other, their lengths in
+    bytes (u16), and the BLAKE3-128 of every CHUNK_BYTES of each span longer than LONG_BYTES.
     """
 
     keys: bytes
@@ -86,6 +91,9 @@ class IndexPage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     member_offsets: bytes
     member_sizes: bytes
     member_digests: bytes
+    names: bytes = b""
+    name_lengths: bytes = b""
+    chunk_digests: bytes = b""
 
     @property
     def samples(self) -> int:
@@ -95,6 +103,22 @@ class IndexPage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     def column(self, name: str) -> np.ndarray:
         """A numeric column as a numpy array that views the page's bytes."""
         return np.frombuffer(getattr(self, name), dtype=_DTYPES[name])
+
+    def name_starts(self) -> np.ndarray:
+        """Where the name of each sample begins in `names`, and where the last one ends; all 0 for a shard of ours."""
+        lengths = self.column("name_lengths") if self.names else np.zeros(self.samples, dtype=np.int64)
+        return np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
+
+    def chunk_starts(self) -> np.ndarray:
+        """The number of the first chunk digest of each sample, and how many there are."""
+        counts = chunk_counts(self.column("sizes")) if self.names else np.zeros(self.samples, dtype=np.int64)
+        return np.concatenate(([0], np.cumsum(counts)))
+
+
+def chunk_counts(sizes: np.ndarray) -> np.ndarray:
+    """How many chunk digests spans of so many bytes have: none up to LONG_BYTES."""
+    sizes = sizes.astype(np.int64)
+    return np.where(sizes > LONG_BYTES, -(-sizes // CHUNK_BYTES), 0)
 
 
 class MemberEntry(NamedTuple):
@@ -112,7 +136,10 @@ class Rows:
     `offsets`, `sizes`, `hashes` are per sample; `block_offset` is where the block begins in the tar.
     """
 
-    __slots__ = ("_digests", "_first", "_keys", "_members", "_names", "hashes", "offsets", "samples", "sizes")
+    __slots__ = (
+        "_chunks", "_digests", "_first", "_keys", "_members", "_names", "_page", "_starts", "hashes", "offsets",
+        "samples", "sizes",
+    )  # fmt: skip
 
     def __init__(self, page: IndexPage, names: Sequence[str]) -> None:
         count = self.samples = page.samples
@@ -130,10 +157,20 @@ class Rows:
         self._members = tuple(zip(offsets, struct.unpack(f"<{total}Q", page.member_sizes), strict=True))
         self._digests = page.member_digests
         self._keys = page.keys
+        self._page = page
+        self._starts = page.name_starts().tolist() if page.names else None
+        self._chunks: list[int] = page.chunk_starts().tolist() if page.chunk_digests else [0] * (count + 1)
 
     def key(self, at: int) -> str:
-        """The key of sample `at`: 32 hex digits."""
+        """The key of sample `at`: 32 hex digits, or its name in a tar that others made."""
+        if self._starts is not None:
+            return decode_name(self._page.names[self._starts[at] : self._starts[at + 1]])
         return self._keys[16 * at : 16 * at + 16].hex()
+
+    def chunk_digests(self, at: int) -> list[bytes]:
+        """BLAKE3-128 of every CHUNK_BYTES of the span of sample `at`; none for short ones and for shards of ours."""
+        digests = self._page.chunk_digests
+        return [digests[16 * chunk : 16 * chunk + 16] for chunk in range(self._chunks[at], self._chunks[at + 1])]
 
     def members(self, at: int) -> list[MemberEntry]:
         """The members of sample `at` in stored order, KEY.json (`json`) first."""
@@ -191,6 +228,14 @@ def _joined(modalities: tuple[str, ...]) -> str:
     return "+".join(sorted(modalities))
 
 
+def decode_name(data: bytes) -> str:
+    """A sample's name from the index. Raises ShardDamaged where it is no UTF-8."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ShardDamaged("an index holds a name that is not UTF-8; run `shardkit verify`") from None
+
+
 def blake3_128(data: bytes | memoryview) -> bytes:
     """The first 16 bytes of BLAKE3."""
     return blake3.blake3(data).digest(length=16)
@@ -236,12 +281,23 @@ def decode_page(data: bytes | memoryview, ref: PageRef, where: str) -> IndexPage
 
 def _check_lengths(page: IndexPage, samples: int, where: str) -> None:
     members = len(page.member_digests) // 16
-    for name, dtype in _DTYPES.items():
+    for name in _REQUIRED:
+        dtype = _DTYPES[name]
         rows = members if name.startswith("member_") and name != "member_counts" else samples
         if len(getattr(page, name)) != rows * dtype.itemsize:
             raise ShardDamaged(f"{where}: column {name} of a page has a wrong length")
     if int(page.column("member_counts").sum(dtype=np.int64)) != members:
         raise ShardDamaged(f"{where}: the counts of members of a page do not add up")
+    if page.names or page.name_lengths or page.chunk_digests:
+        _check_foreign(page, where)
+
+
+def _check_foreign(page: IndexPage, where: str) -> None:
+    lengths = page.name_lengths
+    if len(lengths) != 2 * page.samples or int(page.column("name_lengths").sum(dtype=np.int64)) != len(page.names):
+        raise ShardDamaged(f"{where}: the lengths of names of a page do not add up")
+    if not bool(page.column("name_lengths").all()) or len(page.chunk_digests) != 16 * int(page.chunk_starts()[-1]):
+        raise ShardDamaged(f"{where}: a name of a page is empty, or its chunk digests are not those of its spans")
 
 
 class IndexReader:
@@ -287,7 +343,7 @@ class IndexReader:
             raise ShardDamaged(f"{self._path}: a page cannot be decoded: {error}") from None
         if any(page.samples != ref.samples for page, ref in zip(pages, self.head.pages, strict=True)):
             raise ShardDamaged(f"{self._path}: a page does not have as many samples as the head says")
-        joined = IndexPage(**{name: b"".join([getattr(page, name) for page in pages]) for name in _DTYPES})
+        joined = IndexPage(**{name: b"".join([getattr(page, name) for page in pages]) for name in _COLUMNS})
         _check_lengths(joined, self.head.samples, self._path)
         return joined
 
@@ -331,4 +387,8 @@ _DTYPES: dict[str, np.dtype] = {
     "member_offsets": _U8,
     "member_sizes": _U8,
     "member_digests": _B16,
+    "name_lengths": _U2,
+    "chunk_digests": _B16,
 }
+_COLUMNS = IndexPage.__struct_fields__
+_REQUIRED = tuple(name for name in _DTYPES if name not in ("name_lengths", "chunk_digests"))

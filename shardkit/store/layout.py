@@ -49,6 +49,7 @@ class ShardEntry(Stored, frozen=True, kw_only=True):
     `tar_bytes` is the length of the (uncompressed) tar. `head_bytes`/`head_digest` are the index's first bytes and
     their BLAKE3-128 in hex, so that a reader can fetch and check the head alone, then pages one by one.
     `modalities` counts samples by their set of modalities (`text`, `image+text`, …).
+    `url` is where a tar that others made lies, relative to the dataset or absolute; empty for a shard of ours.
     """
 
     shard: FileRef
@@ -65,6 +66,7 @@ class ShardEntry(Stored, frozen=True, kw_only=True):
     licences: tuple[str, ...] = ()
     modalities: dict[str, int] = {}
     sums: Sums = Sums()
+    url: str = ""
 
 
 class SourceRecord(Stored, frozen=True, kw_only=True):
@@ -187,8 +189,8 @@ def canonical(record: msgspec.Struct) -> bytes:
 
 
 def shard_path(entry: ShardEntry) -> str:
-    """Where a shard lies, relative to the dataset, with `/`."""
-    return f"shards/{entry.shard.digest[:2]}/{entry.shard.digest}.{entry.codec}"
+    """Where a shard lies, relative to the dataset, with `/`; a tar that others made may have an absolute URL."""
+    return entry.url or f"shards/{entry.shard.digest[:2]}/{entry.shard.digest}.{entry.codec}"
 
 
 def index_path(digest: str) -> str:

@@ -106,7 +106,7 @@ def test_version_round_trip_and_its_file_is_read_by_plain_zstd() -> None:
         {"head_digest": "a" * 31},
         {"block_samples": 0},
         {"codec": "tar.gz"},
-        {"url": "http://elsewhere/"},
+        {"location": "http://elsewhere/"},
     ],
 )
 def test_entry_that_names_no_digest_or_negative_sizes_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
