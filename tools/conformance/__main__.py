@@ -1,0 +1,72 @@
+"""The command `python -m tools.conformance`: the table of cases, or resumes by the thousand.
+
+Here: options, progress, the summary; exit 1 where ours was wrong anywhere.
+Elsewhere: the cases and resumes themselves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator
+
+from tools.conformance import resume
+from tools.faults.runner import scratch_folder
+
+SHOWN_PROBLEMS = 10
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run what is asked for; 0 where nothing of ours was wrong."""
+    options = _parser().parse_args(arguments)
+    return int(options.run(options))
+
+
+def run_resumes(options: argparse.Namespace) -> int:
+    """Random resumes against an oracle."""
+    began = time.monotonic()
+    problems: list[str] = []
+    totals = {"cases": 0, "steps": 0, "resumes": 0, "epochs": 0}
+    with scratch_folder() as folder:
+        for result in _watched(resume.try_cases(options.cases, options.seed, folder), options.cases, problems):
+            totals["cases"] += 1
+            for name in ("steps", "resumes", "epochs"):
+                totals[name] += getattr(result, name)
+    figures = {**totals, "mismatches": len(problems), "seed": options.seed}
+    figures["seconds"] = round(time.monotonic() - began, 1)
+    if options.json:
+        print(json.dumps({"resume": figures, "problems": problems[:SHOWN_PROBLEMS]}))
+    else:
+        print("resume: " + ", ".join(f"{name} {value:,}" for name, value in figures.items()))
+    return int(bool(problems))
+
+
+def _watched(results: Iterator[resume.Result], total: int, problems: list[str]) -> Iterator[resume.Result]:
+    """The results, with a line of progress now and then and every problem as it comes."""
+    shown = time.monotonic()
+    for number, result in enumerate(results, 1):
+        problems.extend(result.problems)
+        for problem in result.problems:
+            print(f"WRONG: {problem}", file=sys.stderr, flush=True)
+        if time.monotonic() - shown > 5:
+            shown = time.monotonic()
+            print(f"{number} of {total}, {len(problems)} wrong", file=sys.stderr, flush=True)
+        yield result
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tools.conformance", description=__doc__)
+    parser.set_defaults(run=run_resumes)
+    commands = parser.add_subparsers(dest="command")
+    resumes = commands.add_parser("resume", help="random resumes against an oracle")
+    resumes.set_defaults(run=run_resumes)
+    resumes.add_argument("--cases", type=int, default=10_000)
+    resumes.add_argument("--seed", type=int, default=0)
+    resumes.add_argument("--json", action="store_true", help="the figures as one JSON object")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
