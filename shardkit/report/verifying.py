@@ -1,19 +1,22 @@
-"""Verification as a person or a machine watches it: a progress bar and damages, or JSON lines.
+"""Verification and repair as a person or a machine watches them: a progress bar and damages, or JSON lines.
 
-Here: showing what store.verify finds.
-Elsewhere: finding it (store.verify).
+Here: showing what store.verify finds and store.repair does.
+Elsewhere: finding and doing it (store.verify, store.repair).
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
 
 import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from shardkit.store.repair import RepairReport, repair
 from shardkit.store.urls import ByteStore
 from shardkit.store.verify import Damage, VerifyReport, verify
 
@@ -32,28 +35,64 @@ def report_verify(store: ByteStore, *, version: str | None, deep: Deep | None, a
     return found.damages
 
 
-def _bar(stack: ExitStack) -> Callable[[int, int], None] | None:
+def report_repair(
+    root: Path, mirrors: Sequence[ByteStore], *, version: str | None, dry_run: bool, as_json: bool
+) -> RepairReport:
+    """Repair a dataset's folder, show progress, what was mended and what is left, and give the report back."""
+    with ExitStack() as stack:
+        on_progress = None if as_json else _bar(stack, "checking")
+        found = repair(root, mirrors, version=version, dry_run=dry_run, on_progress=on_progress)
+    if as_json:
+        for kind, files in (("repaired", found.repaired), ("left", found.left)):
+            for file in files:
+                _json_line({"event": kind, **msgspec.to_builtins(file)})
+        counts = {"repaired": len(found.repaired), "left": len(found.left)}
+        _json_line({"event": "done", **msgspec.to_builtins(found), **counts})
+        return found
+    for mended in found.repaired:
+        _line(f"{mended.how.upper()} {mended.path}" + (f" from {mended.source}" if mended.source else ""))
+    for file in found.left:
+        _line(f"DAMAGED {file.path}: {file.reason}")
+    verdict = f"{len(found.repaired)} repaired, {len(found.left)} still damaged" if found.left or found.repaired else ""
+    _line(f"{root}: {found.checked:,} files, {found.bytes:,} bytes: {verdict or 'all good'}")
+    return found
+
+
+def _bar(stack: ExitStack, doing: str = "verifying") -> Callable[[int, int], None] | None:
     console = Console(stderr=True)
     if not console.is_terminal:
         return None
-    columns = (TextColumn("verifying"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
     progress = stack.enter_context(Progress(*columns, console=console, transient=True))
-    task = progress.add_task("verifying", total=None)
+    task = progress.add_task(doing, total=None)
     return lambda done, total: progress.update(task, completed=done, total=total)
 
 
 def _print_json(found: VerifyReport) -> None:
     for damage in found.damages:
-        sys.stdout.buffer.write(msgspec.json.encode({"event": "damage", **msgspec.to_builtins(damage)}) + b"\n")
+        _json_line({"event": "damage", **msgspec.to_builtins(damage)})
     whole = {name: value for name, value in msgspec.to_builtins(found).items() if name != "damages"}
-    done = {"event": "done", "damages": len(found.damages), **whole}
-    sys.stdout.buffer.write(msgspec.json.encode(done) + b"\n")
-    sys.stdout.buffer.flush()
+    _json_line({"event": "done", "damages": len(found.damages), **whole})
 
 
 def _print_text(found: VerifyReport, url: str) -> None:
     for damage in found.damages:
-        print(f"DAMAGED {damage.what} {damage.where}: {damage.message}")  # noqa: T201 - the command's output
+        _line(f"DAMAGED {damage.what} {damage.where}: {damage.message}")
     checked = f"{found.shards:,} shards, {found.samples:,} samples, {found.bytes:,} bytes"
     verdict = f"{len(found.damages)} damages found" if found.damages else "all good"
-    print(f"{url}: {checked}: {verdict}")  # noqa: T201 - the command's output
+    _line(f"{url}: {checked}: {verdict}")
+
+
+def _json_line(event: dict[str, Any]) -> None:
+    sys.stdout.buffer.write(msgspec.json.encode(event) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def _line(text: str) -> None:
+    print(text)  # noqa: T201 - the command's output

@@ -1,0 +1,37 @@
+"""Keeping a dataset whole from the command line: repair's exit codes and what it says."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from tests.cli.conftest import Command
+from tests.read.made import make_dataset, numbered
+
+
+def test_repair_mends_what_it_can_and_says_so(shardkit: Command, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    make_dataset(root, numbered([6, 4], images=False), codec="tar", block=4)
+    shutil.copytree(root, tmp_path / "copy")
+    (index, *_) = sorted(root.glob("indexes/*/*"))
+    (shard, *_) = sorted(root.glob("shards/*/*"))
+    index.unlink()
+    shard.write_bytes(b"")
+    alone = shardkit("repair", root)
+    assert alone.code == 4
+    assert shard.name in alone.out
+    assert "--mirror" in alone.out
+    both = shardkit("repair", root, "--mirror", tmp_path / "copy", "--json")
+    events = [json.loads(line) for line in both.out.splitlines()]
+    assert both.code == 0
+    assert events[-1]["event"] == "done"
+    assert events[-1]["left"] == 0
+    assert shardkit("verify", root).code == 0
+    assert "all good" in shardkit("repair", root).out
+
+
+def test_a_url_is_not_repaired_but_named_as_a_mirror(shardkit: Command) -> None:
+    outcome = shardkit("repair", "https://host/data")
+    assert outcome.code == 2
+    assert "--mirror" in outcome.err
