@@ -1,7 +1,7 @@
 """Doing work ahead of its use, in threads, without changing its order.
 
 Here: blocks fetched ahead of their steps, steps made by several threads.
-Elsewhere: what a step is (steps.py), reading (fetch.py).
+Elsewhere: what a step is (steps.py), reading (stream.py).
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
-from shardkit.read.fetch import Fetcher, Place
 from shardkit.read.spec import LoaderSpec
 from shardkit.read.steps import Step
+from shardkit.read.stream import Place, Stream
 
 FETCHING_THREADS = 8
 MOST_STEPS_AHEAD = 64
@@ -44,9 +44,9 @@ def in_order(work: Iterable[Work], make: Callable[[Step, list[Place]], R], threa
             yield waiting.popleft().result()
 
 
-def reading_ahead(work: Iterator[Work], fetcher: Fetcher, by_blocks: bool, spec: LoaderSpec) -> Iterator[Work]:
+def reading_ahead(work: Iterator[Work], stream: Stream, spec: LoaderSpec) -> Iterator[Work]:
     """The same work, its bytes asked for ahead where they come over a network."""
-    if not fetcher.is_remote or not spec.read_ahead_bytes:
+    if not stream.is_remote or not spec.read_ahead_bytes:
         yield from work
         return
     limit = min(AHEAD_BYTES, spec.read_ahead_bytes // 4)
@@ -54,7 +54,7 @@ def reading_ahead(work: Iterator[Work], fetcher: Fetcher, by_blocks: bool, spec:
         waiting: deque[tuple[Work, int]] = deque()
         ahead = 0
         for step, places in work:
-            expected = fetcher.announce(places, pool, whole_blocks=by_blocks)
+            expected = stream.announce(places, pool)
             waiting.append(((step, places), expected))
             ahead += expected
             while ahead > limit or len(waiting) > MOST_STEPS_AHEAD:

@@ -6,6 +6,7 @@ Elsewhere: what of it is saved (state.py), what it does (loader.py).
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -17,6 +18,7 @@ OnDamage = Literal["error", "skip"]
 
 DEFAULT_LANES = 1024
 DEFAULT_TAIL: Tail = "drop"
+NOT_YET = ("where", "mix", "pack", "cache", "cache_bytes")
 POOL_BYTES = 512 << 20
 """Data in all open windows together, where `window` is not given."""
 
@@ -32,7 +34,8 @@ class LoaderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     and decode; 0 is the caller's thread), `read_ahead_bytes` (bound of the blocks held and fetched ahead; with less
     than the open windows need, single samples are read), `on_damage` (`skip` leaves damaged or unreachable samples
     out, counts and names them).
-    `view`, `mix` and `pack` have their place here and take None only, so far. Raises SpecError.
+    `where` (a filter by what the index says: `modality~image,licence=CC0-1.0`), `mix`, `pack`, `cache` (a folder for
+    fetched bytes) and `cache_bytes` have their place here and take None only, so far. Raises SpecError.
     """
 
     batch_size: int = 1
@@ -40,9 +43,11 @@ class LoaderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     lanes: int | None = None
     window: int | None = None
     tail: Tail | None = None
-    view: None = None
+    where: str | None = None
     mix: None = None
     pack: None = None
+    cache: str | Path | None = None
+    cache_bytes: int | None = None
     on_damage: OnDamage = "error"
     rank: int = 0
     world_size: int = 1
@@ -50,9 +55,9 @@ class LoaderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     read_ahead_bytes: int = 768 << 20
 
     def __post_init__(self) -> None:
-        for name in ("view", "mix", "pack"):
+        for name in NOT_YET:
             if getattr(self, name) is not None:
-                raise SpecError(f"{name} is given; this version reads whole datasets only: leave it out")
+                raise SpecError(f"{name} is given, and this version cannot do that yet: leave it out")
         for name, low, high in _RANGES:
             value = getattr(self, name)
             if value is not None and (type(value) is not int or not low <= value <= high):

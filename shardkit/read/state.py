@@ -86,16 +86,14 @@ def lanes_used(lanes: int, samples: int, block: int) -> int:
     return lanes if lanes <= most else 1 << (most.bit_length() - 1)
 
 
-def order_of(state: OrderState, live: LiveSamples) -> EpochOrder:
-    """The order of the state's epoch."""
+def order_of(state: OrderState, live: LiveSamples, epoch: int) -> EpochOrder:
+    """The order of an epoch under the state's seed, lanes and window."""
     lanes = lanes_used(state.lanes, live.samples, live.block)
-    return EpochOrder(live, seed=state.seed, epoch=state.epoch, lanes=lanes, window=state.window)
+    return EpochOrder(live, seed=state.seed, epoch=epoch, lanes=lanes, window=state.window)
 
 
-def restore_state(
-    raw: Mapping[str, Any], version: str, samples: int, spec: LoaderSpec, *, other_version: bool = False
-) -> OrderState:
-    """A saved state, checked against the dataset and the arguments given with it.
+def restore_state(raw: Mapping[str, Any], version: str, spec: LoaderSpec, *, other_version: bool = False) -> OrderState:
+    """A saved state, checked against the version read and the arguments given with it; its position is not yet.
 
     Raises StateConflict, which says what was given and what the state holds.
     """
@@ -110,22 +108,31 @@ def restore_state(
             f"the state is of version {state.version}, the dataset is open at {version}; open the dataset with "
             f"version={state.version!r}, or pass other_version=True to go on in another order"
         )
-    for name in ("seed", "lanes", "window", "tail", "view", "mix"):
+    for name in ("seed", "lanes", "window", "tail"):
         given, found = getattr(spec, name), getattr(state, name)
         if given is not None and given != found:
             raise StateConflict(
                 f"{name} is {found!r} in the state and {given!r} in the arguments; leave the argument out, "
                 f"or begin anew without the state"
             )
-    _check_ranges(state, samples)
+    _check_ranges(state)
     return msgspec.structs.replace(state, version=version)
 
 
-def _check_ranges(state: OrderState, samples: int) -> None:
-    if not (0 <= state.position <= samples and state.epoch >= 0 and 0 <= state.seed < 1 << 64 and state.window >= 1):
+def check_position(state: OrderState, samples: int) -> None:
+    """Refuse a position beyond the epoch's. Raises StateConflict."""
+    if state.position > samples:
         raise StateConflict(
-            f"the state stands at position {state.position} of epoch {state.epoch} with window {state.window}; "
-            f"this dataset has {samples} samples: the state belongs to another one"
+            f"the state stands at position {state.position} of epoch {state.epoch}, and this dataset has {samples} "
+            f"samples to read: the state belongs to another one"
+        )
+
+
+def _check_ranges(state: OrderState) -> None:
+    if not (state.position >= 0 and state.epoch >= 0 and 0 <= state.seed < 1 << 64 and state.window >= 1):
+        raise StateConflict(
+            f"the state stands at position {state.position} of epoch {state.epoch} with window {state.window}, "
+            f"which no state of ours does"
         )
     if not 1 <= state.lanes <= 1 << 20 or state.epoch >= 1 << 63 or state.window >= 1 << 31:
         raise StateConflict(f"the state has {state.lanes} lanes and epoch {state.epoch}, which no state of ours has")

@@ -1,0 +1,147 @@
+"""What a loader reads: positions of endless epochs, where their samples lie, and their bytes.
+
+Here: the stream over one dataset or several, its members, the choice between blocks and single samples.
+Elsewhere: the order (order.py), mixing (mix.py), bytes and checks (fetch.py), steps and batches (loader.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+
+from shardkit.errors import ShardDamaged, StorageFailed
+from shardkit.read.dataset import Dataset
+from shardkit.read.fetch import Fetcher
+from shardkit.read.fetch import Place as FetchPlace
+from shardkit.read.item import Item
+from shardkit.read.order import I64, EpochOrder, LiveSamples
+from shardkit.read.spec import LoaderSpec
+from shardkit.read.state import Extent, OrderState, lanes_used, order_of
+
+Place: TypeAlias = Any
+"""Where a sample of a stream lies; to be handed back to the stream that gave it, and nothing else."""
+
+Source: TypeAlias = Dataset
+"""What a loader can be opened over."""
+
+LARGEST_SINGLE = 16 << 10
+"""Bytes a sample from which local samples are read one by one, not block by block."""
+
+FIRST_LOOKED_AT = 1024
+
+
+class Stream(Protocol):
+    """Samples by (epoch, position), a pure function of the reading state that it was opened with. Shared by threads."""
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether bytes come over a network, so that announcing them ahead pays."""
+        ...
+
+    def size(self, epoch: int) -> int:
+        """How many positions an epoch has."""
+        ...
+
+    def places(self, epoch: int, positions: I64) -> list[Place]:
+        """Where the samples at positions (below `size(epoch)`) lie. A damaged index is an error of its samples."""
+        ...
+
+    def read(self, place: Place) -> Item:
+        """The sample at a place, checked. Raises ShardDamaged, StorageFailed."""
+        ...
+
+    def announce(self, places: Iterable[Place], executor: Executor) -> int:
+        """Begin to read what these samples need and is not there yet; how many bytes that will be."""
+        ...
+
+    def name(self, place: Place) -> tuple[str, int]:
+        """Digest of the shard and ordinal of a place, for messages."""
+        ...
+
+
+class Member:
+    """One dataset as a loader reads it: its live samples, and a fetcher of its own."""
+
+    def __init__(self, dataset: Dataset, live: LiveSamples, cache_bytes: int) -> None:
+        self.dataset, self.live = dataset, live
+        self.fetcher = Fetcher(dataset.store, dataset.manifest, dataset.tables, cache_bytes)
+
+    @property
+    def extent(self) -> Extent:
+        """What the defaults of a reading order depend on; samples are the live ones."""
+        whole = self.dataset.extent
+        return Extent(samples=self.live.samples, block=self.live.block, tar_bytes=whole.tar_bytes, stored=whole.stored)
+
+    def reads_blocks(self, spec: LoaderSpec, state: OrderState, budget: int) -> bool:
+        """Whether whole blocks are read and kept until their samples are handed out.
+
+        Only where all open windows fit the budget, and, locally, where samples are so small that a read costs more
+        than the copy; with many ranks only where a block is small, as each rank wants a part of it.
+        """
+        extent = self.extent
+        lanes = lanes_used(state.lanes, extent.samples, extent.block)
+        open_samples = min(extent.samples, lanes * (state.window + 2 * extent.block))
+        fits = open_samples * extent.sample_bytes <= budget
+        if not self.dataset.store.is_remote:
+            return fits and extent.sample_bytes < LARGEST_SINGLE
+        alone = spec.world_size == 1 or lanes % spec.global_batch == 0
+        return fits and (alone or extent.block * extent.sample_bytes <= 256 << 10)
+
+
+def open_members(source: Source, spec: LoaderSpec) -> tuple[Member, ...]:
+    """The datasets of a source, each ready to be read."""
+    return (Member(source, source.live, spec.read_ahead_bytes),)
+
+
+def open_stream(members: Sequence[Member], spec: LoaderSpec, state: OrderState) -> Stream:
+    """The stream over `members` that a state describes."""
+    (member,) = members
+    return DatasetStream(member, spec, state)
+
+
+class DatasetStream:
+    """One dataset, epoch after epoch."""
+
+    def __init__(self, member: Member, spec: LoaderSpec, state: OrderState) -> None:
+        self._member, self._state = member, state
+        self._by_blocks = member.reads_blocks(spec, state, spec.read_ahead_bytes)
+        self._order: tuple[int, EpochOrder] | None = None
+        self.is_remote = member.fetcher.is_remote
+
+    def size(self, epoch: int) -> int:
+        """How many positions an epoch has."""
+        return self._member.live.samples
+
+    def places(self, epoch: int, positions: I64) -> list[FetchPlace]:
+        """Where the samples at positions lie."""
+        known = self._order
+        if known is None or known[0] != epoch:
+            known = self._order = epoch, order_of(self._state, self._member.live, epoch)
+        return self._member.fetcher.find(*known[1].locate_many(positions))
+
+    def read(self, place: FetchPlace) -> Item:
+        """The sample at a place, checked. Raises ShardDamaged, StorageFailed."""
+        return self._member.fetcher.read(place, self._by_blocks)
+
+    def announce(self, places: Iterable[FetchPlace], executor: Executor) -> int:
+        """Begin to read what these samples need and is not there yet; how many bytes that will be."""
+        return self._member.fetcher.announce(places, executor, whole_blocks=self._by_blocks)
+
+    def name(self, place: FetchPlace) -> tuple[str, int]:
+        """Digest of the shard and ordinal of a place, for messages."""
+        return self._member.dataset.manifest.shards[place[0]].shard.digest, place[1]
+
+
+def stand_in(stream: Stream, url: str) -> Item:
+    """The first sample that can be read, as padding for a batch whose every sample is damaged. Raises ShardDamaged."""
+    samples = stream.size(0)
+    for start in range(0, samples, FIRST_LOOKED_AT):
+        for place in stream.places(0, np.arange(start, min(start + FIRST_LOOKED_AT, samples))):
+            try:
+                return stream.read(place).as_padding()
+            except (ShardDamaged, StorageFailed):
+                continue
+    raise ShardDamaged(f"{url}: not one sample can be read; run `shardkit verify`")
