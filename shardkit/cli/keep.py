@@ -18,10 +18,12 @@ from shardkit.errors import SpecError
 def verify(
     dataset: DatasetArgument,
     version: Annotated[str | None, typer.Option(help="Verify this version in place of the current one.")] = None,
-    deep: Annotated[bool, typer.Option("--deep", help="Decode every image, sound and frame as well.")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Look into records and decode media as well.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check every byte: the chain of digests, the tars, every sample and member. Exit 4 names what is damaged.
+    """Check every byte against the chain of digests, as fast as it can be read. Exit 4 names what is damaged.
+
+    With --deep, headers, records, keys and the index are compared with each other and every medium is decoded.
 
     Example: shardkit verify data/demo-sample-20 --deep
     """
@@ -38,9 +40,7 @@ def repair(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="Folder of a dataset.")],
     mirror: Annotated[
         list[str] | None,
-        typer.Option(
-            "--mirror", metavar="URL", help="Another copy to fetch from; may repeat."
-        ),
+        typer.Option("--mirror", metavar="URL", help="Another copy to fetch from; may repeat."),
     ] = None,
     version: Annotated[str | None, typer.Option(help="Repair this version in place of the current one.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Name what is damaged; change nothing.")] = False,

@@ -24,10 +24,13 @@ Deep = Callable[[str, bytes], None]
 
 
 def report_verify(store: ByteStore, *, version: str | None, deep: Deep | None, as_json: bool) -> tuple[Damage, ...]:
-    """Verify a dataset, show progress and every damage, and give the damages back."""
+    """Verify a dataset, show progress and every damage, and give the damages back.
+
+    Without `deep` every byte is compared with its digest; with it records and media are looked into as well.
+    """
     with ExitStack() as stack:
         on_progress = None if as_json else _bar(stack)
-        found = verify(store, version=version, deep=deep, on_progress=on_progress)
+        found = verify(store, version=version, records=deep is not None, deep=deep, on_progress=on_progress)
     if as_json:
         _print_json(found)
     else:

@@ -74,8 +74,8 @@ def verify_shard(store: ByteStore, entry: ShardEntry, findings: Findings) -> Non
     with findings.watch("index", index_path(entry.index.digest)):
         pages = list(reader.pages())
         _check_index(reader.head, pages, entry)
-        _check_length(store, index_path(entry.index.digest), entry.index.bytes)
-    _check_length(store, path, entry.shard.bytes)
+        check_length(store, index_path(entry.index.digest), entry.index.bytes)
+    check_length(store, path, entry.shard.bytes)
     stream = _Stream(store, path, entry.shard.bytes, findings)
     if len(findings.damages) == before:
         with findings.watch("shard", path):
@@ -122,7 +122,8 @@ class _Stream:
         self._buffer = memoryview(bytes(self._buffer) + data if self._buffer else data)
 
 
-def _check_length(store: ByteStore, path: str, wanted: int) -> None:
+def check_length(store: ByteStore, path: str, wanted: int) -> None:
+    """Raises ShardDamaged where a file is longer or shorter than the manifest says."""
     size = store.size(path)
     if size != wanted:
         raise ShardDamaged(f"{path}: has {size} bytes, the manifest says {wanted}")

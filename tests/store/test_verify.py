@@ -119,6 +119,28 @@ def test_every_flipped_bit_of_a_shard_is_found(tmp_path: Path, codec: Codec) -> 
     assert silent == []
 
 
+@pytest.mark.parametrize("codec", CODECS)
+def test_bytes_alone_are_checked_as_strictly_and_damages_named_alike(datasets: dict[str, Path], codec: Codec) -> None:
+    """Without `records`: every cut and flipped bit of a sample of places in shard and index is found and named."""
+    root = datasets[codec]
+    entry = first_entry(root)
+    chosen = random.Random(7)
+    for path in (shard_path(entry), index_path(entry.index.digest)):
+        data = (root / path).read_bytes()
+        altered = [data[: chosen.randrange(len(data))] for _ in range(20)] + [data + b"\0", data[:-1]]
+        for _ in range(150):
+            flipped = bytearray(data)
+            flipped[chosen.randrange(len(data))] ^= 1 << chosen.randrange(8)
+            altered.append(bytes(flipped))
+        for spoilt in altered:
+            store = AlteredStore(root, path, spoilt)
+            thorough, quick = verify(store), verify(store, records=False)
+            assert quick.damages
+            assert [damage.where for damage in quick.damages] == [damage.where for damage in thorough.damages]
+    whole, bytes_alone = verify(open_store(root)), verify(open_store(root), records=False)
+    assert bytes_alone == whole
+
+
 def test_every_flipped_bit_and_cut_of_an_index_is_found(datasets: dict[str, Path]) -> None:
     root = datasets["tar"]
     entry = first_entry(root)

@@ -1,6 +1,6 @@
 """Every bit of a small shard flipped, and the shard cut at every byte: no reader hands out a wrong sample.
 
-Here: the damage, the readers (verify, by number, loader, both over HTTP), telling noticed from silent.
+Here: the damage, the readers (verify twice, by number, loader, both over HTTP), telling noticed from silent.
 Elsewhere: options and the summary (__main__.py).
 """
 
@@ -14,6 +14,8 @@ from typing import NamedTuple
 from shardkit import Dataset, ShardkitError, build_dataset, convert_spec, open_dataset, open_loader
 from shardkit.read.serve import serve_folder
 from shardkit.spec import BuildSpec, Codec
+from shardkit.store.urls import open_store
+from shardkit.store.verify import verify
 
 Seen = list[tuple[str, dict[str, bytes]]]
 Reader = Callable[[str], Seen | None]
@@ -94,6 +96,13 @@ def by_verify(url: str) -> None:
         raise ShardkitError(damages[0].message)
 
 
+def by_verify_bytes(url: str) -> None:
+    """`verify` of the bytes alone, as the command does without --deep."""
+    damages = verify(open_store(url), records=False).damages
+    if damages:
+        raise ShardkitError(damages[0].message)
+
+
 def _bytes_of(dataset: Dataset, at: int) -> tuple[str, dict[str, bytes]]:
     item = dataset[at]
     return item.key, {name: bytes(data) for name, data in item.members.items()}
@@ -101,10 +110,11 @@ def _bytes_of(dataset: Dataset, at: int) -> tuple[str, dict[str, bytes]]:
 
 READERS: dict[str, Reader] = {
     "verify": by_verify,
+    "verify bytes": by_verify_bytes,
     "number": by_number,
     "loader": by_loader,
     "number over http": by_number,
     "loader over http": by_loader,
 }
-LOCAL = ("verify", "number", "loader")
+LOCAL = ("verify", "verify bytes", "number", "loader")
 REMOTE = ("number over http", "loader over http")
