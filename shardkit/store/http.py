@@ -96,9 +96,9 @@ class HttpStore:
         """See ByteStore."""
         return read_joined(self.read_range, path, ranges, gap_bytes)
 
-    def list_files(self, prefix: str = "") -> list[str]:
+    def list_files(self, folder: str = "", *, deep: bool = True) -> list[str]:
         """Raises SpecError: there is no listing over http."""
-        del prefix
+        del folder, deep
         raise SpecError(
             f"cannot list {self._base}: http(s) has no listing; name the files with braces, such as "
             "shard-{000000..000127}.tar"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
@@ -70,10 +70,11 @@ class ByteStore(Protocol):
         """How many bytes a file has. Raises FileMissing, StorageFailed."""
         ...
 
-    def list_files(self, prefix: str = "") -> list[str]:
-        """The paths of all files that begin with `prefix`, sorted by code point, links and hidden files included.
+    def list_files(self, folder: str = "", *, deep: bool = True) -> list[str]:
+        """The paths of the files in a folder, sorted by code point; those of its subfolders too, or not `deep`:
+        only what lies directly in it, where the paths of subfolders end with a slash.
 
-        Raises SpecError where the store cannot list (http), StorageFailed.
+        A folder that is not there has no files. Raises SpecError where the store cannot list (http), StorageFailed.
         """
         ...
 
@@ -147,17 +148,15 @@ class LocalStore:
         file = self._open(path)
         return os.fstat(file.fd).st_size
 
-    def list_files(self, prefix: str = "") -> list[str]:
-        """See ByteStore. Only folders that can hold such files are walked; links to folders are not followed."""
-        start = self._root / prefix.rpartition("/")[0]
-        found = []
+    def list_files(self, folder: str = "", *, deep: bool = True) -> list[str]:
+        """See ByteStore. Links to folders are not followed when `deep`."""
+        start = self._root / folder
         try:
-            for folder, _, names in os.walk(start, onerror=_raise):
-                base = os.path.relpath(folder, self._root)
-                found += [name if base == "." else f"{base}/{name}" for name in names]
+            found = list(_walk(start) if deep else _scan(start))
         except OSError as error:
             raise StorageFailed(f"cannot list {start}: {error.strerror}; check its permissions") from error
-        return sorted(path for path in found if path.startswith(prefix))
+        base = f"{folder.rstrip('/')}/" if folder else ""
+        return sorted(base + name for name in found)
 
     def _pread(self, file: _OpenFile, path: str, offset: int, length: int) -> bytes:
         try:
@@ -212,8 +211,24 @@ class LocalStore:
         return file
 
 
-def _raise(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError):
+def _scan(folder: Path) -> Iterator[str]:
+    """What lies directly in a folder; the names of folders with a slash."""
+    try:
+        with os.scandir(folder) as entries:
+            yield from (entry.name + "/" * entry.is_dir() for entry in entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+
+
+def _walk(start: Path) -> Iterator[str]:
+    """All files below a folder."""
+    for folder, _, names in os.walk(start, onerror=_raise_unless_absent):
+        base = os.path.relpath(folder, start)
+        yield from (name if base == "." else f"{base}/{name}" for name in names)
+
+
+def _raise_unless_absent(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
         raise error
 
 
