@@ -31,7 +31,7 @@ def has_braces(text: str) -> bool:
 def expand_braces(text: str, max_names: int) -> Iterator[str]:
     r"""The names that an expression stands for, in its order, one at a time.
 
-    `{a,b}`, `{01..10}`, `{1..9..2}`, `{a..e}`, nested and side by side; `\\{` is a literal brace. Text without braces
+    `{a,b}`, `{01..10}`, `{1..9..2}`, `{a..e}`, nested and side by side; `\{` is a literal brace. Text without braces
     stands for itself. Raises SpecError: unbalanced braces, more than `max_names` names, too long or too deep.
     """
     if not has_braces(text):
@@ -40,8 +40,8 @@ def expand_braces(text: str, max_names: int) -> Iterator[str]:
     if len(text) > MAX_CHARACTERS:
         raise SpecError(f"{shown[:200]}…: found {len(text)} characters, at most {MAX_CHARACTERS} are expanded")
     sequence = _Parser(text, shown).parse()
-    if sequence.count > max_names:
-        found = sequence.count if sequence.count < 10**MAX_DIGITS else f"over 10^{MAX_DIGITS}"
+    if sequence.names > max_names:
+        found = sequence.names if sequence.names < 10**MAX_DIGITS else f"over 10^{MAX_DIGITS}"
         raise SpecError(f"{shown}: gives {found} names, at most {max_names} are allowed; check the ranges")
     return _names(sequence)
 
@@ -51,7 +51,7 @@ class _Span(NamedTuple):
 
     first: int
     step: int
-    count: int
+    names: int
     width: int
     letters: bool
 
@@ -60,14 +60,14 @@ class _Choice(NamedTuple):
     """One of several sequences."""
 
     options: tuple[_Sequence, ...]
-    count: int
+    names: int
 
 
 class _Sequence(NamedTuple):
     """Parts side by side."""
 
     parts: tuple[str | _Span | _Choice, ...]
-    count: int
+    names: int
 
 
 def _names(sequence: _Sequence) -> Iterator[str]:
@@ -80,7 +80,7 @@ def _part_names(part: _Span | _Choice) -> Iterator[str]:
         for option in part.options:
             yield from _names(option)
     else:
-        for at in range(part.count):
+        for at in range(part.names):
             number = part.first + at * part.step
             yield _LETTER_ORDER[number] if part.letters else f"{number:0{part.width}d}"
 
@@ -131,7 +131,7 @@ class _Parser:
         if len(pieces) == 1:  # neither a range nor a list: taken literally, with what is expanded inside
             return ["{", *self._sequence(body, depth + 1).parts, "}"]
         options = tuple(self._sequence(piece, depth + 1) for piece in pieces)
-        return [_Choice(options, sum(option.count for option in options))]
+        return [_Choice(options, sum(option.names for option in options))]
 
     def _unbalanced(self) -> SpecError:
         return SpecError(
@@ -143,7 +143,7 @@ def _sequence(parts: Sequence[str | _Span | _Choice]) -> _Sequence:
     kept = tuple(part for part in parts if part != "")
     count = 1
     for part in kept:
-        count *= 1 if isinstance(part, str) else part.count
+        count *= 1 if isinstance(part, str) else part.names
     return _Sequence(kept, count)
 
 

