@@ -37,7 +37,7 @@ class Rows(Protocol):
         ...
 
 
-class Item:
+class Item(msgspec.Struct, eq=False, gc=False):
     """A sample whose bytes were checked against the index when they were read.
 
     `shard` is the shard's number in the manifest, `ordinal` the sample's number in the shard. `padded` marks a
@@ -45,16 +45,14 @@ class Item:
     view keeps the whole block in memory. Equal items have equal bytes. Pickling copies this sample's bytes alone.
     """
 
-    __slots__ = ("_members", "_row", "_rows", "_sample", "_span", "ordinal", "padded", "shard")
-
-    def __init__(self, span: bytes | memoryview, place: tuple[int, int], rows: Rows, row: int) -> None:
-        self._span = span
-        self.shard, self.ordinal = place
-        self.padded = False
-        self._rows = rows
-        self._row = row
-        self._sample: Sample | None = None
-        self._members: dict[str, memoryview] | None = None
+    _span: memoryview
+    shard: int
+    ordinal: int
+    _rows: Rows
+    _row: int
+    padded: bool = False
+    _sample: Sample | None = None
+    _members: dict[str, memoryview] | None = None
 
     @property
     def key(self) -> str:
@@ -64,9 +62,10 @@ class Item:
     @property
     def members(self) -> dict[str, memoryview]:
         """The bytes of every member by name; `json` is the record itself."""
-        if self._members is None:
-            self._members = self._rows.views(self._row, memoryview(self._span))
-        return self._members
+        members = self._members
+        if members is None:
+            members = self._members = self._rows.views(self._row, self._span)
+        return members
 
     @property
     def sample(self) -> Sample:
@@ -90,9 +89,7 @@ class Item:
 
     def as_padding(self) -> Item:
         """The same sample, marked as padding."""
-        copy = Item(self._span, (self.shard, self.ordinal), self._rows, self._row)
-        copy.padded = True
-        return copy
+        return Item(self._span, self.shard, self.ordinal, self._rows, self._row, True)
 
     def check(self) -> None:
         """Compare the tar's headers and every member's BLAKE3-128 with the index; for bytes from a network.
@@ -123,7 +120,7 @@ class Item:
 
     def __reduce__(self) -> tuple[object, ...]:
         row = _OneRow(name=self.key, entries=tuple(self._rows.members(self._row)), foreign=self._rows.foreign)
-        return _restore, (bytes(self._span), (self.shard, self.ordinal), row, self.padded)
+        return _restore, (bytes(self._span), self.shard, self.ordinal, row, self.padded)
 
 
 class _OneRow(msgspec.Struct, frozen=True):
@@ -143,7 +140,5 @@ class _OneRow(msgspec.Struct, frozen=True):
         return {name: span[offset : offset + size] for name, offset, size, _ in self.entries}
 
 
-def _restore(span: bytes, place: tuple[int, int], row: _OneRow, padded: bool) -> Item:
-    item = Item(span, place, row, 0)
-    item.padded = padded
-    return item
+def _restore(span: bytes, shard: int, ordinal: int, row: _OneRow, padded: bool) -> Item:
+    return Item(memoryview(span), shard, ordinal, row, 0, padded)

@@ -6,7 +6,7 @@ Elsewhere: the order (order.py), mixing (mix.py), bytes and checks (fetch.py), s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from typing import Any, Protocol, TypeAlias
 
@@ -14,10 +14,11 @@ import numpy as np
 
 from shardkit.errors import ShardDamaged, StorageFailed
 from shardkit.read.dataset import Dataset
-from shardkit.read.fetch import Fetcher
-from shardkit.read.fetch import Place as FetchPlace
+from shardkit.read.fetch import Fetcher, Found
 from shardkit.read.item import Item
 from shardkit.read.order import I64, EpochOrder, LiveSamples
+from shardkit.read.places import Place as FetchPlace
+from shardkit.read.places import Places
 from shardkit.read.spec import LoaderSpec
 from shardkit.read.state import Extent, OrderState, lanes_used, order_of
 
@@ -33,6 +34,16 @@ LARGEST_SINGLE = 16 << 10
 FIRST_LOOKED_AT = 1024
 
 
+class Located(Protocol):
+    """Many places in order, which can be cut; how they are kept is their stream's business."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> Any: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
 class Stream(Protocol):
     """Samples by (epoch, position), a pure function of the reading state that it was opened with. Shared by threads."""
 
@@ -45,12 +56,19 @@ class Stream(Protocol):
         """How many positions an epoch has."""
         ...
 
-    def places(self, epoch: int, positions: I64) -> list[Place]:
+    def places(self, epoch: int, positions: I64) -> Located:
         """Where the samples at positions (below `size(epoch)`) lie. A damaged index is an error of its samples."""
         ...
 
     def read(self, place: Place) -> Item:
         """The sample at a place, checked. Raises ShardDamaged, StorageFailed."""
+        ...
+
+    def read_many(self, places: Any) -> list[Found]:
+        """The samples at places (or a slice of them) in their order, each checked, or why it cannot be had.
+
+        A batch at a time costs a third of what its samples cost one by one.
+        """
         ...
 
     def announce(self, places: Iterable[Place], executor: Executor) -> int:
@@ -115,7 +133,7 @@ class DatasetStream:
         """How many positions an epoch has."""
         return self._member.live.samples
 
-    def places(self, epoch: int, positions: I64) -> list[FetchPlace]:
+    def places(self, epoch: int, positions: I64) -> Places:
         """Where the samples at positions lie."""
         known = self._order
         if known is None or known[0] != epoch:
@@ -125,6 +143,10 @@ class DatasetStream:
     def read(self, place: FetchPlace) -> Item:
         """The sample at a place, checked. Raises ShardDamaged, StorageFailed."""
         return self._member.fetcher.read(place, self._by_blocks)
+
+    def read_many(self, places: Places) -> list[Found]:
+        """The samples at places in their order, or why one cannot be had."""
+        return self._member.fetcher.read_many(places, self._by_blocks)
 
     def announce(self, places: Iterable[FetchPlace], executor: Executor) -> int:
         """Begin to read what these samples need and is not there yet; how many bytes that will be."""

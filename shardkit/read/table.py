@@ -95,9 +95,12 @@ class Table:
     def views(self, row: int, span: memoryview) -> dict[str, memoryview]:
         """The members of a row by name, as views of its span."""
         names, offsets, sizes = self._names, self._offsets, self._sizes
+        start, count = self._starts[row], self._counts[row]
+        if count == 1:
+            offset = offsets[start]
+            return {names[start]: span[offset : offset + sizes[start]]}
         found = {}
-        start = self._starts[row]
-        for at in range(start, start + self._counts[row]):
+        for at in range(start, start + count):
             offset = offsets[at]
             found[names[at]] = span[offset : offset + sizes[at]]
         return found
@@ -112,6 +115,7 @@ class Tables:
 
     def __init__(self, store: ByteStore, manifest: Manifest) -> None:
         self._store, self._manifest = store, manifest
+        self._per_block = np.array([entry.block_samples for entry in manifest.shards], dtype=np.int64)
         self.whole = sum(entry.index.bytes for entry in manifest.shards) <= INDEX_BYTES
         self._tables: ByteCache[Table] = ByteCache(2 * INDEX_BYTES, lambda table: table.page_bytes)
         self._readers: ByteCache[IndexReader] = ByteCache(HEAD_BYTES, lambda reader: 64 * len(reader.head.pages))
@@ -123,10 +127,16 @@ class Tables:
         block = ordinal // self._manifest.shards[shard].block_samples
         return self._tables.get((shard, block), lambda: self._load_block(shard, block))
 
-    def find_many(self, shards: I64, ordinals: I64) -> Iterator[tuple[Table | ShardkitError, I64]]:
+    def blocks(self, shards: I64, ordinals: I64) -> I64:
+        """A number over all shards for the block of each sample: shard * 2**32 + block."""
+        return (shards << 32) + ordinals // self._per_block[shards]
+
+    def find_many(self, shards: I64, blocks: I64, ordinals: I64) -> Iterator[tuple[Table | ShardkitError, I64 | slice]]:
         """Each table, or why it cannot be had, with the places in the arrays that it answers for."""
-        per_block = np.array([entry.block_samples for entry in self._manifest.shards], dtype=np.int64)
-        keys = shards if self.whole else (shards << 32) + ordinals // per_block[shards]
+        keys = shards if self.whole else blocks
+        if len(keys) and bool((keys == keys[0]).all()):
+            yield self._find_or_why(int(shards[0]), int(ordinals[0])), slice(None)
+            return
         order = np.argsort(keys, kind="stable")
         cuts = np.flatnonzero(np.diff(keys[order])) + 1
         for group in np.split(order, cuts):
@@ -162,7 +172,9 @@ def _native(page: IndexPage, name: str) -> U64:
 
 
 def _words(words: tuple[str, ...], positions: NDArray[np.uint16]) -> list[str]:
-    try:
-        return [words[at] for at in positions.tolist()]
-    except IndexError:
-        raise ShardDamaged(f"an index names a word outside of its dictionary of {len(words)} words") from None
+    if not positions.size:
+        return []
+    if int(positions.max()) >= len(words):
+        raise ShardDamaged(f"an index names a word outside of its dictionary of {len(words)} words")
+    found: list[str] = np.array(words, dtype=object)[positions].tolist()
+    return found
