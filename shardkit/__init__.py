@@ -26,6 +26,12 @@ if TYPE_CHECKING:
     from shardkit.read.loader import Batch as Batch
     from shardkit.read.loader import Loader as Loader
     from shardkit.read.loader import open_loader as open_loader
+    from shardkit.read.pack import Buckets as Buckets
+    from shardkit.read.pack import Cost as Cost
+    from shardkit.read.pack import Pack as Pack
+    from shardkit.read.packed import Packed as Packed
+    from shardkit.read.packed import PackedBatch as PackedBatch
+    from shardkit.read.packed import PackedLoader as PackedLoader
     from shardkit.read.spec import LoaderSpec as LoaderSpec
     from shardkit.records.marks import Mark as Mark
     from shardkit.records.marks import split_marks as split_marks
@@ -55,6 +61,12 @@ _HOMES = {
     "Batch": "shardkit.read.loader",
     "Loader": "shardkit.read.loader",
     "open_loader": "shardkit.read.loader",
+    "Buckets": "shardkit.read.pack",
+    "Cost": "shardkit.read.pack",
+    "Pack": "shardkit.read.pack",
+    "Packed": "shardkit.read.packed",
+    "PackedBatch": "shardkit.read.packed",
+    "PackedLoader": "shardkit.read.packed",
     "LoaderSpec": "shardkit.read.spec",
     "Mark": "shardkit.records.marks",
     "split_marks": "shardkit.records.marks",
@@ -70,8 +82,10 @@ _HOMES = {
 __all__ = [
     "__version__",
     "Batch",
+    "Buckets",
     "BuildResult",
     "BuildSpec",
+    "Cost",
     "Dataset",
     "Interrupted",
     "Item",
@@ -80,6 +94,10 @@ __all__ = [
     "Mark",
     "Message",
     "NotADataset",
+    "Pack",
+    "Packed",
+    "PackedBatch",
+    "PackedLoader",
     "Sample",
     "ShardDamaged",
     "ShardkitError",

@@ -12,8 +12,10 @@ import shardkit
 
 PUBLIC_NAMES = (
     "Batch",
+    "Buckets",
     "BuildResult",
     "BuildSpec",
+    "Cost",
     "Dataset",
     "Interrupted",
     "Item",
@@ -22,6 +24,10 @@ PUBLIC_NAMES = (
     "Mark",
     "Message",
     "NotADataset",
+    "Pack",
+    "Packed",
+    "PackedBatch",
+    "PackedLoader",
     "Sample",
     "ShardDamaged",
     "ShardkitError",

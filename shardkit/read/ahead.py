@@ -34,7 +34,7 @@ def in_order(work: Iterable[Work], make: Callable[[Step, list[Place]], R], threa
         for step, places in work:
             yield make(step, places)
         return
-    with _threads(threads, "shardkit-decode") as pool:
+    with thread_pool(threads, "shardkit-decode") as pool:
         waiting: deque[Future[R]] = deque()
         for step, places in work:
             waiting.append(pool.submit(make, step, places))
@@ -50,7 +50,7 @@ def reading_ahead(work: Iterator[Work], stream: Stream, spec: LoaderSpec) -> Ite
         yield from work
         return
     limit = min(AHEAD_BYTES, spec.read_ahead_bytes // 4)
-    with _threads(FETCHING_THREADS, "shardkit-fetch") as pool:
+    with thread_pool(FETCHING_THREADS, "shardkit-fetch") as pool:
         waiting: deque[tuple[Work, int]] = deque()
         ahead = 0
         for step, places in work:
@@ -66,7 +66,7 @@ def reading_ahead(work: Iterator[Work], stream: Stream, spec: LoaderSpec) -> Ite
 
 
 @contextmanager
-def _threads(count: int, name: str) -> Iterator[ThreadPoolExecutor]:
+def thread_pool(count: int, name: str) -> Iterator[ThreadPoolExecutor]:
     """A pool whose work is given up with its use; what is under way ends by itself."""
     pool = ThreadPoolExecutor(count, thread_name_prefix=name)
     try:

@@ -6,18 +6,23 @@ Elsewhere: what is read in which order (stream.py), steps (steps.py), the state 
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, overload
 
 import msgspec
 import numpy as np
 
 from shardkit.errors import ShardDamaged, SpecError, StorageFailed
 from shardkit.read.ahead import in_order, reading_ahead
+from shardkit.read.batch import NAMED_SKIPS, torch_worker
+from shardkit.read.batch import Batch as Batch
+from shardkit.read.batch import Skipped as Skipped
+from shardkit.read.feed import CostOf
 from shardkit.read.item import Item
+from shardkit.read.pack import Packing
+from shardkit.read.packed import PackedLoader
 from shardkit.read.spec import LoaderSpec
 from shardkit.read.state import OrderState, check_position, first_state, restore_state
 from shardkit.read.steps import Step, check_steps, count_steps, plan_steps
@@ -27,31 +32,7 @@ LOCATED_FIRST = 64
 LOCATED_AT_ONCE = 4096
 """Samples located in one go: enough that numpy's calls cost little; the first ones, which are waited for, are fewer."""
 
-NAMED_SKIPS = 1000
 Decode = Callable[[Item], Any]
-
-
-class Batch(list[Any]):
-    """Items of one step of one rank (or what `decode` made of them), and the reading state after it.
-
-    `padded` counts the items at the end that only fill the batch; they are marked (`item.padded`).
-    """
-
-    def __init__(self, items: list[Any], state: dict[str, Any], padded: int = 0) -> None:
-        super().__init__(items)
-        self.state = state
-        self.padded = padded
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Batch, (list(self), self.state, self.padded)
-
-
-class Skipped(msgspec.Struct, frozen=True, kw_only=True):
-    """A sample that was left out with on_damage="skip": where it should be, and what was wrong."""
-
-    shard: str
-    ordinal: int
-    reason: str
 
 
 class Loader:
@@ -118,7 +99,7 @@ class Loader:
     def _located(self, state: OrderState) -> Iterator[tuple[Step, list[Place]]]:
         """This rank's steps, of this torch worker only, with the places of their samples."""
         find, samples = partial(_find, self._stream, state.epoch), self._stream.size(state.epoch)
-        worker, workers = _torch_worker()
+        worker, workers = torch_worker()
         steps = enumerate(plan_steps(state.position, samples, self.spec, state.tail))
         mine = (step for number, step in steps if number % workers == worker)
         chunk: list[Step] = []
@@ -175,17 +156,36 @@ class Loader:
         self._begin(found)
 
 
-def open_loader(dataset: Source, *, decode: Decode | None = None, **fields: Any) -> Loader:
+@overload
+def open_loader(dataset: Source, *, pack: None = None, decode: Decode | None = None, **fields: Any) -> Loader: ...
+@overload
+def open_loader(
+    dataset: Source, *, pack: Packing, cost: CostOf, decode: Decode | None = None, **fields: Any
+) -> PackedLoader: ...
+def open_loader(
+    dataset: Source,
+    *,
+    pack: Packing | None = None,
+    decode: Decode | None = None,
+    cost: CostOf | None = None,
+    **fields: Any,
+) -> Loader | PackedLoader:
     """A loader over `dataset`; `fields` are those of LoaderSpec (batch_size, seed, lanes, rank, world_size, …).
 
     `decode` is called on every item in the threads that read (num_workers); batches then hold what it returns.
+    With `pack`, a batch holds `batch_size` packs; `cost` says what a decoded item takes of one, None leaves it out.
     Raises SpecError for an unknown field, a value out of range, or a dataset too small for one step.
     """
     unknown = sorted(set(fields) - set(LoaderSpec.__struct_fields__))
     if unknown:
-        known = ", ".join(LoaderSpec.__struct_fields__)
+        known = ", ".join((*LoaderSpec.__struct_fields__, "decode", "cost"))
         raise SpecError(f"open_loader has no field {unknown[0]!r}; there are: {known}")
-    return Loader(dataset, LoaderSpec(**fields), decode)
+    spec = LoaderSpec(pack=pack, **fields)
+    if (pack is None) != (cost is None):
+        raise SpecError("`pack` says how much goes together and `cost` what a decoded sample takes of it: give both")
+    if cost is None:
+        return Loader(dataset, spec, decode)
+    return PackedLoader(dataset, spec, decode, cost)
 
 
 def _find(stream: Stream, epoch: int, steps: list[Step]) -> Iterator[tuple[Step, list[Place]]]:
@@ -205,10 +205,3 @@ def _after(state: OrderState, step: Step) -> OrderState:
 
 def _next_epoch(state: OrderState) -> OrderState:
     return msgspec.structs.replace(state, epoch=state.epoch + 1, position=0)
-
-
-def _torch_worker() -> tuple[int, int]:
-    """(i, n) in worker i of n of torch's DataLoader, else (0, 1). Torch is looked up, never imported."""
-    data = sys.modules.get("torch.utils.data")
-    info = data.get_worker_info() if data is not None else None
-    return (0, 1) if info is None else (info.id, info.num_workers)

@@ -12,13 +12,14 @@ from typing import Literal
 import msgspec
 
 from shardkit.errors import SpecError
+from shardkit.read.pack import Buckets, Pack, Packing
 
 Tail = Literal["drop", "pad", "split"]
 OnDamage = Literal["error", "skip"]
 
 DEFAULT_LANES = 1024
 DEFAULT_TAIL: Tail = "drop"
-NOT_YET = ("where", "mix", "pack", "cache", "cache_bytes")
+NOT_YET = ("where", "mix", "cache", "cache_bytes")
 POOL_BYTES = 512 << 20
 """Data in all open windows together, where `window` is not given."""
 
@@ -34,7 +35,8 @@ class LoaderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     and decode; 0 is the caller's thread), `read_ahead_bytes` (bound of the blocks held and fetched ahead; with less
     than the open windows need, single samples are read), `on_damage` (`skip` leaves damaged or unreachable samples
     out, counts and names them).
-    `where` (a filter by what the index says: `modality~image,licence=CC0-1.0`), `mix`, `pack`, `cache` (a folder for
+    `pack` (Pack or Buckets) hands out packs for ever, without a tail; `batch_size` then counts packs.
+    `where` (a filter by what the index says: `modality~image,licence=CC0-1.0`), `mix`, `cache` (a folder for
     fetched bytes) and `cache_bytes` have their place here and take None only, so far. Raises SpecError.
     """
 
@@ -45,7 +47,7 @@ class LoaderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     tail: Tail | None = None
     where: str | None = None
     mix: None = None
-    pack: None = None
+    pack: Packing | None = None
     cache: str | Path | None = None
     cache_bytes: int | None = None
     on_damage: OnDamage = "error"
@@ -62,6 +64,12 @@ class LoaderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             value = getattr(self, name)
             if value is not None and (type(value) is not int or not low <= value <= high):
                 raise SpecError(f"{name} is {value!r}; wanted a whole number from {low} to {high}")
+        if self.pack is not None and not isinstance(self.pack, Pack | Buckets):
+            raise SpecError(f"pack is {self.pack!r}; wanted Pack(tokens=…) or Buckets(samples=…)")
+        if self.pack is not None and self.tail is not None:
+            raise SpecError(
+                f"tail is {self.tail!r} and pack is given; packs run on over the end of an epoch: leave it out"
+            )
         if self.rank >= self.world_size:
             raise SpecError(f"rank is {self.rank}; with world_size {self.world_size} it is below {self.world_size}")
         for name, choices in (("tail", (None, "drop", "pad", "split")), ("on_damage", ("error", "skip"))):

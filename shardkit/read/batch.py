@@ -1,0 +1,45 @@
+"""What loaders hand out, and which torch worker asks.
+
+Here: a batch with its state, a sample that was left out, the torch worker's number.
+Elsewhere: loading (loader.py), packing (packed.py).
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import msgspec
+
+NAMED_SKIPS = 1000
+"""Samples left out that are named; all are counted."""
+
+
+class Batch(list[Any]):
+    """Items of one step of one rank (or what `decode` made of them), and the reading state after it.
+
+    `padded` counts the items at the end that only fill the batch; they are marked (`item.padded`).
+    """
+
+    def __init__(self, items: list[Any], state: dict[str, Any], padded: int = 0) -> None:
+        super().__init__(items)
+        self.state = state
+        self.padded = padded
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Batch, (list(self), self.state, self.padded)
+
+
+class Skipped(msgspec.Struct, frozen=True, kw_only=True):
+    """A sample that was left out with on_damage="skip": where it should be, and what was wrong."""
+
+    shard: str
+    ordinal: int
+    reason: str
+
+
+def torch_worker() -> tuple[int, int]:
+    """(i, n) in worker i of n of torch's DataLoader, else (0, 1). Torch is looked up, never imported."""
+    data = sys.modules.get("torch.utils.data")
+    info = data.get_worker_info() if data is not None else None
+    return (0, 1) if info is None else (info.id, info.num_workers)
