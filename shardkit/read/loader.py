@@ -7,30 +7,34 @@ Elsewhere: what is read in which order (stream.py), steps (steps.py), the state 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, overload
 
 import msgspec
 import numpy as np
 
-from shardkit.errors import ShardDamaged, SpecError, StorageFailed
-from shardkit.read.ahead import in_order, reading_ahead
+from shardkit.errors import SpecError
+from shardkit.read.ahead import Work, in_order, reading_ahead
 from shardkit.read.batch import NAMED_SKIPS, torch_worker
 from shardkit.read.batch import Batch as Batch
 from shardkit.read.batch import Skipped as Skipped
 from shardkit.read.feed import CostOf
+from shardkit.read.fetch import Found
 from shardkit.read.item import Item
 from shardkit.read.pack import Packing
 from shardkit.read.packed import PackedLoader
 from shardkit.read.spec import LoaderSpec
 from shardkit.read.state import OrderState, check_position, first_state, restore_state
 from shardkit.read.steps import Step, check_steps, count_steps, plan_steps
-from shardkit.read.stream import Place, Source, Stream, open_members, open_stream, stand_in
+from shardkit.read.stream import Located, Source, Stream, open_members, open_stream, stand_in
 
 LOCATED_FIRST = 64
 LOCATED_AT_ONCE = 4096
 """Samples located in one go: enough that numpy's calls cost little; the first ones, which are waited for, are fewer."""
+
+READ_AT_ONCE = 64
+"""Samples of small batches that are read with one call; those that are decoded are read a step at a time."""
 
 Decode = Callable[[Item], Any]
 
@@ -63,11 +67,14 @@ class Loader:
         samples = self._size()
         make = partial(self._make, self._stream, samples)
         work = reading_ahead(self._located(state), self._stream, self.spec)
-        for step, items in in_order(work, make, self.spec.num_workers):
-            after = _after(state, step)
-            if run == self._runs:
-                self._state = after
-            yield Batch(items, after.as_json(), max(0, step.stop - max(step.start, samples)))
+        for made in in_order(work, make, self.spec.num_workers):
+            for step, items in made:
+                if isinstance(items, Exception):
+                    raise items
+                after = _after(state, step)
+                if run == self._runs:
+                    self._state = after
+                yield Batch(items, after.as_json(), max(0, step.stop - max(step.start, samples)))
         if run == self._runs and self._state.epoch == state.epoch:
             self._state = _next_epoch(state)
 
@@ -96,42 +103,56 @@ class Loader:
         """Positions of the epoch in which the state stands."""
         return self._stream.size(self._state.epoch)
 
-    def _located(self, state: OrderState) -> Iterator[tuple[Step, list[Place]]]:
-        """This rank's steps, of this torch worker only, with the places of their samples."""
-        find, samples = partial(_find, self._stream, state.epoch), self._stream.size(state.epoch)
+    def _located(self, state: OrderState) -> Iterator[Work]:
+        """This rank's steps, of this torch worker only, with the places of their samples, a few steps at a time."""
+        together = 1 if self.decode is not None else READ_AT_ONCE
+        find = partial(_find, self._stream, state.epoch)
         worker, workers = torch_worker()
-        steps = enumerate(plan_steps(state.position, samples, self.spec, state.tail))
+        steps = enumerate(plan_steps(state.position, self._stream.size(state.epoch), self.spec, state.tail))
         mine = (step for number, step in steps if number % workers == worker)
         chunk: list[Step] = []
-        waiting, enough = 0, LOCATED_FIRST
+        waiting, enough, samples = 0, LOCATED_FIRST, 1
         for step in mine:
             chunk.append(step)
             waiting += step.stop - step.start
             if waiting >= enough:
-                yield from find(chunk)
-                chunk, waiting, enough = [], 0, LOCATED_AT_ONCE
+                yield from find(chunk, samples)
+                chunk, waiting, enough, samples = [], 0, LOCATED_AT_ONCE, together
         if chunk:
-            yield from find(chunk)
+            yield from find(chunk, samples)
 
-    def _make(self, stream: Stream, samples: int, step: Step, places: list[Place]) -> tuple[Step, list[Any]]:
-        """The items of a step, read, checked and decoded; damaged ones left out where the spec says so."""
-        read = stream.read
-        items = []
-        for position, place in enumerate(places, step.start):
+    def _make(
+        self, stream: Stream, samples: int, steps: Sequence[Step], places: Located
+    ) -> list[tuple[Step, list[Any] | Exception]]:
+        """Each step with its items, read, checked and decoded; or the error that ends reading there."""
+        made: list[tuple[Step, list[Any] | Exception]] = []
+        found = stream.read_many(places)
+        at = 0
+        for step in steps:
+            part = slice(at, at + step.stop - step.start)
             try:
-                item = read(place)
-            except (ShardDamaged, StorageFailed) as error:
-                if self.spec.on_damage == "error":
-                    raise
-                self._note(*stream.name(place), error)
-                continue
-            if position >= samples:
-                item.padded = True
-            items.append(item)
-        if not items:
-            items = [stand_in(stream, self.dataset.url)]
+                made.append((step, self._items(stream, samples, step, found[part], places[part])))
+            except Exception as error:  # raised where the step would have been handed out
+                return [*made, (step, error)]
+            at = part.stop
+        return made
+
+    def _items(self, stream: Stream, samples: int, step: Step, found: list[Found], places: Located) -> list[Any]:
+        """The items of a step, decoded; damaged ones left out where the spec says so."""
+        items = [item for item in found if type(item) is Item]
+        if step.stop > samples:
+            for position, item in enumerate(found, step.start):
+                if position >= samples and type(item) is Item:
+                    item.padded = True
+        if len(items) < len(found):
+            for place, error in zip(places, found, strict=True):
+                if isinstance(error, Exception):
+                    if self.spec.on_damage == "error":
+                        raise error
+                    self._note(*stream.name(place), error)
+            items = items or [stand_in(stream, self.dataset.url)]
         decode = self.decode
-        return step, items if decode is None else [decode(item) for item in items]
+        return items if decode is None else [decode(item) for item in items]
 
     def _note(self, shard: str, ordinal: int, error: Exception) -> None:
         with self._lock:
@@ -188,13 +209,16 @@ def open_loader(
     return PackedLoader(dataset, spec, decode, cost)
 
 
-def _find(stream: Stream, epoch: int, steps: list[Step]) -> Iterator[tuple[Step, list[Place]]]:
+def _find(stream: Stream, epoch: int, steps: list[Step], together: int) -> Iterator[Work]:
+    """Places of steps, in groups of as many steps as have `together` samples, at least one."""
     positions = np.concatenate([np.arange(step.start, step.stop, dtype=np.int64) for step in steps])
     places = stream.places(epoch, positions % stream.size(epoch))
-    at = 0
-    for step in steps:
-        yield step, places[at : at + step.stop - step.start]
+    first = begin = at = 0
+    for number, step in enumerate(steps, 1):
         at += step.stop - step.start
+        if at - begin >= together or number == len(steps):
+            yield steps[first:number], places[begin:at]
+            first, begin = number, at
 
 
 def _after(state: OrderState, step: Step) -> OrderState:
