@@ -86,6 +86,10 @@ class Dataset:
                     table = self.tables.find(shard, ordinal)
                     yield table.sources[ordinal - table.first]
 
+    def omitted(self, shard: int) -> tuple[int, ...]:
+        """The stored ordinals that this version leaves out of a shard."""
+        return self._omitted.get(shard, ())
+
     def verify(self, deep: Callable[[str, bytes], None] | None = None) -> VerifyReport:
         """Read and check every byte of this version; damages are collected, not raised. Raises StorageFailed.
 

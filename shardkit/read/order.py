@@ -30,17 +30,22 @@ class LiveSamples:
 
     def __init__(self, stored: Sequence[int], block: int, omitted: Mapping[int, Sequence[int]] | None = None) -> None:
         left_out = {shard: sorted(set(ordinals)) for shard, ordinals in (omitted or {}).items() if ordinals}
-        self.block = block
-        self.live: I64 = np.array(stored, dtype=np.int64)
+        live = np.array(stored, dtype=np.int64)
         for shard, ordinals in left_out.items():
-            self.live[shard] -= len(ordinals)
-        self.samples = int(self.live.sum())
+            live[shard] -= len(ordinals)
+        self.count(live, block)
+        self._omit(left_out)
+
+    def count(self, live: I64, block: int) -> None:
+        """Set how many live samples each shard has, and what follows from it."""
+        self.block = block
+        self.live: I64 = live
+        self.samples = int(live.sum())
         self.full_blocks: I64 = self.live // block
         self.blocks_before: I64 = _before(self.full_blocks)
         self.blocks = int(self.blocks_before[-1])
         self.tails: I64 = self.live % block
         self.live_before: I64 = _before(self.live)
-        self._omit(left_out)
 
     def _omit(self, left_out: Mapping[int, Sequence[int]]) -> None:
         """Omitted ordinals as numbers of live samples before them, over all shards: one sorted array."""

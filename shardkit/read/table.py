@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from shardkit.errors import ShardDamaged, ShardkitError, StorageFailed
 from shardkit.read.cache import ByteCache
 from shardkit.read.order import I64
+from shardkit.read.where import FactColumns
 from shardkit.store import tar
 from shardkit.store.index import IndexHead, IndexPage, IndexReader, MemberEntry, PageRef, decode_name
 from shardkit.store.layout import Manifest
@@ -35,13 +36,14 @@ class Table:
 
     __slots__ = (
         "_called", "_chunk_starts", "_chunks", "_counts", "_digests", "_keys", "_name_starts", "_names", "_offsets",
-        "_sizes", "_starts", "blocks", "first", "foreign", "hashes", "offsets", "page_bytes", "per_block", "samples",
-        "sizes", "sources", "within",
+        "_sizes", "_starts", "blocks", "facts", "first", "foreign", "hashes", "offsets", "page_bytes", "per_block",
+        "samples", "sizes", "sources", "within",
     )  # fmt: skip
 
     def __init__(self, head: IndexHead, page: IndexPage, first: int) -> None:
         self.first, self.samples = first, page.samples
         self.blocks: tuple[PageRef, ...] = head.pages
+        self.facts = FactColumns(head, page)
         self.per_block = head.block_samples
         self.offsets = _native(page, "offsets").astype(np.int64)
         self.sizes = _native(page, "sizes").astype(np.int64)

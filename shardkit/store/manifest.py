@@ -6,12 +6,15 @@ Elsewhere: writing them in the right order (publish.py), the structs (layout.py)
 
 from __future__ import annotations
 
+import itertools
 import struct
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import blake3
 import msgspec
+import numpy as np
 import zstandard
 
 from shardkit.errors import FileMissing, NotADataset, ShardDamaged
@@ -40,6 +43,8 @@ COLUMN_MAGIC = b"SHKCOL01"
 SEAL_MAGIC = b"\x50\x2a\x4d\x18\x10\x00\x00\x00"
 SEAL_BYTES = len(SEAL_MAGIC) + 16
 OMITTED = "omitted"
+SPLIT = "split"
+MOST_SPLITS = 255
 T = TypeVar("T", bound=msgspec.Struct)
 
 
@@ -52,6 +57,27 @@ class OmittedColumn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     format: int = FORMAT
     shards: tuple[int, ...]
     ordinals: tuple[bytes, ...]
+
+
+class SplitColumn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which split (`train`, `test`, …) each stored sample belongs to, by shard position in the manifest.
+
+    `words` ascend; `values[i]` belongs to `shards[i]` and has one octet a stored sample: 0 for none, else 1 + position
+    in `words`. `shards` ascend and leave out shards without any.
+    """
+
+    format: int = FORMAT
+    words: tuple[str, ...]
+    shards: tuple[int, ...]
+    values: tuple[bytes, ...]
+
+    def of_shard(self, shard: int, samples: int) -> tuple[tuple[str, ...], np.ndarray]:
+        """A dictionary, whose first word is the empty one, and each sample's position in it. Raises ShardDamaged."""
+        at = bisect_left(self.shards, shard)
+        packed = self.values[at] if at < len(self.shards) and self.shards[at] == shard else bytes(samples)
+        if len(packed) != samples:
+            raise ShardDamaged(f"the split of shard {shard} has {len(packed)} entries for {samples} samples")
+        return ("", *self.words), np.frombuffer(packed, dtype=np.uint8)
 
 
 def read_pointer(store: ByteStore) -> Pointer:
@@ -196,6 +222,54 @@ def decode_omitted(data: bytes, where: str) -> dict[int, tuple[int, ...]]:
     return found
 
 
+def encode_split(splits: Mapping[int, Sequence[str]]) -> bytes:
+    """A file of the column `split`: position of a shard in the manifest -> each stored sample's split, or `""`.
+
+    Raises ValueError for more than 255 splits.
+    """
+    used = sorted({word for words in splits.values() for word in words if word}, key=str.encode)
+    if len(used) > MOST_SPLITS:
+        raise ValueError(f"{len(used)} splits; a column has room for {MOST_SPLITS}")
+    numbers = {"": 0} | {word: 1 + at for at, word in enumerate(used)}
+    rows = [(shard, bytes(map(numbers.__getitem__, words))) for shard, words in sorted(splits.items())]
+    rows = [(shard, packed) for shard, packed in rows if any(packed)]
+    shards, values = tuple(shard for shard, _ in rows), tuple(packed for _, packed in rows)
+    return COLUMN_MAGIC + msgspec.msgpack.encode(SplitColumn(words=tuple(used), shards=shards, values=values))
+
+
+def decode_split(data: bytes, where: str) -> SplitColumn:
+    """The inverse. Raises ShardDamaged."""
+    if not data.startswith(COLUMN_MAGIC):
+        raise ShardDamaged(f"{where}: is no file of columns")
+    try:
+        column = msgspec.msgpack.decode(data[len(COLUMN_MAGIC) :], type=SplitColumn)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ShardDamaged(f"{where}: cannot be decoded: {error}") from None
+    words = [word.encode() for word in column.words]
+    ascending = _ascends(column.shards) and _ascends(words)
+    used: set[int] = set().union(*column.values)
+    if (
+        column.format != FORMAT
+        or not ascending
+        or min(column.shards, default=0) < 0
+        or len(column.shards) != len(column.values)
+        or not all(any(packed) for packed in column.values)
+        or used - {0} != set(range(1, len(words) + 1))
+        or b"" in words
+        or COLUMN_MAGIC + msgspec.msgpack.encode(column) != data
+    ):
+        raise ShardDamaged(f"{where}: is not in canonical form")
+    return column
+
+
+def read_split(store: ByteStore, manifest: Manifest) -> SplitColumn | None:
+    """Which split each sample is in, where this version says so; the digest is checked."""
+    for column in manifest.columns:
+        if column.name == SPLIT:
+            return decode_split(read_column(store, column), column_path(column.file.digest))
+    return None
+
+
 def read_columns(store: ByteStore, manifest: Manifest) -> dict[int, tuple[int, ...]]:
     """Which ordinals each shard (by position in the manifest) leaves out of this version; digests are checked."""
     omitted: dict[int, tuple[int, ...]] = {}
@@ -256,6 +330,10 @@ def _format_of(data: bytes) -> int:
         return msgspec.json.decode(data, type=_AnyFormat).format
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return FORMAT
+
+
+def _ascends(values: Sequence[int] | Sequence[bytes]) -> bool:
+    return all(a < b for a, b in itertools.pairwise(values))  # type: ignore[operator]
 
 
 def _is_digest(text: str) -> bool:

@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -40,9 +40,11 @@ from shardkit.store.layout import (
 )
 from shardkit.store.manifest import (
     OMITTED,
+    SPLIT,
     encode_dead_letters,
     encode_omitted,
     encode_pointer,
+    encode_split,
     encode_version,
 )
 from shardkit.store.shard import StagedShard
@@ -111,6 +113,11 @@ def publish_omitted(root: Path, omitted: Mapping[int, Iterable[int]]) -> ColumnR
     """Store the column `omitted` of a version: position of a shard in the manifest -> ordinals left out."""
     file = _publish_addressed(root, encode_omitted(dict(omitted)), column_path)
     return ColumnRef(name=OMITTED, file=file)
+
+
+def publish_split(root: Path, splits: Mapping[int, Sequence[str]]) -> ColumnRef:
+    """Store the column `split` of a version: position of a shard in the manifest -> each stored sample's split."""
+    return ColumnRef(name=SPLIT, file=_publish_addressed(root, encode_split(splits), column_path))
 
 
 def write_commit(root: Path, commit: Commit) -> None:
