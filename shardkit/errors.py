@@ -37,6 +37,10 @@ class StorageFailed(ShardkitError):
     """Writing to or reading from a disk or a server failed (no space, I/O error, connection lost)."""
 
 
+class UrlRefused(StorageFailed):
+    """A URL found in data points where data may not make us ask: another scheme, a private address."""
+
+
 class SourceFailed(ShardkitError):
     """A source could not be read now; running again may succeed. Its lane stops at its cursor."""
 

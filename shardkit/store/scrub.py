@@ -6,12 +6,11 @@ Elsewhere: reading from URLs (urls.py, http.py).
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit, urlunsplit
+import re
 
 
 def scrub(url: str) -> str:
-    """A URL without user, password, query and fragment, which may hold secrets."""
+    """A URL without user, password, query and fragment, which may hold secrets; also a malformed one, or a pattern."""
     if "://" not in url:
         return url
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    return re.sub(r"://[^/?#\s]*@", "://", re.split(r"[?#]", url, maxsplit=1)[0])

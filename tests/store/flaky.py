@@ -14,7 +14,10 @@ from typing import Any
 
 
 class Flaky(ThreadingHTTPServer):
-    """`faults` is a list of names, one taken for each request (none left: the server behaves)."""
+    """`faults` is a list of names, one taken for each request (none left: the server behaves).
+
+    `requests` and `headers` are what came; `location` is where the fault "location" leads.
+    """
 
     daemon_threads = True
 
@@ -25,6 +28,8 @@ class Flaky(ThreadingHTTPServer):
         self.requests: list[tuple[str, str]] = []
         self.tag = '"one"'
         self.login = ""
+        self.location = ""
+        self.headers: list[dict[str, str]] = []
 
     @property
     def url(self) -> str:
@@ -46,6 +51,7 @@ class Handler(BaseHTTPRequestHandler):
         server = self.server
         asked = self.headers.get("Range", "")
         server.requests.append((self.path, asked))
+        server.headers.append({name.lower(): value for name, value in self.headers.items()})
         fault = server.faults.pop(0) if server.faults else ""
         if (
             server.login
@@ -66,6 +72,8 @@ class Handler(BaseHTTPRequestHandler):
             self.connection.close()
             self.close_connection = True
             return None
+        if fault == "location":
+            return self.answer(302, b"", {"Location": self.server.location})
         if fault == "redirect":
             return self.answer(302, b"", {"Location": self.path + "?again"})
         status, body, headers = self.ranged(data, asked if fault != "no ranges" else "")

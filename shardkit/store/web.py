@@ -1,0 +1,120 @@
+"""GET requests over http and https whose redirects are followed by hand, so that each step can be checked.
+
+Here: connections of this process, redirects, which credentials go to whom.
+Elsewhere: what an answer must look like (http.py), which addresses data may point to (addresses.py).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import urllib3
+from urllib3.exceptions import MaxRetryError
+from urllib3.response import BaseHTTPResponse
+
+from shardkit.errors import StorageFailed
+from shardkit.store.addresses import Guard
+from shardkit.store.patience import Again
+from shardkit.store.scrub import scrub
+
+HEADERS = {"Accept-Encoding": "identity", "User-Agent": "shardkit"}
+MOST_REDIRECTS = 5
+CONNECTIONS = 32
+_REDIRECTS = (301, 302, 303, 307, 308)
+_NO_RETRIES = urllib3.Retry(total=None, connect=0, read=0, redirect=0, status=0, other=0)
+
+
+class Web:
+    """Connections of one store, opened lazily, in each process its own.
+
+    `secret_headers` (an Authorization) go to the origin of the URL that was asked for, and to no other.
+    """
+
+    def __init__(self, secret_headers: Mapping[str, str] | None = None, guard: Guard | None = None) -> None:
+        self.secret_headers = dict(secret_headers or {})
+        self._guard = guard
+        self._pools: dict[int, urllib3.PoolManager] = {}
+        self._lock = threading.Lock()
+
+    def get(self, url: str, headers: Mapping[str, str], silence_seconds: float) -> tuple[BaseHTTPResponse, str]:
+        """The answer, its body unread, behind at most 5 redirects, and the URL that gave it.
+
+        Raises UrlRefused (by the guard), StorageFailed (a redirect to another scheme), Again, urllib3's HTTPError.
+        """
+        sent = {**HEADERS, **self.secret_headers, **headers}
+        for _ in range(MOST_REDIRECTS + 1):
+            if self._guard is not None:
+                self._guard.check(url)
+            answer = self._pool().request(
+                "GET",
+                url,
+                headers=sent,
+                timeout=urllib3.Timeout(connect=silence_seconds, read=silence_seconds),
+                preload_content=False,
+                decode_content=False,
+                redirect=False,
+                retries=_NO_RETRIES,
+            )
+            location = answer.headers.get("Location") if answer.status in _REDIRECTS else None
+            if location is None:
+                return answer, url
+            answer.close()
+            target = _target(url, location)
+            if origin(target) != origin(url):
+                sent = {name: value for name, value in sent.items() if name not in self.secret_headers}
+            url = target
+        raise Again(f"found more than {MOST_REDIRECTS} redirects")
+
+    def _pool(self) -> urllib3.PoolManager:
+        with self._lock:
+            pool = self._pools.get(os.getpid())
+            if pool is None:
+                pool = urllib3.PoolManager(maxsize=CONNECTIONS)
+                if self._guard is not None:
+                    pool.pool_classes_by_scheme = self._guard.pool_classes()
+                self._pools = {os.getpid(): pool}
+            return pool
+
+
+def origin(url: str) -> tuple[str, str, int]:
+    """Scheme, host and port of a URL: who may see the credentials meant for it."""
+    parts = urlsplit(url)
+    scheme = parts.scheme.lower()
+    try:
+        port = parts.port
+    except ValueError:
+        port = -1
+    return scheme, (parts.hostname or "").lower(), port or {"http": 80, "https": 443}.get(scheme, 0)
+
+
+def reason_of(error: BaseException) -> str:
+    """What went wrong, without the URL that urllib3 puts into its messages (it may hold secrets)."""
+    if isinstance(error, MaxRetryError) and error.reason is not None:
+        error = error.reason
+    cause: Any = error.__cause__ or error.__context__ or error
+    if isinstance(cause, OSError) and cause.strerror:
+        return f"{type(error).__name__}: {cause.strerror}"
+    return type(error).__name__
+
+
+def retry_after(answer: BaseHTTPResponse) -> float:
+    """The seconds for which a busy server asks to be left alone; 0 where it names none."""
+    said = answer.headers.get("Retry-After", "")
+    return float(said) if said.isascii() and said.isdigit() and len(said) < 9 else 0.0
+
+
+def _target(url: str, location: str) -> str:
+    try:
+        target = urljoin(url, location)
+        parts = urlsplit(target)
+    except ValueError:
+        raise StorageFailed(f"cannot read {scrub(url)}: found a redirect to a malformed URL") from None
+    if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
+        raise StorageFailed(
+            f"cannot read {scrub(url)}: found a redirect to {scrub(target)[:200]}, wanted one to http(s); check the URL"
+        )
+    return target
