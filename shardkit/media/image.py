@@ -76,7 +76,7 @@ def decode_image(data: bytes, kind: str, max_pixels: int) -> tuple[Picture, bool
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            picture = _open(data, kind)
+            picture = open_picture(data, kind)
             if picture.width * picture.height > max_pixels:
                 raise Refused("too-many-pixels", f"{picture.width} x {picture.height}, limit {max_pixels}")
             several = getattr(picture, "n_frames", 1) > 1
@@ -113,8 +113,11 @@ def shrink(picture: Picture, max_side: int) -> Picture:
     return picture.resize((width, height), Resampling.LANCZOS)
 
 
-def _open(data: bytes, kind: str) -> ImageFile:
-    """Open by the format's own class: Pillow's guess over all formats, and its warning about pixels, stay out."""
+def open_picture(data: bytes, kind: str) -> ImageFile:
+    """Open by the format's own class: Pillow's guess over all formats, and its warning about pixels, stay out.
+
+    Only the header is read; raises one of DAMAGE.
+    """
     module, name = _CLASSES[kind]
     opened: ImageFile = getattr(importlib.import_module(f"PIL.{module}"), name)(io.BytesIO(data), "")
     return opened
