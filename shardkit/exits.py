@@ -59,10 +59,10 @@ def _interrupt(number: int, frame: object) -> NoReturn:
 
 
 def _leave(program: str, message: str, code: int) -> NoReturn:
-    print(f"{program}: {_printable(message)}", file=sys.stderr)  # noqa: T201 - this is where errors are shown
+    print(f"{program}: {printable(message)}", file=sys.stderr)  # noqa: T201 - this is where errors are shown
     sys.exit(code)
 
 
-def _printable(message: str) -> str:
+def printable(message: str) -> str:
     """A message whose file names and the like cannot steer a terminal."""
     return "".join(sign if sign.isprintable() or sign in "\n\t" else ascii(sign)[1:-1] for sign in message)

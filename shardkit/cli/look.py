@@ -1,4 +1,4 @@
-"""The commands that look at a dataset: `stats`, `report`, `serve`.
+"""The commands that look at a dataset: `stats`, `ls`, `cat`, `report`, `serve`.
 
 Here: their options.
 Elsewhere: what they do (shardkit.report, shardkit.read).
@@ -7,6 +7,7 @@ Elsewhere: what they do (shardkit.report, shardkit.read).
 from __future__ import annotations
 
 import signal
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +27,52 @@ def stats(dataset: DatasetArgument, as_json: JsonOption = False) -> None:
 
     figures = dataset_stats(open_dataset(dataset))
     show(msgspec.json.encode(figures).decode() if as_json else figures.text())
+
+
+def ls(
+    dataset: DatasetArgument,
+    where: Annotated[
+        str | None, typer.Option(metavar="FILTER", help="For example 'modality~image,category=chart|diagram,images<3'.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List samples from the index alone: key, bytes, modalities, source and category, what it holds.
+
+    Fields of a filter: modality, category, licence, source, split, images, pixels, frames, audio_ms, text_characters.
+
+    Example: shardkit ls https://host/data/demo --where 'modality~image,text_characters<500' --limit 20
+    """
+    from shardkit.read.dataset import open_dataset
+    from shardkit.report.listing import list_samples
+
+    for listed in list_samples(open_dataset(dataset), where, limit):
+        show(msgspec.json.encode(listed).decode() if as_json else listed.text())
+
+
+def cat(
+    dataset: DatasetArgument,
+    key: Annotated[str, typer.Argument(metavar="KEY", help="A sample's key, or enough of its beginning.")],
+    member: Annotated[str | None, typer.Option(metavar="NAME", help="Write this member's bytes to stdout.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write every member as a file into it.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one sample: its record and the names of its members, read by range from wherever it lies.
+
+    Example: shardkit cat https://host/data/demo 5f3a --member image0.png > image.png
+    """
+    from shardkit.read.dataset import open_dataset
+    from shardkit.report import show as sample
+
+    item = sample.find_sample(open_dataset(dataset), key)
+    if member is not None:
+        sys.stdout.buffer.write(sample.member(item, member))
+        sys.stdout.buffer.flush()
+    elif out is not None:
+        for path in sample.write_members(item, out):
+            show(str(path))
+    else:
+        show(msgspec.json.encode(sample.as_json(item)).decode() if as_json else sample.as_text(item))
 
 
 def report(

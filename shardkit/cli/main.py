@@ -13,7 +13,7 @@ import typer
 
 from shardkit.cli.build import build, schema, status
 from shardkit.cli.keep import repair, verify
-from shardkit.cli.look import report, serve, stats
+from shardkit.cli.look import cat, ls, report, serve, stats
 from shardkit.exits import exit_codes
 
 app = typer.Typer(
@@ -26,7 +26,7 @@ app = typer.Typer(
     "Example: [bold]shardkit build specs/builds/demo.yaml --sample 20[/bold]",
 )
 
-for _command in (build, status, stats, verify, repair, schema, serve, report):
+for _command in (build, status, stats, ls, cat, verify, repair, schema, serve, report):
     app.command()(_command)
 
 

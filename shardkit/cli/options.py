@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from shardkit.exits import printable
+
 DatasetArgument = Annotated[str, typer.Argument(metavar="DATASET", help="Folder or URL of a dataset.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object per event on stdout.")]
 SetOption = Annotated[
@@ -19,5 +21,5 @@ SetOption = Annotated[
 
 
 def show(text: str) -> None:
-    """Print a line of the command's output."""
-    print(text, flush=True)  # noqa: T201 - this is the command line
+    """Print a line of the command's output; what stands in data cannot steer the terminal."""
+    print(printable(text), flush=True)  # noqa: T201 - this is the command line
