@@ -86,6 +86,11 @@ class HttpStore:
                 raise
         return self._sizes[path]
 
+    def tag(self, path: str) -> str:
+        """See Tagged: the ETag, else Last-Modified."""
+        self.size(path)
+        return self._tags.get(path) or self._times.get(path, "")
+
     def __getstate__(self) -> tuple[str, Patience, Guard | None]:
         return self._url, self._patience, self._guard
 
@@ -97,6 +102,7 @@ class HttpStore:
         self.bytes_read = 0
         self._web = Web(secret_headers, self._guard)
         self._tags: dict[str, str] = {}
+        self._times: dict[str, str] = {}
         self._sizes: dict[str, int] = {}
         self._lock = threading.Lock()
 
@@ -167,6 +173,8 @@ class HttpStore:
         tag = answer.headers.get("ETag", "")
         weak = tag.removeprefix("W/")
         known = self._tags.get(reading.path)
+        if answer.status < 300:
+            self._times[reading.path] = answer.headers.get("Last-Modified", "")
         if reading.path == "manifest.json" or answer.status >= 300 or not tag:
             return  # the pointer may change; error pages have tags of their own
         if known is not None and known.removeprefix("W/") != weak:

@@ -7,11 +7,12 @@ Elsewhere: http and https (http.py); what the bytes mean (manifest.py, index.py)
 from __future__ import annotations
 
 import os
+import stat
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 from urllib.parse import unquote, urlsplit
 
 from shardkit.errors import FileMissing, NotADataset, ShardDamaged, SpecError, StorageFailed
@@ -75,6 +76,18 @@ class ByteStore(Protocol):
         only what lies directly in it, where the paths of subfolders end with a slash.
 
         A folder that is not there has no files. Raises SpecError where the store cannot list (http), StorageFailed.
+        """
+        ...
+
+
+@runtime_checkable
+class Tagged(Protocol):
+    """A store that can tell whether a file is another one than before, without reading it."""
+
+    def tag(self, path: str) -> str:
+        """What changes with a file's content: the server's ETag or time, or a local file's; empty where unknown.
+
+        Raises FileMissing, StorageFailed.
         """
         ...
 
@@ -147,6 +160,18 @@ class LocalStore:
         """See ByteStore."""
         file = self._open(path)
         return os.fstat(file.fd).st_size
+
+    def tag(self, path: str) -> str:
+        """See Tagged: when the file was last written, in nanoseconds. Raises FileMissing where it is no plain file."""
+        try:
+            found = (self._root / path).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            raise FileMissing(f"{self._root / path} is missing; check the path") from None
+        except OSError as error:
+            raise StorageFailed(f"cannot look at {self._root / path}: {error.strerror}; check its folder") from error
+        if not stat.S_ISREG(found.st_mode):
+            raise FileMissing(f"{self._root / path} is no plain file; give the path of one")
+        return f"{found.st_mtime_ns}"
 
     def list_files(self, folder: str = "", *, deep: bool = True) -> list[str]:
         """See ByteStore. Links to folders are not followed when `deep`."""
