@@ -156,8 +156,11 @@ class Feeder:
 
     def again(self, place: Place) -> Any:
         """The value at a place once more. Raises what reading and decoding raise."""
-        item = self.stream.read(place)
-        return item if self._decode is None else self._decode(item)
+        return self._value(self.stream.read(place))
+
+    def _value(self, item: Item) -> Any:
+        """What is carried of an item: as it may wait long, never a view of a whole block."""
+        return item.detached() if self._decode is None else self._decode(item)
 
     def _begin(self, feed: Feed, decoders: Executor, count: int) -> None:
         places, asked = feed.take(self.stream, count)
@@ -172,7 +175,7 @@ class Feeder:
     def _read_one(self, at: int, place: Place) -> Read:
         try:
             item = self.stream.read(place)
-            value = item if self._decode is None else self._decode(item)
+            value = self._value(item)
             cost = self._cost(value)
             if cost is not None and cost.tokens < 1:
                 raise SpecError(f"the cost of sample {item.key} is {cost.tokens} tokens; wanted at least 1")

@@ -91,6 +91,10 @@ class Item(msgspec.Struct, eq=False, gc=False):
         """The same sample, marked as padding."""
         return Item(self._span, self.shard, self.ordinal, self._rows, self._row, True)
 
+    def detached(self) -> Item:
+        """The same sample with a copy of its bytes, which keeps no block in memory."""
+        return Item(memoryview(bytes(self._span)), self.shard, self.ordinal, self._rows, self._row, self.padded)
+
     def check(self) -> None:
         """Compare the tar's headers and every member's BLAKE3-128 with the index; for bytes from a network.
 

@@ -7,6 +7,7 @@ Elsewhere: choosing packs (pack.py), the order of the samples (state.py), readin
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import msgspec
@@ -101,9 +102,13 @@ def deal(lanes: Iterable[LaneState], rank: int, world_size: int) -> list[LaneSta
 
 
 def deal_workers(lanes: Iterable[LaneState], worker: int, workers: int, batch: int) -> list[LaneState]:
-    """A torch worker's lanes, of those of its rank: whole batches of lanes go round, as the workers' batches do."""
+    """A torch worker's lanes, of those of its rank: whole batches of lanes go round, as the workers' batches do.
+
+    So where the lanes are a multiple of batch times workers, the batches are those of the rank without workers.
+    """
     ordered = in_turn(lanes)
-    return [lane for at, lane in enumerate(ordered) if at // batch % workers == worker]
+    together = max(1, min(batch, len(ordered) // workers))
+    return [lane for at, lane in enumerate(ordered) if at // together % workers == worker]
 
 
 def gather(raw: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> list[PackState]:
@@ -155,7 +160,7 @@ def _convert(raw: Mapping[str, Any]) -> PackState:
         state = msgspec.convert(dict(raw), PackState)
         lanes, candidates = state.packing["lanes"], state.packing["candidates"]
         for lane in state.lanes:
-            falling = all(a > b for a, b in zip(lane.carried, [*lane.carried[1:], 0], strict=True))
+            falling = all(a > b for a, b in pairwise((*lane.carried, 0)))
             if not (0 <= lane.lane < lanes and min(lane[1:4]) >= 0 and falling and len(lane.carried) <= candidates):
                 raise ValueError(f"lane {lane.lane} is out of range")
     except (msgspec.ValidationError, KeyError, TypeError, ValueError) as error:

@@ -99,22 +99,21 @@ class PackedLoader:
         """Batches from the present state on, without end. Raises ShardDamaged, StorageFailed, SpecError."""
         self._runs += 1
         run, worker = self._runs, torch_worker()
-        states = deal_workers(self._lanes.values(), *worker, self.spec.batch_size)
-        if not states:
+        if len(self._lanes) < worker[1]:
             raise SpecError(
-                f"rank {self.spec.rank} has {len(self._lanes)} lanes for {worker[1]} torch workers with batches of "
-                f"{self.spec.batch_size} packs; use fewer workers, smaller batches, or more lanes"
+                f"rank {self.spec.rank} has {len(self._lanes)} lanes and {worker[1]} torch workers, each of which "
+                f"packs lanes of its own; use fewer workers, or begin with more lanes"
             )
-        lanes = dict(self._lanes) if worker[1] == 1 else {state.lane: state for state in states}
+        states = deal_workers(self._lanes.values(), *worker, self.spec.batch_size)
+        lanes = {state.lane: state for state in sorted(states)}
         with ExitStack() as stack:
             packer = Packer(self, states, self._feeder(stack))
             while True:
                 packs = [packer.next_pack() for _ in range(self.spec.batch_size)]
                 lanes = {**lanes, **packer.take_moved()}
-                after = self._state_of(lanes)
                 if run == self._runs:
-                    self._lanes = lanes
-                yield PackedBatch(packs, after)
+                    self._lanes = {**self._lanes, **lanes}
+                yield PackedBatch(packs, self._state_of(lanes))
 
     def state_dict(self) -> dict[str, Any]:
         """The state of this rank's lanes after the last batch handed out, as plain JSON values."""

@@ -1,0 +1,375 @@
+"""The loader that packs: every sample of a lane once, resumed exactly under any topology, nothing left out unnamed."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import random
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shardkit.errors import ShardDamaged, SpecError, StateConflict
+from shardkit.read.dataset import Dataset, Item, open_dataset
+from shardkit.read.loader import open_loader
+from shardkit.read.pack import Buckets, Cost, Pack, Packing
+from shardkit.read.packed import PackedLoader
+from shardkit.read.serve import serve_folder
+from shardkit.store.layout import shard_path
+from tests.read.made import make_dataset, numbered
+
+PACK = Pack(tokens=600, images=3, candidates=6, lanes=8)
+BUCKETS = Buckets(tokens=900, candidates=10, lanes=8)
+SIZES = [130, 70, 3, 90]
+
+
+def cost(item: Item) -> Cost:
+    return Cost(tokens=20 + int(item.key[:4], 16) % 250, images=len(item.sample.modalities.image))
+
+
+@pytest.fixture(scope="module", params=["tar", "tar.zst"])
+def dataset(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    root = tmp_path_factory.mktemp("packed")
+    make_dataset(root, numbered(SIZES), codec=request.param, omitted={1: [0, 5, 19]})
+    return open_dataset(root)
+
+
+def opened(dataset: Dataset, pack: Packing = PACK, **fields: Any) -> PackedLoader:
+    return open_loader(dataset, pack=pack, cost=cost, **fields)
+
+
+def names(batches: list[Any]) -> list[list[str]]:
+    """Keys of every pack."""
+    return [[item.key for item in pack] for batch in batches for pack in batch]
+
+
+def saved(state: dict[str, Any]) -> dict[str, Any]:
+    """A state as it comes back from a file."""
+    loaded: dict[str, Any] = json.loads(json.dumps(state))
+    return loaded
+
+
+def by_lane(packs: list[Any]) -> dict[int, list[list[str]]]:
+    lanes: dict[int, list[list[str]]] = {}
+    for pack in packs:
+        lanes.setdefault(pack.lane, []).append([item.key for item in pack])
+    return lanes
+
+
+def test_lanes_take_every_sample_of_every_epoch_once(dataset: Dataset) -> None:
+    """What the packs hold and what is carried is exactly the first part of the plain order, epoch after epoch."""
+    plain = open_loader(dataset, tail="split")
+    line = [batch[0].key for _ in range(3) for batch in plain]
+    packs = [pack for batch in islice(opened(dataset), 100) for pack in batch]
+    for lane in range(8):
+        mine = line[lane::8]
+        given = [key for keys in by_lane(packs)[lane] for key in keys]
+        assert len(given) > len(mine) / 3
+        left = list(mine)
+        for key in given:
+            left.remove(key)
+        reached = len(given) + PACK.candidates
+        assert left[PACK.candidates :] == mine[reached:], "a lane reads ahead of its packs by its pool alone"
+
+
+def test_packs_keep_the_budget_and_say_what_they_cost(dataset: Dataset) -> None:
+    for batch in islice(opened(dataset, batch_size=2), 30):
+        for pack in batch:
+            costs = [cost(item) for item in pack]
+            assert pack.lengths == tuple(each.tokens for each in costs)
+            assert pack.cost.tokens == sum(pack.lengths) <= 600
+            assert pack.cost.images == sum(each.images for each in costs) <= 3
+
+
+@pytest.mark.parametrize("pack", [PACK, BUCKETS, Buckets(samples=4, candidates=8)], ids=["pack", "tokens", "samples"])
+def test_resume_after_every_batch_gives_the_rest(dataset: Dataset, pack: Packing) -> None:
+    batches = list(islice(opened(dataset, pack, batch_size=2, seed=1, window=9), 40))
+    for at in range(39):
+        loader = opened(dataset, pack, batch_size=2, num_workers=at % 3)
+        loader.load_state_dict(saved(batches[at].state))
+        rest = list(islice(loader, min(39 - at, 8)))
+        assert names(rest) == names(batches[at + 1 : at + 9])
+        assert [batch.state for batch in rest] == [batch.state for batch in batches[at + 1 : at + 9]]
+
+
+def test_threads_and_memory_change_nothing(dataset: Dataset) -> None:
+    wanted = list(islice(opened(dataset, batch_size=3), 30))
+    for workers in (0, 1, 4):
+        for carried in (0, 2000, 1 << 30):
+            pack = Pack(tokens=600, images=3, candidates=6, lanes=8, carried_bytes=carried)
+            found = list(islice(opened(dataset, pack, batch_size=3, num_workers=workers), 30))
+            assert names(found) == names(wanted)
+            assert [batch.state for batch in found] == [batch.state for batch in wanted]
+
+
+def test_the_order_over_all_ranks_is_the_same_for_any_number_of_them(dataset: Dataset) -> None:
+    wanted = names(list(islice(opened(dataset, batch_size=8), 6)))
+    for world, batch in ((2, 4), (4, 2), (8, 1), (4, 1), (2, 1)):
+        ranks = [iter(opened(dataset, world_size=world, rank=rank, batch_size=batch)) for rank in range(world)]
+        steps = [[next(rank) for rank in ranks] for _ in range(48 // world // batch)]
+        found = [[names([part])[at] for part in step] for step in steps for at in range(batch)]
+        assert [pack for row in found for pack in row] == wanted
+
+
+@pytest.mark.parametrize("pack", [PACK, BUCKETS], ids=["pack", "buckets"])
+def test_ranks_and_batches_may_change_at_any_step_and_every_lane_goes_on(dataset: Dataset, pack: Packing) -> None:
+    whole = by_lane([each for batch in islice(opened(dataset, pack, seed=2), 400) for each in batch])
+    choose = random.Random(4)
+    for _ in range(12):
+        states: list[dict[str, Any]] = []
+        found: list[Any] = []
+        for _ in range(4):
+            world, batch = choose.choice([1, 2, 3, 5, 8]), choose.randrange(1, 4)
+            loaders = [
+                opened(dataset, pack, seed=2, rank=rank, world_size=world, batch_size=batch) for rank in range(world)
+            ]
+            for loader in loaders:
+                if states:
+                    loader.load_state_dict(states)
+            steps = choose.randrange(1, 4)
+            parts = [list(islice(loader, steps)) for loader in loaders]
+            assert [len(part) for part in parts] == [steps] * world
+            found += [each for part in parts for one in part for each in one]
+            states = [saved(loader.state_dict()) for loader in loaders]
+        for lane, packs in by_lane(found).items():
+            assert packs == whole[lane][: len(packs)]
+        given = {lane[0]: lane[1] for state in states for lane in state["lanes"]}
+        assert given == {lane: len(by_lane(found).get(lane, [])) for lane in range(8)}
+
+
+def test_a_rank_goes_on_with_its_own_state_where_the_ranks_are_as_many(dataset: Dataset) -> None:
+    for rank in range(3):
+        batches = list(islice(opened(dataset, world_size=3, rank=rank, batch_size=2), 12))
+        loader = opened(dataset, world_size=3, rank=rank, batch_size=2)
+        loader.load_state_dict(saved(batches[4].state))
+        assert names(list(islice(loader, 7))) == names(batches[5:])
+
+
+def test_fewest_packs_given_come_first_after_a_change(dataset: Dataset) -> None:
+    loaders = [opened(dataset, world_size=3, rank=rank) for rank in range(3)]  # lanes 0,3,6 / 1,4,7 / 2,5
+    for loader in loaders:
+        list(islice(loader, 7))
+    alone = opened(dataset)
+    alone.load_state_dict([loader.state_dict() for loader in loaders])
+    given = {lane[0]: lane[1] for lane in alone.state_dict()["lanes"]}
+    assert given == {0: 3, 3: 2, 6: 2, 1: 3, 4: 2, 7: 2, 2: 4, 5: 3}
+    assert [pack.lane for batch in islice(alone, 6) for pack in batch] == [3, 4, 6, 7, 0, 1]
+
+
+def test_states_that_lack_lanes_or_contradict_are_refused(dataset: Dataset) -> None:
+    loaders = [opened(dataset, world_size=2, rank=rank) for rank in range(2)]
+    states = [saved(loader.state_dict()) for loader in loaders]
+    conflicts: list[tuple[Any, PackedLoader, str]] = [
+        (states[0], opened(dataset), "the states hold 4 of 8 lanes; rank 0 of 1 wants the states of all ranks"),
+        (states[0], opened(dataset, world_size=2, rank=1), "the states hold 4 of 8 lanes"),
+        ([], opened(dataset), "no state in the list"),
+        ([states[0], states[1] | {"order": {}}], opened(dataset), "of different orders or packings"),
+        (states, opened(dataset, Pack(tokens=500, images=3, candidates=6)), "tokens 600 in the state and 500 in the"),
+        (states, opened(dataset, BUCKETS), "packing has candidates 6 in the state and 10 in the arguments"),
+        (states, opened(dataset, Pack(tokens=600, images=3, candidates=6, lanes=4)), "lanes 8 in the state and 4"),
+        (states, opened(dataset, seed=5), "seed is 0 in the state and 5"),
+        ({"lanes": []}, opened(dataset), "this is no state of packing"),
+        (states[0] | {"lanes": [[9, 0, 0, 0, []]]}, opened(dataset), "lane 9 is out of range"),
+        (states[0] | {"lanes": [[0, 0, 0, 0, [2, 2]]]}, opened(dataset), "lane 0 is out of range"),
+        ([each | {"format": 9} for each in states], opened(dataset), "format 9"),
+        (
+            [each | {"order": each["order"] | {"version": "0" * 64}} for each in states],
+            opened(dataset),
+            "of version 000",
+        ),
+    ]
+    for state, loader, words in conflicts:
+        with pytest.raises(StateConflict, match=words):
+            loader.load_state_dict(state)
+    fewer = opened(dataset, Pack(tokens=600, images=3, candidates=6))  # lanes come from the state
+    fewer.load_state_dict(states)
+    assert len(fewer.state_dict()["lanes"]) == 8
+
+
+def test_another_version_goes_on_without_the_carried_samples(dataset: Dataset) -> None:
+    state = next(iter(opened(dataset))).state
+    other = saved(state)
+    other["order"]["version"] = "0" * 64
+    loader = opened(dataset)
+    loader.load_state_dict(other, other_version=True)
+    lanes = loader.state_dict()["lanes"]
+    assert [lane[4] for lane in lanes] == [[]] * 8
+    assert [lane[:4] for lane in lanes] == [lane[:4] for lane in state["lanes"]]
+
+
+def test_a_loop_that_stops_goes_on_where_it_stopped(dataset: Dataset) -> None:
+    whole = names(list(islice(opened(dataset, batch_size=2), 20)))
+    loader = opened(dataset, batch_size=2, num_workers=2)
+    begun = []
+    for batch in loader:
+        begun.append(batch)
+        assert loader.state_dict() == batch.state  # of what was handed out, not of what was read ahead
+        if len(begun) == 5:
+            break
+    assert names(begun) + names(list(islice(loader, 15))) == whole
+
+
+def test_batches_and_loaders_survive_pickling(dataset: Dataset) -> None:
+    loader = open_loader(dataset, pack=PACK, cost=cost, batch_size=2)
+    batch = next(iter(loader))
+    copy = pickle.loads(pickle.dumps(batch))
+    assert copy == batch and copy.state == batch.state
+    assert [(pack.lengths, pack.cost, pack.lane) for pack in copy] == [
+        (pack.lengths, pack.cost, pack.lane) for pack in batch
+    ]
+    assert names(list(islice(pickle.loads(pickle.dumps(loader)), 5))) == names(list(islice(loader, 5)))
+
+
+def test_torch_workers_pack_lanes_of_their_own_and_a_resume_gathers_them(dataset: Dataset) -> None:
+    data = pytest.importorskip("torch.utils.data")
+
+    class Stream(data.IterableDataset):  # type: ignore[misc, name-defined]
+        def __init__(self, loader: PackedLoader) -> None:
+            self.loader = loader
+
+        def __iter__(self) -> Any:
+            return iter(self.loader)
+
+    whole = list(islice(opened(dataset, batch_size=2), 12))
+    found = list(islice(data.DataLoader(Stream(opened(dataset, batch_size=2)), batch_size=None, num_workers=2), 7))
+    assert names(found) == names(whole[:7])
+    loader = opened(dataset, batch_size=2)
+    loader.load_state_dict([batch.state for batch in found[-2:]])
+    assert names(list(islice(loader, 5))) == names(whole[7:])
+    with pytest.raises(StateConflict, match="hold 4 of 8 lanes"):
+        loader.load_state_dict(found[-1].state)
+    one_lane = opened(dataset, world_size=8)
+    with pytest.raises(SpecError, match="has 1 lanes and 2 torch workers"):
+        next(iter(data.DataLoader(Stream(one_lane), batch_size=None, num_workers=2)))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_samples_without_a_cost_are_passed_over_and_handed_along(dataset: Dataset, workers: int) -> None:
+    wanted = {item.key for item in dataset if int(item.key[-1], 16) % 4}
+
+    def some(item: Item) -> Cost | None:
+        return cost(item) if item.key in wanted else None
+
+    loader = open_loader(dataset, pack=PACK, cost=some, num_workers=workers)
+    batches = list(islice(loader, 60))
+    packed = {key for pack in names(batches) for key in pack}
+    passed = {item.key for batch in batches for pack in batch for item in pack.passed}
+    assert packed <= wanted and not passed & wanted and len(passed) > 20
+    again = open_loader(dataset, pack=PACK, cost=some)
+    again.load_state_dict(saved(batches[30].state))
+    along = [[item.key for item in pack.passed] for batch in islice(again, 29) for pack in batch]
+    assert along == [[item.key for item in pack.passed] for batch in batches[31:] for pack in batch]
+
+
+def test_a_dataset_of_which_nothing_can_be_packed_is_an_error_and_not_an_endless_loop(dataset: Dataset) -> None:
+    with pytest.raises(SpecError, match=r"not one of \d+ samples in a row can be packed"):
+        next(iter(open_loader(dataset, pack=PACK, cost=lambda item: None)))
+    with pytest.raises(SpecError, match="is 0 tokens; wanted at least 1"):
+        next(iter(open_loader(dataset, pack=PACK, cost=lambda item: Cost(tokens=0))))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_oversized_samples_are_named_refused_or_alone(dataset: Dataset, workers: int) -> None:
+    small = {"tokens": 200, "candidates": 6, "lanes": 8}
+    loader = opened(dataset, Pack(**small), num_workers=workers)  # type: ignore[arg-type]
+    packs = [pack for batch in islice(loader, 100) for pack in batch]
+    assert max(max(pack.lengths) for pack in packs) <= 200
+    assert 0 < sum(pack.num_oversized for pack in packs) == loader.num_oversized == len(loader.oversized)
+    assert "tokens, a pack takes 200" in loader.oversized[0].reason and len(loader.oversized[0].shard) == 64
+    with pytest.raises(SpecError, match=r"has 2\d\d tokens, a pack takes 200; give a larger budget"):
+        list(islice(opened(dataset, Pack(oversized="error", **small), num_workers=workers), 100))
+    loader = opened(dataset, Pack(oversized="alone", **small), num_workers=workers)
+    packs = [pack for batch in islice(loader, 100) for pack in batch]
+    large = [pack for pack in packs if pack.cost.tokens > 200]
+    assert large and all(len(pack) == 1 for pack in large) and loader.num_oversized == 0
+
+
+def test_damage_is_an_error_or_skipped_and_named(tmp_path: Path) -> None:
+    make_dataset(tmp_path, numbered([40, 40], images=False))
+    dataset = open_dataset(tmp_path)
+    whole = list(islice(opened(dataset), 30))
+    shard = tmp_path / shard_path(dataset.manifest.shards[0])
+    data = bytearray(shard.read_bytes())
+    data[600] ^= 1  # in the text of the first sample
+    shard.write_bytes(data)
+    lost = next(item.key for pack in (pack for batch in whole for pack in batch) for item in pack if _is_first(item))
+    with pytest.raises(ShardDamaged, match="run `shardkit verify"):
+        list(islice(opened(open_dataset(tmp_path)), 60))
+    for workers in (0, 2):
+        loader = opened(open_dataset(tmp_path), on_damage="skip", num_workers=workers)
+        batches = list(islice(loader, 30))
+        assert lost not in {key for pack in names(batches) for key in pack}
+        assert loader.num_skipped >= 1 and {(skip.ordinal, skip.shard) for skip in loader.skipped} == {
+            (0, dataset.manifest.shards[0].shard.digest)
+        }
+        again = opened(open_dataset(tmp_path), on_damage="skip")
+        again.load_state_dict(saved(batches[11].state))
+        assert names(list(islice(again, 18))) == names(batches[12:])
+
+
+def _is_first(item: Item) -> bool:
+    return (item.shard, item.ordinal) == (0, 0)
+
+
+def test_errors_of_decode_come_in_their_place(dataset: Dataset) -> None:
+    bad = names(list(islice(opened(dataset), 12)))[11][0]
+
+    def decode(item: Item) -> Item:
+        if item.key == bad:
+            raise RuntimeError(item.key)
+        return item
+
+    counts = set()
+    for workers in (0, 1, 3):
+        loader = open_loader(dataset, pack=PACK, cost=cost, decode=decode, num_workers=workers)
+        given = 0
+        with pytest.raises(RuntimeError, match=bad):
+            for _ in loader:
+                given += 1
+        counts.add(given)
+    assert len(counts) == 1
+
+
+def test_a_remote_resume_asks_for_open_and_coming_samples_alone(tmp_path: Path) -> None:
+    make_dataset(tmp_path, numbered([64, 64, 64], images=False))
+    local = open_dataset(tmp_path)
+    batches = list(islice(opened(local, batch_size=2), 12))
+    with serve_folder(tmp_path) as server:
+        remote = open_dataset(server.url)
+        loader = opened(remote, batch_size=2, num_workers=2, read_ahead_bytes=0)
+        loader.load_state_dict(saved(batches[5].state))
+        assert names(list(islice(loader, 6))) == names(batches[6:])
+        asked = {(request.path, request.offset) for request in server.requests if request.path.startswith("shards/")}
+    gone = {key for pack in names(batches[:6]) for key in pack} - {key for pack in names(batches[6:]) for key in pack}
+    consumed = {
+        (shard_path(local.manifest.shards[item.shard]), local.fetcher.find_one(item.shard, item.ordinal)[4])
+        for item in local
+        if item.key in gone
+    }
+    assert len(consumed) > 20 and not consumed & asked
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_over_a_network_the_bytes_are_asked_for_ahead_and_once(tmp_path: Path, workers: int) -> None:
+    make_dataset(tmp_path, numbered([64, 64, 64], images=False))
+    wanted = names(list(islice(opened(open_dataset(tmp_path)), 30)))
+    with serve_folder(tmp_path) as server:
+        loader = opened(open_dataset(server.url), num_workers=workers)
+        assert names(list(islice(loader, 30))) == wanted
+        asked = [(request.path, request.offset) for request in server.requests if request.path.startswith("shards/")]
+    assert len(asked) == len(set(asked)) <= 192 // 4
+
+
+def test_pack_and_cost_go_together_and_a_tail_does_not(dataset: Dataset) -> None:
+    with pytest.raises(SpecError, match="give both"):
+        open_loader(dataset, pack=PACK)  # type: ignore[call-overload]
+    with pytest.raises(SpecError, match="give both"):
+        open_loader(dataset, cost=cost)
+    with pytest.raises(SpecError, match="tail is 'pad' and pack is given"):
+        opened(dataset, tail="pad")
+    with pytest.raises(SpecError, match="wanted Pack"):
+        opened(dataset, {"tokens": 5})  # type: ignore[arg-type]
+    with pytest.raises(SpecError, match="packed in 8 lanes, and there are 9 ranks"):
+        opened(dataset, world_size=9)
