@@ -7,7 +7,10 @@ Elsewhere: the order in which they are done (publish.py), injected faults and re
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
+import functools
+import mmap
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -83,6 +86,7 @@ class NewFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.bytes = 0
+        self._hinted = 0
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         self._fd = _run(Operation("create", str(path)), lambda: os.open(path, flags, 0o644))
 
@@ -97,6 +101,14 @@ class NewFile:
     def sync(self) -> None:
         """Force the bytes to the disk. Raises StorageFailed: never tried again, throw the file away."""
         _run(Operation("fsync", str(self.path)), lambda: os.fsync(self._fd))
+
+    def start_write_back(self) -> None:
+        """Let the disk begin to take what was written since the last call; a hint that may do nothing.
+
+        `sync` is as necessary as before, but finds little left to do: on a fast disk it took half of the time.
+        """
+        start, self._hinted = self._hinted, self.bytes
+        _sync_file_range(self._fd, start, self.bytes - start)
 
     def close(self) -> None:
         """Close the descriptor; harmless when closed already."""
@@ -232,6 +244,20 @@ def read_chunks(path: Path) -> Iterator[bytes]:
         raise StorageFailed(f"cannot read {path}: {error.strerror}; {_advice(error)}") from error
 
 
+def read_pieces(path: Path) -> Iterator[memoryview]:
+    """The same, through one buffer: each piece is valid until the next one is asked for.
+
+    The buffer begins at a page: some processors copy four times slower to where the two sides' pages do not match.
+    """
+    buffer = memoryview(mmap.mmap(-1, READ_BYTES))
+    try:
+        with path.open("rb", buffering=0) as file:
+            while taken := file.readinto(buffer):
+                yield buffer[:taken]
+    except OSError as error:
+        raise StorageFailed(f"cannot read {path}: {error.strerror}; {_advice(error)}") from error
+
+
 def _run(operation: Operation, call: Callable[[], T], through: type[OSError] | None = None) -> T:
     def observed() -> T:
         if _observer is None:
@@ -263,6 +289,23 @@ def _fsync_folder(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL | None:
+    try:
+        library = ctypes.CDLL(None, use_errno=True)
+        library.sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+    except (OSError, AttributeError):  # not Linux, or a C library without it
+        return None
+    return library
+
+
+def _sync_file_range(fd: int, offset: int, length: int) -> None:
+    """Start writing a range of a file to the disk without waiting; it promises nothing, so failing is no error."""
+    library = _libc()
+    if library is not None:
+        library.sync_file_range(fd, offset, length, 2)  # SYNC_FILE_RANGE_WRITE
 
 
 def _observer_from_environment() -> None:

@@ -1,11 +1,12 @@
 """Writing one shard: samples in, a tar and its index out, staged and read back.
 
 Here: the writer, and the entry that describes the result.
-Elsewhere: headers (tar.py), codecs (streams.py), pages (pages.py), final names (publish.py).
+Elsewhere: bytes of many samples (spans.py), codecs (streams.py), pages (pages.py), final names (publish.py).
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,10 +14,12 @@ from typing import Any
 
 import blake3
 import msgspec
+import numpy as np
+import xxhash
 import zstandard
 
 from shardkit.errors import Refused
-from shardkit.records.key import key_from_digests
+from shardkit.records.key import key_of_record
 from shardkit.records.row import Prepared
 from shardkit.records.sample import encode_sample
 from shardkit.spec import Codec
@@ -29,8 +32,15 @@ from shardkit.store.index import (
     facts_of,
 )
 from shardkit.store.layout import FileRef, ShardEntry
-from shardkit.store.pages import Layout, PageBuilder
-from shardkit.store.streams import STREAMS
+from shardkit.store.pages import BlockEnd, PageBuilder, Samples
+from shardkit.store.spans import Spans, Waiting, lay_out, lay_out_apart
+from shardkit.store.streams import CODERS, FileOut
+
+PUT_BYTES, PUT_SAMPLES = 4 << 20, 2048
+"""So many bytes or samples are laid out together."""
+
+LARGE_BYTES = 4 << 20
+"""Samples from here on are not copied together with others."""
 
 MAX_MEMBERS = 0xFFFF
 U32 = 0xFFFFFFFF
@@ -51,7 +61,8 @@ class StagedShard(msgspec.Struct, frozen=True, kw_only=True):
 class ShardWriter:
     """Writes one shard of the dataset in `folder`, under temporary names.
 
-    Ends with `seal` or `abandon`. Memory: one buffer, or one block of samples with `tar.zst`, and the index.
+    Samples wait until there are some MiB of them, and are laid out, hashed and written together. Ends with `seal` or
+    `abandon`. Memory: a few such buffers, or one block of samples with `tar.zst` where that is more, and the index.
     """
 
     def __init__(self, folder: Path, *, source: str, lane: str, ordinal: int, codec: Codec, block_samples: int) -> None:
@@ -63,9 +74,13 @@ class ShardWriter:
         fs.make_folders(folder / "shards")
         fs.make_folders(folder / "indexes")
         self._file = fs.NewFile(folder / "shards" / name)
-        self._stream = STREAMS[codec](self._file)
+        self._out = FileOut(self._file)
+        self._coder = CODERS[codec]()
         self._pages = PageBuilder()
+        self._hasher = blake3.blake3()
         self._keys: set[str] = set()
+        self._waiting = Waiting()
+        self._put_bytes = self._put_members = 0
         self._block_samples = block_samples
         self.tar_bytes = 0
         """Bytes of the tar so far, without the two zero blocks at its end."""
@@ -76,36 +91,49 @@ class ShardWriter:
 
         Raises Refused (`schema`, `too-big`, `not-utf8`, `not-finite`) before anything is written, StorageFailed.
         """
-        sample = prepared.sample
+        sample, digest = prepared.sample, self.digest
         record = encode_sample(sample)
-        members = [(member.name, member.data, _sha(member.data).digest(length=16)) for member in prepared.members]
-        key = key_from_digests(sample, [(name, digest) for name, _, digest in members])
-        parts = [(tar.JSON, record, _sha(record).digest(length=16)), *members]
-        return self.add_encoded(key, parts, facts_of(sample))
+        if prepared.members:
+            members = [(member.name, member.data, digest(member.data)) for member in prepared.members]
+            key = key_of_record(sample, record, [(name, known) for name, _, known in members])
+            return self.add_encoded(key, [(tar.JSON, record, digest(record)), *members], facts_of(sample))
+        key = key_of_record(sample, record, ())
+        return self.add_encoded(key, ((tar.JSON, record, digest(record)),), facts_of(sample))
 
     def add_encoded(self, key: str, parts: Sequence[Part], facts: Facts) -> bool:
         """The same from encoded parts (name, data, BLAKE3-128), KEY.json (`json`) first."""
         if key in self._keys:
             return False
-        if len(parts) > MAX_MEMBERS:
-            raise Refused("too-big", "a sample has at most 65535 members")
-        pieces, layout, size = _lay_out(key.encode("ascii"), parts)
-        if (
-            facts[1] > 0xFFFF
-            or facts[0] > U32
-            or not 0 <= facts[3] <= U32
-            or facts[4] > U32
-            or not 0 <= facts[2] <= U32 << 32
-        ):
-            raise Refused("too-big", "more images, pixels, characters, sound or frames than the index can count")
-        span_hash = self._stream.put(pieces, size)
-        self._pages.rows.append((key, self.tar_bytes, size, span_hash, facts, layout, [part[2] for part in parts]))
+        size = _check(parts, facts)
+        if size >= LARGE_BYTES and self._waiting.keys and not self._coder.by_blocks:
+            self._put(last=False)
+        waiting = self._waiting
+        for name, data, digest in parts:
+            waiting.names.append(name)
+            waiting.data.append(data)
+            waiting.digests.append(digest)
+        waiting.keys.append(key)
+        waiting.facts.append(facts)
+        waiting.counts.append(len(parts))
+        waiting.sizes.append(size)
         self._keys.add(key)
         self.tar_bytes += size
         self.samples += 1
-        if self.samples % self._block_samples == 0:
-            self._end_block()
+        enough = self.tar_bytes - self._put_bytes >= PUT_BYTES or len(waiting.keys) >= PUT_SAMPLES
+        if enough and not (self._coder.by_blocks and self.samples % self._block_samples):
+            self._put(last=False)
         return True
+
+    def digest(self, data: bytes) -> bytes:
+        """BLAKE3-128 of a member's data; a hasher that is kept takes two thirds of the time of a new one."""
+        hasher = self._hasher
+        hasher.reset()
+        hasher.update(data)
+        return hasher.digest()[:16]
+
+    def write_late(self) -> None:
+        """Leave it to the system when the disk takes the bytes: where they will not be forced there in the end."""
+        self._out.early = False
 
     def seal(self, *, durable: bool = True) -> StagedShard:
         """Finish the tar, write the index, force both to the disk and read them back.
@@ -123,21 +151,19 @@ class ShardWriter:
 
     def abandon(self) -> None:
         """Throw everything away."""
+        self._out.close()
         self._file.discard()
 
     def _seal(self, durable: bool) -> StagedShard:
-        if self.samples % self._block_samples:
-            self._end_block()
-        self._pages.pack()
-        self._stream.put([tar.END], len(tar.END))
-        self._stream.end_block()
-        self._stream.flush()
-        shard = FileRef(digest=self._stream.digest.hexdigest(), bytes=self._file.bytes)
+        self._put(last=True)
+        end, _ = self._coder.code([tar.END], [len(tar.END)])
+        self._out.put(end)
+        self._out.finish()
+        shard = FileRef(digest=self._out.digest.hexdigest(), bytes=self._file.bytes)
         if durable:
-            self._file.sync()
+            self._out.force(meanwhile=self._read_back)
+        self._out.close()
         self._file.close()
-        if durable and digest_of_file(self._file.path) != shard:
-            raise fs.read_back_differs(self._file.path)
         entry, index = self._describe(shard)
         if durable:
             fs.write_file(self._index_path, index)
@@ -146,9 +172,39 @@ class ShardWriter:
                 file.write(index)
         return StagedShard(entry=entry, shard=self._file.path, index=self._index_path)
 
-    def _end_block(self) -> None:
-        self._stream.end_block()
-        self._pages.end_block(self.tar_bytes, self._stream.position)
+    def _put(self, *, last: bool) -> None:
+        """Lay out what waits and write it; `last`: the shard's last block ends here."""
+        waiting, self._waiting = self._waiting, Waiting()
+        count, start, file_start = len(waiting.keys), self._put_bytes, self._out.position
+        done = self.samples - count
+        stops = list(range(self._block_samples - done % self._block_samples, count + 1, self._block_samples))
+        if last and self.samples % self._block_samples:
+            stops.append(count)
+        bytes_at = [0, *itertools.accumulate(waiting.sizes)]
+        members_at = list(itertools.accumulate(waiting.counts, initial=self._put_members))
+        ends: Sequence[int] = [bytes_at[stop] for stop in stops]
+        file_ends = ends
+        if count:
+            spans = lay_out_apart(waiting) if self._is_apart(waiting) else lay_out(waiting)
+            pieces, file_ends = self._coder.code(spans.pieces, ends)
+            self._out.put(pieces)
+            self._pages.take(_rows(waiting, spans, np.array(bytes_at[:-1]) + start))
+        places = zip(stops, ends, file_ends, strict=True)
+        self._pages.cut(
+            [BlockEnd(done + at, members_at[at], start + end, file_start + file) for at, end, file in places]
+        )
+        self._put_bytes, self._put_members = self.tar_bytes, members_at[-1]
+
+    def _is_apart(self, waiting: Waiting) -> bool:
+        return len(waiting.keys) == 1 and waiting.sizes[0] >= LARGE_BYTES and not self._coder.by_blocks
+
+    def _read_back(self) -> None:
+        found, size = xxhash.xxh3_128(), 0
+        for piece in fs.read_pieces(self._file.path):
+            found.update(piece)
+            size += len(piece)
+        if size != self._file.bytes or found.digest() != self._out.check.digest():
+            raise fs.read_back_differs(self._file.path)
 
     def _describe(self, shard: FileRef) -> tuple[ShardEntry, bytes]:
         pages = self._pages
@@ -198,15 +254,32 @@ def digest_of_file(path: Path) -> FileRef:
     return FileRef(digest=digest.hexdigest(), bytes=size)
 
 
-def _lay_out(key: bytes, parts: Sequence[Part]) -> tuple[list[bytes], Layout, int]:
-    key_sum = sum(key)
-    pieces: list[bytes] = []
-    layout: Layout = []
-    at = 0
+def _check(parts: Sequence[Part], facts: Facts) -> int:
+    """Bytes of a sample's span. Raises Refused where the tar or the index cannot hold it."""
+    size = 0
     for name, data, _ in parts:
-        size = len(data)
-        padding = -size % tar.BLOCK
-        pieces += (tar.header_from(key, key_sum, tar.suffix(name), size), data, tar.PADDING[padding])
-        layout.append((name, at + tar.BLOCK, size))
-        at += tar.BLOCK + size + padding
-    return pieces, layout, at
+        length = len(data)
+        if length > tar.MAX_MEMBER_BYTES or name not in tar.KNOWN:
+            tar.check_member(name, length)
+        size += tar.BLOCK + length + -length % tar.BLOCK
+    if len(parts) > MAX_MEMBERS:
+        raise Refused("too-big", "a sample has at most 65535 members")
+    text, images, pixels, audio, frames = facts[:5]
+    if text > U32 or images > 0xFFFF or not 0 <= pixels <= U32 << 32 or not 0 <= audio <= U32 or frames > U32:
+        raise Refused("too-big", "more images, pixels, characters, sound or frames than the index can count")
+    return size
+
+
+def _rows(waiting: Waiting, spans: Spans, offsets: np.ndarray) -> Samples:
+    return Samples(
+        keys=waiting.keys,
+        offsets=offsets,
+        sizes=waiting.sizes,
+        hashes=spans.hashes,
+        facts=waiting.facts,
+        counts=waiting.counts,
+        names=waiting.names,
+        member_offsets=spans.member_offsets,
+        member_sizes=spans.member_sizes,
+        digests=waiting.digests,
+    )

@@ -1,12 +1,16 @@
 """The two ways of a tar to the disk: plain, and as zstd frames.
 
-Here: buffering, compressing, hashing and writing, in one pass.
-Elsewhere: what is put in (shard.py), the file (fs.py).
+Here: compressing, hashing and writing, from a certain size on in a thread beside the one that makes the samples.
+Elsewhere: what is put in (spans.py, shard.py), the file (fs.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol
 
 import blake3
 import xxhash
@@ -15,91 +19,108 @@ import zstandard
 from shardkit.spec import Codec
 from shardkit.store import fs
 
-BUFFER_BYTES = 1 << 20
-"""Bytes hashed and written at a time: they are still in the processor's cache when they are hashed."""
+ALONE_BYTES = 8 << 20
+"""Files up to here are written by the caller's own thread: starting another costs more than it brings."""
 
-SMALL_BYTES = 1 << 14
-"""Spans under this are joined before they are hashed: one copy is cheaper than three calls."""
+WAITING_BUFFERS = 2
+"""Buffers that wait to be written; a disk that is slower than the samples come holds them up, memory does not grow."""
 
 ZSTD_LEVEL = 3
 
 
-class PlainStream:
-    """A plain tar on its way to the disk: pieces are hashed and written together, about a MiB at a time."""
+class FileOut:
+    """A file that is hashed and written in order: hashing and writing free the GIL, so a thread does them meanwhile."""
 
     def __init__(self, file: fs.NewFile) -> None:
         self._file = file
-        self._pending: list[bytes] = []
-        self._used = 0
+        self._thread: ThreadPoolExecutor | None = None
+        self._waiting: deque[Future[None]] = deque()
+        self.position = 0
+        """Bytes put so far, those still waiting included."""
+        self.early = True
+        """Whether the disk begins to take the bytes as they come, so that little is left to be forced at the end."""
         self.digest = blake3.blake3()
+        self.check = xxhash.xxh3_128()
+        """Of the same bytes, for reading them back: ten times as fast."""
 
-    @property
-    def position(self) -> int:
-        """Bytes of the file so far, those still pending included."""
-        return self._file.bytes + self._used
+    def put(self, pieces: Sequence[fs.Buffer]) -> None:
+        """Append; the pieces must not change any more. Raises StorageFailed, perhaps for what was put before."""
+        self.position += sum(len(piece) for piece in pieces)
+        if self._thread is None and self.position > ALONE_BYTES:
+            self._thread = ThreadPoolExecutor(1, "shard-writer")
+        while len(self._waiting) >= WAITING_BUFFERS:
+            self._waiting.popleft().result()
+        self._run(lambda: self._write(pieces))
 
-    def put(self, pieces: Sequence[bytes], size: int) -> int:
-        """Append `size` bytes; their XXH3-64."""
-        if size < SMALL_BYTES:
-            span = b"".join(pieces)
-            self._pending.append(span)
-            found = xxhash.xxh3_64_intdigest(span)
+    def force(self, meanwhile: Callable[[], None]) -> None:
+        """Force all that was put to the disk, and do something else in the same time. Raises StorageFailed."""
+        self.finish()
+        self._run(self._file.sync)
+        try:
+            meanwhile()
+        finally:
+            self.finish()
+
+    def finish(self) -> None:
+        """Wait until everything is written. Raises StorageFailed."""
+        while self._waiting:
+            self._waiting.popleft().result()
+
+    def close(self) -> None:
+        """End the thread; whatever still waits is written or not."""
+        if self._thread is not None:
+            self._thread.shutdown(cancel_futures=True)
+        self._waiting.clear()
+
+    def _run(self, work: Callable[[], None]) -> None:
+        if self._thread is None:
+            work()
         else:
-            self._pending.extend(pieces)
-            found = _hash_pieces(pieces)
-        self._used += size
-        if self._used >= BUFFER_BYTES:
-            self.flush()
-        return found
+            self._waiting.append(self._thread.submit(work))
 
-    def end_block(self) -> None:
-        """Blocks leave no trace in a plain tar."""
-
-    def flush(self) -> None:
-        """Write what is pending; very large pieces one by one, so that they are not copied."""
-        pending = [b"".join(self._pending)] if self._used < 4 * BUFFER_BYTES else self._pending
-        self._pending = []
-        self._used = 0
-        for piece in pending:
+    def _write(self, pieces: Sequence[fs.Buffer]) -> None:
+        for piece in pieces:
             self.digest.update(piece)
+            self.check.update(piece)
             self._file.write(piece)
+        if self.early and self._thread is not None:
+            self._file.start_write_back()
 
 
-class ZstdStream:
-    """A tar as zstd frames, one a block: level 3, with checksum and content size, single-threaded."""
+class Coder(Protocol):
+    """How the bytes of a tar become those of its file."""
 
-    def __init__(self, file: fs.NewFile) -> None:
-        self._file = file
-        self._pieces: list[bytes] = []
+    by_blocks: bool
+    """Whether it takes whole blocks only."""
+
+    def code(self, pieces: Sequence[fs.Buffer], ends: Sequence[int]) -> tuple[Sequence[fs.Buffer], Sequence[int]]:
+        """The bytes for the file, and where each block ends among them; `ends` is where it ends among `pieces`."""
+        ...
+
+
+class Plain:
+    """The tar as it is; blocks leave no trace."""
+
+    by_blocks = False
+
+    def code(self, pieces: Sequence[fs.Buffer], ends: Sequence[int]) -> tuple[Sequence[fs.Buffer], Sequence[int]]:
+        """See Coder."""
+        return pieces, ends
+
+
+class Frames:
+    """The tar as zstd frames, one a block: level 3, with checksum and content size, single-threaded."""
+
+    by_blocks = True
+
+    def __init__(self) -> None:
         self._compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_checksum=True, write_content_size=True)
-        self.digest = blake3.blake3()
 
-    @property
-    def position(self) -> int:
-        """Bytes of the file so far: all frames that have ended."""
-        return self._file.bytes
-
-    def put(self, pieces: Sequence[bytes], size: int) -> int:
-        """Append `size` bytes to the open block; their XXH3-64."""
-        self._pieces.extend(pieces)
-        return xxhash.xxh3_64_intdigest(b"".join(pieces)) if size < SMALL_BYTES else _hash_pieces(pieces)
-
-    def end_block(self) -> None:
-        """Write the open block as one frame."""
-        frame = self._compressor.compress(b"".join(self._pieces))
-        self._pieces.clear()
-        self.digest.update(frame)
-        self._file.write(frame)
-
-    def flush(self) -> None:
-        """Frames are written as they end."""
+    def code(self, pieces: Sequence[fs.Buffer], ends: Sequence[int]) -> tuple[Sequence[fs.Buffer], Sequence[int]]:
+        """See Coder."""
+        whole = memoryview(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        frames = [self._compressor.compress(whole[start:end]) for start, end in itertools.pairwise([0, *ends])]
+        return [b"".join(frames)], list(itertools.accumulate(map(len, frames)))
 
 
-def _hash_pieces(pieces: Sequence[bytes]) -> int:
-    span = xxhash.xxh3_64()
-    for piece in pieces:
-        span.update(piece)
-    return span.intdigest()
-
-
-STREAMS: dict[Codec, type[PlainStream] | type[ZstdStream]] = {"tar": PlainStream, "tar.zst": ZstdStream}
+CODERS: dict[Codec, type[Plain] | type[Frames]] = {"tar": Plain, "tar.zst": Frames}

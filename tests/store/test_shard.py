@@ -12,6 +12,7 @@ from pathlib import Path
 
 import blake3
 import msgspec
+import numpy as np
 import pytest
 import xxhash
 from hypothesis import given, settings
@@ -34,7 +35,7 @@ from shardkit.store.index import (
 )
 from shardkit.store.layout import FileRef, index_path, shard_path
 from shardkit.store.manifest import decompress_block
-from shardkit.store.pages import PageBuilder
+from shardkit.store.pages import BlockEnd, PageBuilder, Samples
 from shardkit.store.publish import publish_shard
 from shardkit.store.shard import ShardWriter
 from shardkit.store.tar import walk_tar
@@ -180,10 +181,23 @@ MEMBERS = st.lists(
 def test_page_round_trip(rows: list[tuple[bytes, Facts, list[tuple[str, int, int]]]]) -> None:
     columns = PageBuilder()
     digest = bytes(range(16))
-    for at, (key, facts, members) in enumerate(rows):
-        columns.rows.append((key.hex(), at, 2 * at, 2**64 - 1 - at, facts, members, [digest] * len(members)))
-    columns.end_block(100, 50)
-    columns.pack()
+    flat = [member for _, _, members in rows for member in members]
+    count = len(rows)
+    columns.take(
+        Samples(
+            keys=[key.hex() for key, _, _ in rows],
+            offsets=np.arange(count),
+            sizes=[2 * at for at in range(count)],
+            hashes=[2**64 - 1 - at for at in range(count)],
+            facts=[facts for _, facts, _ in rows],
+            counts=[len(members) for _, _, members in rows],
+            names=[name for name, _, _ in flat],
+            member_offsets=np.array([offset for _, offset, _ in flat]),
+            member_sizes=np.array([size for _, _, size in flat]),
+            digests=[digest] * len(flat),
+        )
+    )
+    columns.cut([BlockEnd(count, len(flat), 100, 50)])
     (ref,) = columns.refs
     assert (ref.samples, ref.tar_bytes, ref.file_bytes) == (len(rows), 100, 50)
     page = decode_page(columns.pages[0], ref, "page")

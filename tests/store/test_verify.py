@@ -12,7 +12,7 @@ import pytest
 
 from shardkit.errors import NotADataset, Refused, ShardDamaged
 from shardkit.spec import Codec
-from shardkit.store import pages, streams
+from shardkit.store import pages, spans
 from shardkit.store.layout import ShardEntry, index_path, shard_path
 from shardkit.store.manifest import read_manifest
 from shardkit.store.publish import lock, point_at, publish_shard, publish_version
@@ -233,11 +233,12 @@ def writer_of(root: Path) -> ShardWriter:
 
 def test_writer_that_lies_with_good_digests_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Digests fit, yet a record is not canonical, of another key, or of another content than its columns."""
-    from shardkit.store import shard
+    from shardkit.records.key import key_from_digests
+    from shardkit.records.sample import encode_sample
     from shardkit.store.index import facts_of
 
     good = text_sample(1)
-    record = shard.encode_sample(good.sample)
+    record = encode_sample(good.sample)
     cases = {
         "canonical": (record + b" ", facts_of(good.sample), None),
         "decoded": (record[:-1], facts_of(good.sample), None),
@@ -247,14 +248,14 @@ def test_writer_that_lies_with_good_digests_is_found(tmp_path: Path, monkeypatch
     for message, (data, facts, key) in cases.items():
         root = tmp_path / message.replace(" ", "-")
         writer = writer_of(root)
-        writer.add_encoded(key or shard.key_from_digests(good.sample, []), [("json", data, digest(data))], facts)
+        writer.add_encoded(key or key_from_digests(good.sample, []), [("json", data, digest(data))], facts)
         damages = published(root, writer).damages
         assert [message in damage.message for damage in damages] == [True], (message, damages)
 
 
 def test_wrong_hash_of_a_span_in_a_good_index_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    put = streams.PlainStream.put
-    monkeypatch.setattr(streams.PlainStream, "put", lambda self, pieces, size: put(self, pieces, size) ^ 1)
+    right = spans._hashes
+    monkeypatch.setattr(spans, "_hashes", lambda *given: [found ^ 1 for found in right(*given)])
     writer = writer_of(tmp_path)
     writer.add(text_sample(1))
     assert ["the hash" in damage.message for damage in published(tmp_path, writer).damages] == [True]

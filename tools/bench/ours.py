@@ -101,6 +101,8 @@ def _sealed(
             writer = ShardWriter(
                 folder, source="bench", lane="bench-0", ordinal=ordinal, codec="tar", block_samples=BLOCK
             )
+            if not durable:
+                writer.write_late()
         add(writer, sample)
         if writer.tar_bytes >= limits.shard_bytes or writer.samples >= limits.shard_samples:
             yield writer.seal(durable=durable)
