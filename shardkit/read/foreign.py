@@ -10,7 +10,15 @@ import fcntl
 import logging
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    wait,
+)
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
@@ -18,7 +26,7 @@ from pathlib import Path
 import blake3
 import msgspec
 
-from shardkit.errors import FileMissing, NotADataset, PlanConflict, ShardDamaged, SpecError
+from shardkit.errors import FileMissing, NotADataset, PlanConflict, ShardDamaged, SpecError, StorageFailed
 from shardkit.read.diskcache import cache_folder
 from shardkit.read.shapes import Describer
 from shardkit.read.tar_set import TarFile, TarSet, Urls, Wanted, look_at_tars, name_tars, paths_from
@@ -191,7 +199,14 @@ def _index_missing(folder: Path, missing: list[TarFile], source: str, how: Index
 
 def _finished(folder: Path, waiting: dict[Future[IndexedTar], TarFile]) -> Iterator[TarRecord]:
     for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-        yield _keep(folder, waiting.pop(future), future.result())
+        tar = waiting.pop(future)
+        try:
+            indexed = future.result()
+        except BrokenExecutor:
+            raise StorageFailed(
+                f"{scrub(tar.place)}: a process that indexed was killed; run the same command again, with fewer --workers"
+            ) from None
+        yield _keep(folder, tar, indexed)
 
 
 def index_file(tar: TarFile, source: str, limits: ForeignLimits) -> IndexedTar:
