@@ -24,10 +24,11 @@ from shardkit.read.fetch import Found
 from shardkit.read.item import Item
 from shardkit.read.pack import Packing
 from shardkit.read.packed import PackedLoader
+from shardkit.read.reader import Reader
 from shardkit.read.spec import LoaderSpec
-from shardkit.read.state import OrderState, check_position, first_state, restore_state
+from shardkit.read.state import OrderState, check_position
 from shardkit.read.steps import Step, check_steps, count_steps, plan_steps
-from shardkit.read.stream import Located, Source, Stream, open_members, open_stream, stand_in
+from shardkit.read.stream import Located, Source, Stream, stand_in
 
 LOCATED_FIRST = 64
 LOCATED_AT_ONCE = 4096
@@ -56,8 +57,8 @@ class Loader:
         self.dataset = dataset
         self.spec = spec
         self.decode = decode
-        self._members = open_members(dataset, spec)
-        self._begin(first_state(dataset.version, self._members[0].extent, spec))
+        self._reader = Reader(dataset, spec)
+        self._begin(self._reader.first_state())
         check_steps(self._size(), spec, self._state.tail)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -92,12 +93,17 @@ class Loader:
         Raises StateConflict where it contradicts the dataset or the arguments; `other_version` accepts a state of
         another version of the dataset: then the position is kept and the order is the new version's.
         """
-        found = restore_state(state, self.dataset.version, self.spec, other_version=other_version)
-        stream = open_stream(self._members, self.spec, found)
+        reader, found = self._reader.restore(state, other_version=other_version)
+        stream = reader.stream(found)
         check_position(found, stream.size(found.epoch))
         check_steps(stream.size(found.epoch), self.spec, found.tail)
         self._runs += 1  # a `for` that is still running no longer moves the state
-        self._state, self._stream = found, stream
+        self._reader, self._state, self._stream = reader, found, stream
+
+    @property
+    def source_epochs(self) -> dict[str, float]:
+        """How often each dataset was read up to the present state, by its URL: 2.25 is a quarter of the third time."""
+        return self._reader.passes(self._stream, self._state)
 
     def _size(self) -> int:
         """Positions of the epoch in which the state stands."""
@@ -162,18 +168,18 @@ class Loader:
 
     def _begin(self, state: OrderState) -> None:
         self._state = state
-        self._stream = open_stream(self._members, self.spec, state)
+        self._stream = self._reader.stream(state)
         self._runs = 0
         self._lock = threading.Lock()
         self.skipped: list[Skipped] = []
         self.num_skipped = 0
 
     def __getstate__(self) -> tuple[Any, ...]:
-        return self.dataset, self.spec, self.decode, self._state
+        return self._reader, self.decode, self._state
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.dataset, self.spec, self.decode, found = state
-        self._members = open_members(self.dataset, self.spec)
+        self._reader, self.decode, found = state
+        self.dataset, self.spec = self._reader.source, self._reader.spec
         self._begin(found)
 
 

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any, NamedTuple
 
-from shardkit.errors import SpecError, StateConflict
+from shardkit.errors import NothingToPack, SpecError, StateConflict
 from shardkit.read.ahead import FETCHING_THREADS, thread_pool
 from shardkit.read.batch import NAMED_SKIPS, Skipped, torch_worker
 from shardkit.read.feed import DAMAGE, CostOf, Decode, Feed, Feeder, Read
@@ -29,9 +29,10 @@ from shardkit.read.pack_state import (
     gather,
     packing_fields,
 )
+from shardkit.read.reader import Reader
 from shardkit.read.spec import LoaderSpec
-from shardkit.read.state import OrderState, first_state, restore_state
-from shardkit.read.stream import Place, Source, Stream, open_members, open_stream
+from shardkit.read.state import OrderState
+from shardkit.read.stream import Place, Source, Stream
 
 BARREN = 1000
 
@@ -93,6 +94,7 @@ class PackedLoader:
     def __init__(self, dataset: Source, spec: LoaderSpec, decode: Decode | None, cost: CostOf) -> None:
         self.dataset, self.spec = dataset, spec
         self.decode, self.cost = decode, cost
+        self._reader = Reader(dataset, spec)
         self._open(None)
 
     def __iter__(self) -> Iterator[PackedBatch]:
@@ -128,9 +130,10 @@ class PackedLoader:
         `other_version` accepts states of another version of the dataset; carried samples are then given up.
         """
         states = gather(state)
-        order = restore_state(states[0].order, self.dataset.version, self.spec, other_version=other_version)
+        reader, order = self._reader.restore(states[0].order, other_version=other_version)
         changed = states[0].order["version"] != self.dataset.version
         self._runs += 1  # a `for` that is still running no longer moves the state
+        self._reader = reader
         self._open(order)
         wanted = packing_fields(self.packing, self._total)
         _check_packing(states[0].packing, wanted, self.packing.lanes)
@@ -159,9 +162,8 @@ class PackedLoader:
 
     def _open(self, order: OrderState | None) -> None:
         """Begin at the order's beginning, with lanes as they are dealt first."""
-        self._members = open_members(self.dataset, self.spec)
-        self._order = order or first_state(self.dataset.version, self._members[0].extent, self.spec)
-        self.stream: Stream = open_stream(self._members, self.spec, self._order)
+        self._order = order or self._reader.first_state()
+        self.stream: Stream = self._reader.stream(self._order)
         samples = self.stream.size(0)
         if not samples:
             raise SpecError("there are no samples to pack; build the dataset from a source that gives some")
@@ -199,10 +201,11 @@ class PackedLoader:
         )
 
     def __getstate__(self) -> tuple[Any, ...]:
-        return self.dataset, self.spec, self.decode, self.cost, self._order, self._total, self._lanes
+        return self._reader, self.decode, self.cost, self._order, self._total, self._lanes
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.dataset, self.spec, self.decode, self.cost, order, total, lanes = state
+        self._reader, self.decode, self.cost, order, total, lanes = state
+        self.dataset, self.spec = self._reader.source, self._reader.spec
         self._open(order)
         self._total, self._lanes = total, lanes
 
@@ -275,7 +278,10 @@ class Packer:
             barren += 1
             samples = self.loader.stream.size(lane.state.epoch)
             if barren > samples + 16 * min(samples, BARREN):
-                raise SpecError(f"not one of {barren} samples in a row can be packed; look at what `cost` returns")
+                raise NothingToPack(
+                    f"not one of {barren} samples in a row can be packed; look at what `cost` returns",
+                    passed=tuple(lane.passed),
+                )
 
     def _candidate(self, lane: OpenLane, read: Read) -> Candidate | None:
         if read.error is not None:

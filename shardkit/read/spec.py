@@ -12,14 +12,16 @@ from typing import Literal
 import msgspec
 
 from shardkit.errors import SpecError
+from shardkit.read.mix import Mix
 from shardkit.read.pack import Buckets, Pack, Packing
+from shardkit.read.where import parse_where
 
 Tail = Literal["drop", "pad", "split"]
 OnDamage = Literal["error", "skip"]
 
 DEFAULT_LANES = 1024
 DEFAULT_TAIL: Tail = "drop"
-NOT_YET = ("where", "mix", "cache", "cache_bytes")
+NOT_YET = ("cache", "cache_bytes")
 POOL_BYTES = 512 << 20
 """Data in all open windows together, where `window` is not given."""
 
@@ -36,8 +38,9 @@ class LoaderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     than the open windows need, single samples are read), `on_damage` (`skip` leaves damaged or unreachable samples
     out, counts and names them).
     `pack` (Pack or Buckets) hands out packs for ever, without a tail; `batch_size` then counts packs.
-    `where` (a filter by what the index says: `modality~image,licence=CC0-1.0`), `mix`, `cache` (a folder for
-    fetched bytes) and `cache_bytes` have their place here and take None only, so far. Raises SpecError.
+    `where` (a filter by what the index says: `modality~image,licence=CC0-1.0`) and `mix` (how a mixture is mixed) are
+    part of the state, too. `cache` (a folder for fetched bytes) and `cache_bytes` have their place here and take None
+    only, so far. Raises SpecError.
     """
 
     batch_size: int = 1
@@ -46,7 +49,7 @@ class LoaderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     window: int | None = None
     tail: Tail | None = None
     where: str | None = None
-    mix: None = None
+    mix: Mix | None = None
     pack: Packing | None = None
     cache: str | Path | None = None
     cache_bytes: int | None = None
@@ -64,6 +67,10 @@ class LoaderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             value = getattr(self, name)
             if value is not None and (type(value) is not int or not low <= value <= high):
                 raise SpecError(f"{name} is {value!r}; wanted a whole number from {low} to {high}")
+        if self.where is not None:
+            parse_where(self.where)
+        if self.mix is not None and not isinstance(self.mix, Mix):
+            raise SpecError(f"mix is {self.mix!r}; wanted Mix(weights=…)")
         if self.pack is not None and not isinstance(self.pack, Pack | Buckets):
             raise SpecError(f"pack is {self.pack!r}; wanted Pack(tokens=…) or Buckets(samples=…)")
         if self.pack is not None and self.tail is not None:

@@ -6,21 +6,29 @@ Elsewhere: the order that it fixes (order.py), advancing it (steps.py).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from shardkit.errors import StateConflict
+from shardkit.read.mix import MixState
 from shardkit.read.order import ORDER_FORMAT, EpochOrder, LiveSamples
 from shardkit.read.spec import DEFAULT_LANES, DEFAULT_TAIL, POOL_BYTES, LoaderSpec, Tail
+
+
+class ViewState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A filter in its canonical text, and the digest of what it took."""
+
+    where: str
+    digest: str
 
 
 class OrderState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where reading stands. Neither world size, nor workers, nor batch size is in it: they may change at any position.
 
-    `position` counts samples handed out in this epoch, over all ranks. `view` and `mix` are None so far. No field may
-    be missing from a saved one: a default in its place would be another order.
+    `position` counts samples handed out in this epoch, over all ranks. `view` is the filter read through, `mix` how a
+    mixture is mixed. No field may be missing from a saved one: a default in its place would be another order.
     """
 
     format: int
@@ -31,12 +39,12 @@ class OrderState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     lanes: int
     window: int
     tail: Tail
-    view: None
-    mix: None
+    view: ViewState | None
+    mix: MixState | None
 
     def as_json(self) -> dict[str, Any]:
         """The state as plain JSON values."""
-        return {name: getattr(self, name) for name in self.__struct_fields__}
+        return {name: msgspec.to_builtins(getattr(self, name)) for name in self.__struct_fields__}
 
 
 class Extent(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,9 +61,9 @@ class Extent(msgspec.Struct, frozen=True, kw_only=True):
         return max(1, self.tar_bytes // max(1, self.stored))
 
 
-def first_state(version: str, extent: Extent, spec: LoaderSpec) -> OrderState:
-    """The state before the first sample of the first epoch."""
-    lanes = DEFAULT_LANES if spec.lanes is None else spec.lanes
+def first_state(version: str, extents: Sequence[Extent], spec: LoaderSpec) -> OrderState:
+    """The state before the first sample of the first epoch, without view and mix; several extents are a mixture's."""
+    lanes = lanes_of(spec)
     return OrderState(
         format=ORDER_FORMAT,
         version=version,
@@ -63,17 +71,24 @@ def first_state(version: str, extent: Extent, spec: LoaderSpec) -> OrderState:
         epoch=0,
         position=0,
         lanes=lanes,
-        window=default_window(lanes, extent) if spec.window is None else spec.window,
+        window=default_window(lanes, *extents) if spec.window is None else spec.window,
         tail=spec.tail or DEFAULT_TAIL,
         view=None,
         mix=None,
     )
 
 
-def default_window(lanes: int, extent: Extent) -> int:
-    """Samples in a window so that all open windows hold about 512 MiB, and no more than a lane has."""
-    used = lanes_used(lanes, extent.samples, extent.block)
-    return max(1, min(POOL_BYTES // (used * extent.sample_bytes), -(-extent.samples // used)))
+def lanes_of(spec: LoaderSpec) -> int:
+    """The lanes with which reading begins."""
+    return DEFAULT_LANES if spec.lanes is None else spec.lanes
+
+
+def default_window(lanes: int, *extents: Extent) -> int:
+    """Samples in a window so that all open windows hold about 512 MiB, and no more than the longest lane has."""
+    used = [lanes_used(lanes, extent.samples, extent.block) for extent in extents]
+    bytes_a_sample = sum(count * extent.sample_bytes for count, extent in zip(used, extents, strict=True))
+    longest = max(-(-extent.samples // count) for count, extent in zip(used, extents, strict=True))
+    return max(1, min(POOL_BYTES // bytes_a_sample, longest))
 
 
 def lanes_used(lanes: int, samples: int, block: int) -> int:
@@ -110,13 +125,18 @@ def restore_state(raw: Mapping[str, Any], version: str, spec: LoaderSpec, *, oth
         )
     for name in ("seed", "lanes", "window", "tail"):
         given, found = getattr(spec, name), getattr(state, name)
-        if given is not None and given != found:
-            raise StateConflict(
-                f"{name} is {found!r} in the state and {given!r} in the arguments; leave the argument out, "
-                f"or begin anew without the state"
-            )
+        check_conflict(name, given, found, given is None or given == found)
     _check_ranges(state)
     return msgspec.structs.replace(state, version=version)
+
+
+def check_conflict(name: str, given: object, found: object, agree: bool) -> None:
+    """Refuse an argument that says something else than the state. Raises StateConflict."""
+    if not agree:
+        raise StateConflict(
+            f"{name} is {found!r} in the state and {given!r} in the arguments; leave the argument out, "
+            f"or begin anew without the state"
+        )
 
 
 def check_position(state: OrderState, samples: int) -> None:

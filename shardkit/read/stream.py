@@ -1,12 +1,12 @@
 """What a loader reads: positions of endless epochs, where their samples lie, and their bytes.
 
-Here: the stream over one dataset or several, its members, the choice between blocks and single samples.
-Elsewhere: the order (order.py), mixing (mix.py), bytes and checks (fetch.py), steps and batches (loader.py).
+Here: what a stream is, the one over a dataset, the choice between blocks and single samples.
+Elsewhere: the order (order.py), mixtures (mixed.py), bytes and checks (fetch.py), steps and batches (loader.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
 from typing import Any, Protocol, TypeAlias
 
@@ -16,6 +16,7 @@ from shardkit.errors import ShardDamaged, StorageFailed
 from shardkit.read.dataset import Dataset
 from shardkit.read.fetch import Fetcher, Found
 from shardkit.read.item import Item
+from shardkit.read.mixture import Mixture
 from shardkit.read.order import I64, EpochOrder, LiveSamples
 from shardkit.read.places import Place as FetchPlace
 from shardkit.read.places import Places
@@ -25,7 +26,7 @@ from shardkit.read.state import Extent, OrderState, lanes_used, order_of
 Place: TypeAlias = Any
 """Where a sample of a stream lies; to be handed back to the stream that gave it, and nothing else."""
 
-Source: TypeAlias = Dataset
+Source: TypeAlias = Dataset | Mixture
 """What a loader can be opened over."""
 
 LARGEST_SINGLE = 16 << 10
@@ -93,31 +94,21 @@ class Member:
         whole = self.dataset.extent
         return Extent(samples=self.live.samples, block=self.live.block, tar_bytes=whole.tar_bytes, stored=whole.stored)
 
-    def reads_blocks(self, spec: LoaderSpec, state: OrderState, budget: int) -> bool:
+    def reads_blocks(self, spec: LoaderSpec, state: OrderState, budget: int, *, own_lanes: bool = True) -> bool:
         """Whether whole blocks are read and kept until their samples are handed out.
 
         Only where all open windows fit the budget, and, locally, where samples are so small that a read costs more
-        than the copy; with many ranks only where a block is small, as each rank wants a part of it.
+        than the copy; with many ranks only where a block is small, as each rank wants a part of it, unless each
+        rank has lanes of its own. A view that takes few samples reads them one by one.
         """
         extent = self.extent
         lanes = lanes_used(state.lanes, extent.samples, extent.block)
         open_samples = min(extent.samples, lanes * (state.window + 2 * extent.block))
-        fits = open_samples * extent.sample_bytes <= budget
+        fits = open_samples * extent.sample_bytes <= budget and 2 * extent.samples >= extent.stored
         if not self.dataset.store.is_remote:
             return fits and extent.sample_bytes < LARGEST_SINGLE
-        alone = spec.world_size == 1 or lanes % spec.global_batch == 0
+        alone = spec.world_size == 1 or (own_lanes and lanes % spec.global_batch == 0)
         return fits and (alone or extent.block * extent.sample_bytes <= 256 << 10)
-
-
-def open_members(source: Source, spec: LoaderSpec) -> tuple[Member, ...]:
-    """The datasets of a source, each ready to be read."""
-    return (Member(source, source.live, spec.read_ahead_bytes),)
-
-
-def open_stream(members: Sequence[Member], spec: LoaderSpec, state: OrderState) -> Stream:
-    """The stream over `members` that a state describes."""
-    (member,) = members
-    return DatasetStream(member, spec, state)
 
 
 class DatasetStream:
