@@ -29,6 +29,14 @@ class NotADataset(SpecError):
     """A folder or URL given as a dataset holds none."""
 
 
+class NothingToPack(SpecError):
+    """More samples in a row than a dataset has were left out of packs; `passed` is what was made of them."""
+
+    def __init__(self, message: str, passed: tuple[object, ...] = ()) -> None:
+        super().__init__(message)
+        self.passed = passed
+
+
 class Locked(ShardkitError):
     """Another process builds into the same folder."""
 
