@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from shardkit.read.cached import CachedStore, rereading
+from shardkit.read.diskcache import DEFAULT_BYTES, DiskCache
 from shardkit.read.fetch import Fetcher
 from shardkit.read.item import Item as Item
 from shardkit.read.order import LiveSamples
@@ -25,15 +27,23 @@ LARGEST_BLOCK_BYTES = 64 << 20
 """Blocks up to this size are read whole when a dataset is read in stored order."""
 
 
-def open_dataset(url: str | Path, version: str | None = None) -> Dataset:
+def open_dataset(
+    url: str | Path,
+    version: str | None = None,
+    *,
+    cache: str | Path | None = None,
+    cache_bytes: int = DEFAULT_BYTES,
+) -> Dataset:
     """The dataset in a folder or behind a URL, at its current version or the one given (64 hex digits).
 
     Nothing but the pointer, the manifest and the omissions is read yet; all are checked.
-    Raises NotADataset, ShardDamaged, StorageFailed, SpecError (a scheme that is not known).
+    `cache` is a folder in which up to `cache_bytes` of what comes over a network are kept, for all processes that name
+    the same folder, and checked at every reuse; local datasets need none.
+    Raises NotADataset, ShardDamaged, StorageFailed, SpecError (a scheme that is not known, a cache that is a file).
     """
-    store = open_store(url)
-    digest, manifest = read_manifest(store, version)
-    return Dataset(store, digest, manifest, read_columns(store, manifest))
+    store = _through_cache(open_store(url), cache, cache_bytes)
+    digest, manifest = rereading(store, lambda: read_manifest(store, version))
+    return Dataset(store, digest, manifest, rereading(store, lambda: read_columns(store, manifest)))
 
 
 class Dataset:
@@ -90,6 +100,14 @@ class Dataset:
         """The stored ordinals that this version leaves out of a shard."""
         return self._omitted.get(shard, ())
 
+    def with_cache(self, cache: str | Path | None, cache_bytes: int | None = None) -> Dataset:
+        """The same version read through a cache as in `open_dataset`; itself, where there is none to be used.
+
+        Raises SpecError.
+        """
+        store = _through_cache(self.store, cache, cache_bytes)
+        return self if store is self.store else Dataset(store, self.version, self.manifest, self._omitted)
+
     def verify(self, deep: Callable[[str, bytes], None] | None = None) -> VerifyReport:
         """Read and check every byte of this version; damages are collected, not raised. Raises StorageFailed.
 
@@ -119,6 +137,8 @@ class Dataset:
     def _begin(self) -> None:
         stored = [entry.samples for entry in self.manifest.shards]
         self.live = LiveSamples(stored, self.manifest.block_samples, self._omitted)
+        if isinstance(self.store, CachedStore):
+            self.store.use(self.manifest, self.version)
         self.tables = Tables(self.store, self.manifest)
         self.fetcher = Fetcher(self.store, self.manifest, self.tables, SINGLE_CACHE_BYTES)
 
@@ -131,3 +151,10 @@ class Dataset:
 
     def __repr__(self) -> str:
         return f"Dataset({self.url!r}, version={self.version[:12]!r}, samples={len(self)})"
+
+
+def _through_cache(store: ByteStore, cache: str | Path | None, cache_bytes: int | None) -> ByteStore:
+    if cache is None or not store.is_remote:
+        return store
+    plain = store.store if isinstance(store, CachedStore) else store
+    return CachedStore(plain, DiskCache(cache, DEFAULT_BYTES if cache_bytes is None else cache_bytes))

@@ -8,34 +8,46 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import Executor
+from contextlib import suppress
+from functools import partial
 from itertools import repeat
 from operator import getitem
-from typing import TypeAlias, cast
+from typing import NamedTuple, TypeAlias, cast
 
 import numpy as np
 import xxhash
 
 from shardkit.errors import ShardDamaged, ShardkitError, StorageFailed
-from shardkit.read.buffers import Buffers
 from shardkit.read.cache import ByteCache
+from shardkit.read.cached import rereading
 from shardkit.read.item import Item
 from shardkit.read.order import I64
 from shardkit.read.places import Place, Places
+from shardkit.read.spans import LocalSpans
 from shardkit.read.table import Table, Tables
 from shardkit.store.layout import Manifest, shard_path
 from shardkit.store.manifest import decompress_block
+from shardkit.store.ranges import join_ranges
 from shardkit.store.urls import ByteStore, LocalStore
-
-ARENA_BYTES = 1 << 20
-"""Samples that are read alone for one batch share buffers of about this size, which stay in the processor's cache."""
-
-LARGEST_ARENA = 16 << 20
 
 Found: TypeAlias = Item | ShardkitError
 """A sample, or why it cannot be had."""
 
-Loading: TypeAlias = tuple[Hashable, Callable[[], memoryview]]
-"""What bytes are called in the cache, and how they are read."""
+JOINED_BYTES = 4 << 20
+"""Neighbours that are announced together travel in requests of up to so many bytes; more would travel one by one
+where several connections are faster."""
+
+
+class Piece(NamedTuple):
+    """Bytes to be fetched: their name in the cache, file, offset, bytes there, bytes in memory; what checks them."""
+
+    key: Hashable
+    path: str
+    offset: int
+    length: int
+    size: int
+    finish: Callable[[bytes], memoryview]
+
 
 _xxh3 = xxhash.xxh3_64_intdigest
 _new_item: Callable[[memoryview, int, int, Table, int], Found] = Item
@@ -51,9 +63,9 @@ class Fetcher:
         self._store, self._manifest, self._tables = store, manifest, tables
         self.is_remote = store.is_remote
         self._local = store if isinstance(store, LocalStore) else None
-        self._buffers = Buffers()
         self._paths = [shard_path(entry) for entry in manifest.shards]
         self._packed = [entry.codec != "tar" for entry in manifest.shards]
+        self._spans = None if self._local is None else LocalSpans(self._local, self._paths)
         self._some_packed, self._all_packed = any(self._packed), all(self._packed)
         self._blocks: ByteCache[memoryview] = ByteCache(cache_bytes, len)
 
@@ -62,6 +74,8 @@ class Fetcher:
         places = Places(shards, ordinals, self._tables.blocks(shards, ordinals))
         for table, group in self._tables.find_many(places.shards, places.blocks, ordinals):
             places.fill(table, group)
+        if self._spans is not None and places.sound and not self._all_packed:
+            self._spans.advise(places)
         return places
 
     def find_one(self, shard: int, ordinal: int) -> Place:
@@ -91,7 +105,7 @@ class Fetcher:
         """The samples at places, each checked, in their order; or why one cannot be had."""
         if not places.sound:
             return [self._read_or_why(place, whole_blocks) for place in places]
-        if whole_blocks or self._all_packed:
+        if (whole_blocks and self._spans is None) or self._all_packed:
             return self._from_blocks(places)
         if not self._some_packed:
             return self._from_spans(places)
@@ -104,36 +118,37 @@ class Fetcher:
 
     def read_block(self, shard: int, table: Table, ordinals: range) -> Iterable[Item]:
         """The samples of one block in stored order, from one read that nothing keeps."""
-        block = self._load_block(shard, table, ordinals.start)
+        piece, sound = self._block_piece(shard, table, ordinals.start), True
+        try:
+            block = self._load(piece)
+        except _OneIsDamaged:
+            sound, block = False, self._load(piece._replace(finish=self._unpacking(shard, table, ordinals.start)))
         for ordinal in ordinals:
             row = ordinal - table.first
             within, size = int(table.within[row]), int(table.sizes[row])
             span = block[within : within + size]
-            if _xxh3(span) != int(table.hashes[row]):
-                raise self._damaged(shard, table.key(row))
             item = Item(span, shard, ordinal, table, row)
-            if self.is_remote:
-                item.check()
-            yield item
+            yield item if sound else self._check(span, item, int(table.hashes[row]))
 
     def announce(self, places: Iterable[Place], executor: Executor, *, whole_blocks: bool) -> int:
         """Begin to read what these samples need and is not there yet; how many bytes that will be.
 
         What does not fit a quarter of the cache is left to the reader itself. Errors come when the sample is read.
         """
-        expected = 0
+        pieces: dict[Hashable, Piece] = {}
         for place in places:
-            shard, ordinal, table, _, offset, _, size, _ = place
-            if isinstance(table, ShardkitError):
-                continue
-            if whole_blocks or self._packed[shard]:
-                key, load = self._block_loader(shard, table, ordinal)
-                size = table.block(ordinal).tar_bytes
-            else:
-                key, load = self._span_loader(shard, ordinal, offset, size)
-            if 4 * size <= self._blocks.max_bytes and self._blocks.start(key, load, executor):
-                expected += size
-        return expected
+            shard, ordinal, table = place[:3]
+            if not isinstance(table, ShardkitError):
+                blocks = whole_blocks or self._packed[shard]
+                piece = self._block_piece(shard, table, ordinal) if blocks else self._span_piece(place)
+                if 4 * piece.size <= self._blocks.max_bytes:
+                    pieces[piece.key] = piece
+        announced = self._blocks.announce({key: piece.size for key, piece in pieces.items()})
+        for together in _neighbours([pieces[one.key] for one in announced]):
+            chosen = [announced[number] for number in together]
+            load = partial(self._load_together, [pieces[one.key] for one in chosen])
+            self._blocks.fill(chosen, load, executor)
+        return sum(one.size for one in announced)
 
     def forget(self) -> None:
         """Give up the blocks kept."""
@@ -159,32 +174,12 @@ class Fetcher:
         return list(map(_new_item, spans, shards, ordinals, tables, places.rows.tolist()))
 
     def _from_spans(self, places: Places) -> list[Found]:
-        """Samples read one by one, neighbours in the batch into one buffer: one view of it holds up to a MiB."""
-        if self._local is None:
+        """Samples read from their own spans; where one is not good, each is read alone to learn why."""
+        spans = None if self._spans is None else self._spans.read(places)
+        if spans is None:
             return [self._read_or_why(place, False) for place in places]
-        read_into, paths, xxh3 = self._local.read_into, self._paths, _xxh3
-        found: list[Found] = []
-        left = int(places.sizes.sum())
-        at = room = 0
-        for shard, ordinal, table, row, offset, _, size, wanted in places:
-            if at + size > room:
-                room = min(max(size, ARENA_BYTES), max(size, left))
-                buffer = self._buffers.take(room)
-                shown, at = buffer.toreadonly(), 0
-            left -= size
-            end = at + size
-            span = buffer[at:end]
-            try:
-                read_into(paths[shard], offset, span)
-            except (ShardDamaged, StorageFailed) as error:
-                found.append(error)
-                continue
-            if xxh3(span) != wanted:
-                found.append(self._damaged(shard, table.key(row)))  # type: ignore[union-attr]
-                continue
-            found.append(Item(shown[at:end], shard, ordinal, table, row))  # type: ignore[arg-type]
-            at = end
-        return found
+        columns = (places.shards, places.ordinals, places.tables, places.rows)
+        return list(map(_new_item, spans, *(column.tolist() for column in columns)))
 
     def _read_or_why(self, place: Place, whole_block: bool) -> Found:
         try:
@@ -197,19 +192,20 @@ class Fetcher:
         shard, ordinal, table, row, offset, within, size, wanted = place
         assert isinstance(table, Table), "its absence was raised before"
         if self._packed[shard]:
-            span = self._load_block(shard, table, ordinal)[within : within + size]
-        elif self._local is None:
-            span = self._blocks.take(*self._span_loader(shard, ordinal, offset, size))
-        else:
-            buffer = self._buffers.take(size) if size <= LARGEST_ARENA else memoryview(bytearray(size))
-            self._local.read_into(self._paths[shard], offset, buffer)
-            span = buffer.toreadonly()
-        if _xxh3(span) != wanted:
-            raise self._damaged(shard, table.key(row))
-        item = Item(span, shard, ordinal, table, row)
-        if self.is_remote:
-            item.check()
-        return item
+            piece = self._block_piece(shard, table, ordinal)
+            unpack = self._unpacking(shard, table, ordinal)
+
+            def finish(data: bytes) -> memoryview:
+                span = unpack(data)[within : within + size]
+                self._check(span, Item(span, shard, ordinal, table, row), wanted)
+                return span
+
+            return Item(self._load(piece._replace(finish=finish)), shard, ordinal, table, row)
+        if self._local is None:
+            piece = self._span_piece(place)
+            return Item(self._blocks.take(piece.key, partial(self._load, piece)), shard, ordinal, table, row)
+        span = memoryview(self._local.read_range(self._paths[shard], offset, size))
+        return self._check(span, Item(span, shard, ordinal, table, row), wanted)
 
     def _block_or_none(self, shard: int, table: Table, ordinal: int) -> memoryview | None:
         try:
@@ -223,18 +219,56 @@ class Fetcher:
         if block is not None:
             return block
         try:
-            return self._blocks.get(*self._block_loader(shard, table, ordinal))
+            piece = self._block_piece(shard, table, ordinal)
+            return self._blocks.get(piece.key, partial(self._load, piece))
         except _OneIsDamaged:
             return None
 
-    def _span_loader(self, shard: int, ordinal: int, offset: int, size: int) -> Loading:
-        return (shard, ordinal), lambda: memoryview(self._store.read_range(self._paths[shard], offset, size))
+    def _span_piece(self, place: Place) -> Piece:
+        shard, ordinal, table, row, offset, _, size, wanted = place
+        assert isinstance(table, Table), "its absence was raised before"
 
-    def _block_loader(self, shard: int, table: Table, ordinal: int) -> Loading:
-        def load() -> memoryview:
-            return self._checked(shard, table, ordinal, self._load_block(shard, table, ordinal))
+        def finish(data: bytes) -> memoryview:
+            span = memoryview(data)
+            self._check(span, Item(span, shard, ordinal, table, row), wanted)
+            return span
 
-        return shard << 32 | ordinal // table.per_block, load
+        return Piece((shard, ordinal), self._paths[shard], offset, size, size, finish)
+
+    def _block_piece(self, shard: int, table: Table, ordinal: int) -> Piece:
+        ref = table.block(ordinal)
+        unpack = self._unpacking(shard, table, ordinal)
+        key = shard << 32 | ordinal // table.per_block
+        return Piece(
+            key, self._paths[shard], ref.file_offset, ref.file_bytes, ref.tar_bytes,
+            lambda data: self._checked(shard, table, ordinal, unpack(data)),
+        )  # fmt: skip
+
+    def _unpacking(self, shard: int, table: Table, ordinal: int) -> Callable[[bytes], memoryview]:
+        if not self._packed[shard]:
+            return memoryview
+        where, size = f"{self._store.url}/{self._paths[shard]}", table.block(ordinal).tar_bytes
+        return lambda data: memoryview(decompress_block(data, size, where))
+
+    def _load(self, piece: Piece) -> memoryview:
+        """The bytes of a piece, checked; a copy in a disk cache that fails is removed and fetched again."""
+        _, path, offset, length, _, finish = piece
+        return rereading(self._store, lambda: finish(self._store.read_range(path, offset, length)))
+
+    def _load_together(self, pieces: list[Piece]) -> list[memoryview | Exception]:
+        """The same of several pieces of one file, which travel in one request. What is wrong with one is its own."""
+        if len(pieces) > 1:
+            ranges = [(piece.offset, piece.length) for piece in pieces]
+            with suppress(ShardDamaged):  # then each is asked for alone: most of them are good
+                data = self._store.read_ranges(pieces[0].path, ranges, 0)
+                return [piece.finish(one) for piece, one in zip(pieces, data, strict=True)]
+        loaded: list[memoryview | Exception] = []
+        for piece in pieces:
+            try:
+                loaded.append(self._load(piece))
+            except ShardkitError as error:
+                loaded.append(error)
+        return loaded
 
     def _checked(self, shard: int, table: Table, ordinal: int, block: memoryview) -> memoryview:
         """A block after every sample in it was compared with the index, while its bytes are warm from reading."""
@@ -248,12 +282,12 @@ class Fetcher:
                 Item(span, shard, start + at, table, rows.start + at).check()
         return block
 
-    def _load_block(self, shard: int, table: Table, ordinal: int) -> memoryview:
-        ref = table.block(ordinal)
-        data = self._store.read_range(self._paths[shard], ref.file_offset, ref.file_bytes)
-        if self._packed[shard]:
-            data = decompress_block(data, ref.tar_bytes, f"{self._store.url}/{self._paths[shard]}")
-        return memoryview(data)
+    def _check(self, span: memoryview, item: Item, wanted: int) -> Item:
+        if _xxh3(span) != wanted:
+            raise self._damaged(item.shard, item.key)
+        if self.is_remote:
+            item.check()
+        return item
 
     def _damaged(self, shard: int, key: str) -> ShardDamaged:
         url = self._store.url
@@ -261,6 +295,19 @@ class Fetcher:
             f"shard {url}/{self._paths[shard]}, sample {key}: its bytes do not have the digest that the index names; "
             f"run `shardkit verify {url}`"
         )
+
+
+def _neighbours(pieces: list[Piece]) -> list[tuple[int, ...]]:
+    """Which pieces, by number, travel together: those of one file that are next to each other, as they were given."""
+    by_path: dict[str, list[int]] = {}
+    for number, piece in enumerate(pieces):
+        by_path.setdefault(piece.path, []).append(number)
+    groups = []
+    for numbers in by_path.values():
+        ranges = [(pieces[number].offset, pieces[number].length) for number in numbers]
+        for join in join_ranges(ranges, 0, JOINED_BYTES):  # what lies between is wanted later, and fetched then
+            groups.append(tuple(numbers[member] for member in join.members))
+    return sorted(groups, key=min)
 
 
 def _cut(blocks: Iterable[memoryview | None], starts: I64, sizes: I64) -> Iterator[memoryview]:

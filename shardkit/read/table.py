@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from shardkit.errors import ShardDamaged, ShardkitError, StorageFailed
 from shardkit.read.cache import ByteCache
+from shardkit.read.cached import rereading
 from shardkit.read.order import I64
 from shardkit.read.where import FactColumns
 from shardkit.store import tar
@@ -125,9 +126,9 @@ class Tables:
     def find(self, shard: int, ordinal: int) -> Table:
         """The table that holds a sample. Raises ShardDamaged, StorageFailed."""
         if self.whole:
-            return self._tables.get((shard, 0), lambda: self._load_whole(shard))
+            return self._tables.get((shard, 0), lambda: rereading(self._store, lambda: self._load_whole(shard)))
         block = ordinal // self._manifest.shards[shard].block_samples
-        return self._tables.get((shard, block), lambda: self._load_block(shard, block))
+        return self._tables.get((shard, block), lambda: rereading(self._store, lambda: self._load_block(shard, block)))
 
     def blocks(self, shards: I64, ordinals: I64) -> I64:
         """A number over all shards for the block of each sample: shard * 2**32 + block."""

@@ -224,10 +224,10 @@ INDEX_DIGESTS = (
 SAMPLE_DIGESTS = (
     _one("hash of a sample read alone", FETCH, "        if _xxh3(span) != wanted:\n", "        if False:\n", READ),
     _one(
-        "hash of a sample read with its block",
+        "hashes of the samples of a block",
         FETCH,
-        "            if _xxh3(span) != int(table.hashes[row]):\n",
-        "            if False:\n",
+        "        if [_xxh3(span) for span in spans] != table.hashes[rows].tolist():\n",
+        "        if False:\n",
         STORED_ORDER,
     ),
     _one(
