@@ -204,7 +204,7 @@ def _finished(folder: Path, waiting: dict[Future[IndexedTar], TarFile]) -> Itera
             indexed = future.result()
         except BrokenExecutor:
             raise StorageFailed(
-                f"{scrub(tar.place)}: a process that indexed was killed; run the same command again, with fewer --workers"
+                f"{scrub(tar.place)}: a process that indexed was killed; run it again with fewer --workers"
             ) from None
         yield _keep(folder, tar, indexed)
 

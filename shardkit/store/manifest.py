@@ -170,20 +170,22 @@ def unseal(data: bytes, max_bytes: int, where: str) -> bytes:
 def decompress(frame: bytes | memoryview, max_bytes: int, where: str, max_ratio: int = MAX_RATIO) -> bytes:
     """What exactly one zstd frame, with its content size in its header, unfolds to. Raises ShardDamaged.
 
-    Nothing is unfolded that claims more than `max_bytes`, or more than `max_ratio` times its size (and a MiB).
+    Nothing is unfolded that claims more than `max_bytes`, or more than `max_ratio` times its size (and a MiB), and
+    nothing beyond what a frame claims: a decoder that is not told where to stop unfolds it all before it objects.
     """
     try:
         size = zstandard.get_frame_parameters(frame).content_size
         if size == zstandard.CONTENTSIZE_UNKNOWN or size > min(max_bytes, max_ratio * len(frame) + (1 << 20)):
-            raise ShardDamaged(f"{where}: a zstd frame claims to hold {size} bytes, more than expected")
+            raise ShardDamaged(
+                f"{where}: a zstd frame claims to hold {size} bytes, more than expected; fetch it from a good copy"
+            )
         if size == 0:
             return b""
-        decoder = zstandard.ZstdDecompressor().decompressobj()
-        raw = decoder.decompress(frame)
+        raw = zstandard.ZstdDecompressor().decompress(frame, allow_extra_data=False)
     except zstandard.ZstdError as error:
-        raise ShardDamaged(f"{where}: not a whole zstd frame ({error})") from None
-    if not decoder.eof or decoder.unused_data or len(raw) != size:
-        raise ShardDamaged(f"{where}: wanted exactly one whole zstd frame of {size} bytes")
+        raise ShardDamaged(f"{where}: not one whole zstd frame ({error}); fetch it from a good copy") from None
+    if len(raw) != size:
+        raise ShardDamaged(f"{where}: wanted one whole zstd frame of {size} bytes; fetch it from a good copy")
     return raw
 
 

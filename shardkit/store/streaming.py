@@ -134,13 +134,13 @@ class UnfoldedStream:
             raise self._damaged(
                 "a zstd frame without its size or larger than a block: one big frame cannot be read at random"
             )
-        last, taken = False, 0
+        last, taken, most = False, 0, 1024 + size // 64
         while not last:
             block = self._take(3)
             number = int.from_bytes(block, "little")
             last, length = bool(number & 1), 1 if number >> 1 & 3 == 1 else number >> 3
             taken += length
-            if length > 128 << 10 or taken > size + (1 << 20):
+            if length > 128 << 10 or taken > size + (1 << 20) or len(parts) > 2 * most:
                 raise self._damaged("a zstd frame longer than what it holds")
             parts += (block, self._take(length))
         parts.append(self._take(4 if checksum else 0))
