@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from shardkit.build.run import BuildResult as BuildResult
     from shardkit.build.run import build as build_dataset
     from shardkit.errors import NotADataset as NotADataset
+    from shardkit.errors import NothingToPack as NothingToPack
     from shardkit.errors import ShardDamaged as ShardDamaged
     from shardkit.errors import ShardkitError as ShardkitError
     from shardkit.errors import SpecError as SpecError
@@ -48,6 +49,7 @@ _HOMES = {
     "BuildResult": "shardkit.build.run",
     "build_dataset": "shardkit.build.run:build",
     "NotADataset": "shardkit.errors",
+    "NothingToPack": "shardkit.errors",
     "ShardDamaged": "shardkit.errors",
     "ShardkitError": "shardkit.errors",
     "SpecError": "shardkit.errors",
@@ -94,6 +96,7 @@ __all__ = [
     "Mark",
     "Message",
     "NotADataset",
+    "NothingToPack",
     "Pack",
     "Packed",
     "PackedBatch",

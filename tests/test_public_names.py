@@ -24,6 +24,7 @@ PUBLIC_NAMES = (
     "Mark",
     "Message",
     "NotADataset",
+    "NothingToPack",
     "Pack",
     "Packed",
     "PackedBatch",

@@ -29,7 +29,7 @@ class Mix(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     `weights`, one a dataset, need no sum. Without them the weights are those that the mixture was opened with, or
     size^(1/`temperature`): 1 (the default) reads in proportion to sizes, larger ones bring small datasets more often.
     `schedule`: from step s on these weights, ((s, weights), …) in ascending order; steps are of the global batch at
-    which reading begins, and become positions then.
+    which reading begins, and become positions then (with packs they are samples from the beginning on).
     `exhausted`: "repeat" begins a source again; the epoch ends when every source was read once. "stop" ends the epoch
     before the first source would repeat. "reweight" leaves out a source that was read; the others share its weight, so
     that every sample comes exactly once. Raises SpecError.

@@ -12,6 +12,8 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any, NamedTuple
 
+import msgspec
+
 from shardkit.errors import NothingToPack, SpecError, StateConflict
 from shardkit.read.ahead import FETCHING_THREADS, thread_pool
 from shardkit.read.batch import NAMED_SKIPS, Skipped, torch_worker
@@ -87,15 +89,14 @@ class PackedLoader:
     """
 
     _lanes: dict[int, LaneState]
-    _order: OrderState
-    _total: int
     _runs: int
 
     def __init__(self, dataset: Source, spec: LoaderSpec, decode: Decode | None, cost: CostOf) -> None:
         self.dataset, self.spec = dataset, spec
         self.decode, self.cost = decode, cost
         self._reader = Reader(dataset, spec)
-        self._open(None)
+        self._runs = 0
+        self._begin()
 
     def __iter__(self) -> Iterator[PackedBatch]:
         """Batches from the present state on, without end. Raises ShardDamaged, StorageFailed, SpecError."""
@@ -131,17 +132,21 @@ class PackedLoader:
         """
         states = gather(state)
         reader, order = self._reader.restore(states[0].order, other_version=other_version)
-        changed = states[0].order["version"] != self.dataset.version
-        self._runs += 1  # a `for` that is still running no longer moves the state
-        self._reader = reader
-        self._open(order)
-        wanted = packing_fields(self.packing, self._total)
-        _check_packing(states[0].packing, wanted, self.packing.lanes)
-        self._total = states[0].packing["lanes"]
-        lanes = choose_lanes(states, self._total, self.spec.rank, self.spec.world_size)
-        if changed:
+        found = states[0].packing
+        _check_packing(found, packing_fields(self.packing, self.packing.lanes or found["lanes"]))
+        self._check_ranks(found["lanes"])
+        lanes = choose_lanes(states, found["lanes"], self.spec.rank, self.spec.world_size)
+        if states[0].order["version"] != self.dataset.version:
             lanes = [lane._replace(carried=()) for lane in lanes]
-        self._lanes = {lane.lane: lane for lane in lanes}
+        self._runs += 1  # a `for` that is still running no longer moves the state
+        self._open(reader, order, lanes, found["lanes"])
+
+    @property
+    def source_epochs(self) -> dict[str, float]:
+        """How often each dataset was read, by its URL, where the lane stands that is furthest behind."""
+        behind = min((lane.epoch, lane.position) for lane in self._lanes.values())
+        state = msgspec.structs.replace(self._order, epoch=behind[0], position=behind[1])
+        return self._reader.passes(self.stream, state)
 
     @property
     def packing(self) -> Packing:
@@ -160,25 +165,32 @@ class PackedLoader:
             shard, ordinal = self.stream.name(place)
             named.append(Skipped(shard=shard, ordinal=ordinal, reason=reason))
 
-    def _open(self, order: OrderState | None) -> None:
-        """Begin at the order's beginning, with lanes as they are dealt first."""
-        self._order = order or self._reader.first_state()
-        self.stream: Stream = self._reader.stream(self._order)
-        samples = self.stream.size(0)
-        if not samples:
+    def _begin(self) -> None:
+        """Stand at the beginning, with lanes as they are dealt first."""
+        order = self._reader.first_state()
+        stream = self._reader.stream(order)
+        if not stream.size(0):
             raise SpecError("there are no samples to pack; build the dataset from a source that gives some")
-        self._total = lanes_for(self.packing, samples)
-        if self._total < self.spec.world_size:
-            raise SpecError(
-                f"{samples} samples are packed in {self._total} lanes, and there are {self.spec.world_size} ranks; "
-                f"give {type(self.packing).__name__} at least so many `lanes`"
-            )
-        dealt = deal(first_lanes(self._total, self.stream.size), self.spec.rank, self.spec.world_size)
-        self._lanes = {lane.lane: lane for lane in dealt}
-        self._runs = 0
+        total = lanes_for(self.packing, stream.size(0))
+        self._check_ranks(total)
+        self._open(
+            self._reader, order, deal(first_lanes(total, stream.size), self.spec.rank, self.spec.world_size), total
+        )
+
+    def _open(self, reader: Reader, order: OrderState, lanes: Sequence[LaneState], total: int) -> None:
+        self._reader, self._order, self._total = reader, order, total
+        self.stream: Stream = reader.stream(order)
+        self._lanes = {lane.lane: lane for lane in sorted(lanes)}
         self.skipped: list[Skipped] = []
         self.oversized: list[Skipped] = []
         self.num_skipped = self.num_oversized = 0
+
+    def _check_ranks(self, lanes: int) -> None:
+        if lanes < self.spec.world_size:
+            raise SpecError(
+                f"samples are packed in {lanes} lanes, and there are {self.spec.world_size} ranks; begin with "
+                f"{type(self.packing).__name__}(lanes=…) of at least so many"
+            )
 
     def _feeder(self, stack: ExitStack) -> Feeder:
         spec = self.spec
@@ -204,10 +216,10 @@ class PackedLoader:
         return self._reader, self.decode, self.cost, self._order, self._total, self._lanes
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self._reader, self.decode, self.cost, order, total, lanes = state
-        self.dataset, self.spec = self._reader.source, self._reader.spec
-        self._open(order)
-        self._total, self._lanes = total, lanes
+        reader, self.decode, self.cost, order, total, lanes = state
+        self.dataset, self.spec = reader.source, reader.spec
+        self._runs = 0
+        self._open(reader, order, tuple(lanes.values()), total)
 
 
 class Held(NamedTuple):
@@ -350,10 +362,8 @@ def _turn(lane: OpenLane) -> tuple[int, int]:
     return lane.state.given, lane.state.lane
 
 
-def _check_packing(found: Mapping[str, Any], wanted: Mapping[str, Any], lanes: int | None) -> None:
+def _check_packing(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     for name in sorted({*found, *wanted}):
-        if name == "lanes" and lanes is None:
-            continue
         if found.get(name) != wanted.get(name):
             raise StateConflict(
                 f"packing has {name} {found.get(name)!r} in the state and {wanted.get(name)!r} in the arguments; "

@@ -73,7 +73,8 @@ class Reader:
             return None
         sizes = tuple(member.live.samples for member in self._members)
         spec, weights = self.spec, self.source.weights
-        return Mixing(mix=spec.mix, weights=weights, sizes=sizes, lanes=lanes, global_batch=spec.global_batch)
+        step = spec.global_batch if spec.pack is None else 1  # how many samples a pack will have, nobody knows
+        return Mixing(mix=spec.mix, weights=weights, sizes=sizes, lanes=lanes, global_batch=step)
 
     def _check_mix(self, state: OrderState) -> None:
         mixing = self._mixing(state.lanes)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
+from functools import lru_cache, partial
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -17,7 +18,7 @@ from shardkit.read.dataset import Dataset
 from shardkit.read.fetch import Fetcher, Found
 from shardkit.read.item import Item
 from shardkit.read.mixture import Mixture
-from shardkit.read.order import I64, EpochOrder, LiveSamples
+from shardkit.read.order import I64, LiveSamples
 from shardkit.read.places import Place as FetchPlace
 from shardkit.read.places import Places
 from shardkit.read.spec import LoaderSpec
@@ -33,6 +34,8 @@ LARGEST_SINGLE = 16 << 10
 """Bytes a sample from which local samples are read one by one, not block by block."""
 
 FIRST_LOOKED_AT = 1024
+ORDERS_KEPT = 4
+"""Orders of epochs that are kept: packing lanes do not all pass into the next epoch at once."""
 
 
 class Located(Protocol):
@@ -115,9 +118,9 @@ class DatasetStream:
     """One dataset, epoch after epoch."""
 
     def __init__(self, member: Member, spec: LoaderSpec, state: OrderState) -> None:
-        self._member, self._state = member, state
+        self._member = member
         self._by_blocks = member.reads_blocks(spec, state, spec.read_ahead_bytes)
-        self._order: tuple[int, EpochOrder] | None = None
+        self._order = lru_cache(ORDERS_KEPT)(partial(order_of, state, member.live))
         self.is_remote = member.fetcher.is_remote
 
     def size(self, epoch: int) -> int:
@@ -126,10 +129,7 @@ class DatasetStream:
 
     def places(self, epoch: int, positions: I64) -> Places:
         """Where the samples at positions lie."""
-        known = self._order
-        if known is None or known[0] != epoch:
-            known = self._order = epoch, order_of(self._state, self._member.live, epoch)
-        return self._member.fetcher.find(*known[1].locate_many(positions))
+        return self._member.fetcher.find(*self._order(epoch).locate_many(positions))
 
     def read(self, place: FetchPlace) -> Item:
         """The sample at a place, checked. Raises ShardDamaged, StorageFailed."""

@@ -14,6 +14,7 @@ import pytest
 from shardkit.errors import ShardDamaged, SpecError, StateConflict
 from shardkit.read.dataset import Dataset, Item, open_dataset
 from shardkit.read.loader import open_loader
+from shardkit.read.mixture import Mixture
 from shardkit.read.pack import Buckets, Cost, Pack, Packing
 from shardkit.read.packed import PackedLoader
 from shardkit.read.serve import serve_folder
@@ -220,6 +221,63 @@ def test_batches_and_loaders_survive_pickling(dataset: Dataset) -> None:
         (pack.lengths, pack.cost, pack.lane) for pack in batch
     ]
     assert names(list(islice(pickle.loads(pickle.dumps(loader)), 5))) == names(list(islice(loader, 5)))
+
+
+@pytest.fixture(scope="module")
+def mixture(tmp_path_factory: pytest.TempPathFactory) -> Mixture:
+    roots = [tmp_path_factory.mktemp("mixed") for _ in range(2)]
+    made = numbered([90, 70, 40])
+    make_dataset(roots[0], made[:1])
+    make_dataset(roots[1], made[1:])
+    return Mixture([open_dataset(root) for root in roots], (0.7, 0.3))
+
+
+@pytest.mark.parametrize("fields", [{}, {"where": "modality~image"}], ids=["all", "view"])
+def test_packs_of_a_mixture_and_through_a_filter_resume_exactly(mixture: Mixture, fields: dict[str, Any]) -> None:
+    loader = open_loader(mixture, pack=PACK, cost=cost, batch_size=2, **fields)
+    batches = list(islice(loader, 24))
+    assert loader.source_epochs.keys() == {dataset.url for dataset in mixture.datasets}
+    if fields:
+        assert all(item.sample.modalities.image for batch in batches for pack in batch for item in pack)
+    for at in range(0, 23, 3):
+        ranks = [opened_rank(mixture, rank, fields) for rank in range(2)]
+        for loader in ranks:
+            loader.load_state_dict(saved(batches[at].state))
+        steps = list(zip(*(islice(loader, 8) for loader in ranks), strict=True))
+        rest = [names([part])[0] for step in steps for part in step]
+        assert rest[: 2 * (23 - at)] == names(batches[at + 1 : at + 9])
+
+
+def opened_rank(mixture: Mixture, rank: int, fields: dict[str, Any]) -> PackedLoader:
+    return open_loader(mixture, pack=PACK, cost=cost, rank=rank, world_size=2, **fields)
+
+
+def test_a_mixed_lane_has_its_shares_whatever_is_in_the_packs(mixture: Mixture) -> None:
+    first = {item.key for item in mixture.datasets[0]}
+    packs = [pack for batch in islice(open_loader(mixture, pack=PACK, cost=cost), 400) for pack in batch]
+    keys = [item.key for pack in packs for item in pack]
+    assert abs(sum(key in first for key in keys) / len(keys) - 0.7) < 0.02
+
+
+def test_a_state_that_is_refused_changes_nothing(dataset: Dataset) -> None:
+    loader = opened(dataset, batch_size=2)
+    batches = list(islice(loader, 3))
+    with pytest.raises(StateConflict):
+        loader.load_state_dict(saved(batches[0].state) | {"lanes": []})
+    assert loader.state_dict() == batches[2].state
+
+
+def test_a_loop_that_still_runs_does_not_move_a_loaded_state(dataset: Dataset) -> None:
+    loader = opened(dataset)
+    old = iter(loader)
+    state = next(old).state
+    next(old)
+    loader.load_state_dict(state)
+    new = iter(loader)
+    next(new)
+    after = loader.state_dict()
+    next(old)
+    assert loader.state_dict() == after
 
 
 def test_torch_workers_pack_lanes_of_their_own_and_a_resume_gathers_them(dataset: Dataset) -> None:
