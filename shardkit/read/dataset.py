@@ -6,19 +6,22 @@ Elsewhere: shuffled reading with a state (loader.py), bytes and their checks (fe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from shardkit.read.cached import CachedStore, rereading
 from shardkit.read.diskcache import DEFAULT_BYTES, DiskCache
 from shardkit.read.fetch import Fetcher
+from shardkit.read.foreign import open_tars, trusted_origins
 from shardkit.read.item import Item as Item
 from shardkit.read.order import LiveSamples
 from shardkit.read.state import Extent
 from shardkit.read.table import Tables
+from shardkit.read.tar_set import is_tars
 from shardkit.store.layout import Manifest
 from shardkit.store.manifest import read_columns, read_manifest
+from shardkit.store.routing import route
 from shardkit.store.urls import ByteStore, open_store
 from shardkit.store.verify import VerifyReport, verify
 
@@ -28,7 +31,7 @@ LARGEST_BLOCK_BYTES = 64 << 20
 
 
 def open_dataset(
-    url: str | Path,
+    url: str | Path | Sequence[str | Path],
     version: str | None = None,
     *,
     cache: str | Path | None = None,
@@ -36,13 +39,21 @@ def open_dataset(
 ) -> Dataset:
     """The dataset in a folder or behind a URL, at its current version or the one given (64 hex digits).
 
-    Nothing but the pointer, the manifest and the omissions is read yet; all are checked.
+    Tars that others made are named themselves: by a URL or path that ends in .tar or .tar.zst, with braces or globs, or
+    several of these. They are indexed on first use, once, in the cache folder, and again where they changed.
+    Otherwise nothing but the pointer, the manifest and the omissions is read yet; all are checked.
     `cache` is a folder in which up to `cache_bytes` of what comes over a network are kept, for all processes that name
     the same folder, and checked at every reuse; local datasets need none.
     Raises NotADataset, ShardDamaged, StorageFailed, SpecError (a scheme that is not known, a cache that is a file).
     """
-    store = _through_cache(open_store(url), cache, cache_bytes)
-    digest, manifest = rereading(store, lambda: read_manifest(store, version))
+    if is_tars(url):
+        found, digest, manifest = open_tars(url, version)
+    else:
+        assert isinstance(url, (str, Path))
+        index = _through_cache(open_store(url), cache, cache_bytes)
+        digest, manifest = rereading(index, lambda: read_manifest(index, version))
+        found = _follow(index, url, manifest)
+    store = _through_cache(found, cache, cache_bytes)
     return Dataset(store, digest, manifest, rereading(store, lambda: read_columns(store, manifest)))
 
 
@@ -151,6 +162,15 @@ class Dataset:
 
     def __repr__(self) -> str:
         return f"Dataset({self.url!r}, version={self.version[:12]!r}, samples={len(self)})"
+
+
+def _follow(index: ByteStore, url: str | Path, manifest: Manifest) -> ByteStore:
+    """The store to read from: the index's own, unless the manifest names tars that lie elsewhere."""
+    if not any(entry.url for entry in manifest.shards):
+        return index
+    plain = open_store(url)
+    routed = route(plain, manifest, trusted_origins())
+    return index if routed is plain else routed
 
 
 def _through_cache(store: ByteStore, cache: str | Path | None, cache_bytes: int | None) -> ByteStore:
