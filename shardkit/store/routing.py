@@ -59,6 +59,10 @@ class LocalTars(LocalStore):
         """What the user has named."""
         return self._url
 
+    def tag(self, path: str) -> str:
+        """See Tagged."""
+        return super().tag(self._places.get(path, path))
+
     def _open(self, path: str) -> Any:
         return super()._open(self._places.get(path, path))
 
