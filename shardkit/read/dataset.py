@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from shardkit.read.cached import CachedStore, rereading
-from shardkit.read.diskcache import DEFAULT_BYTES, DiskCache
+from shardkit.read.diskcache import DEFAULT_BYTES, open_cache
 from shardkit.read.fetch import Fetcher
 from shardkit.read.foreign import open_tars, trusted_origins
 from shardkit.read.item import Item as Item
@@ -177,4 +177,4 @@ def _through_cache(store: ByteStore, cache: str | Path | None, cache_bytes: int 
     if cache is None or not store.is_remote:
         return store
     plain = store.store if isinstance(store, CachedStore) else store
-    return CachedStore(plain, DiskCache(cache, DEFAULT_BYTES if cache_bytes is None else cache_bytes))
+    return CachedStore(plain, open_cache(cache, cache_bytes))

@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
+from weakref import WeakValueDictionary
 
 import xxhash
 
@@ -85,8 +86,8 @@ class DiskCache:
     Raises SpecError where the folder's name belongs to a file.
     """
 
-    def __init__(self, folder: str | Path | None = None, max_bytes: int = DEFAULT_BYTES) -> None:
-        self.folder = cache_folder(folder) / "blocks"
+    def __init__(self, folder: Path, max_bytes: int) -> None:
+        self.folder = folder / "blocks"
         self.max_bytes = max_bytes
         self._lock = threading.Lock()
         self._works = True
@@ -270,8 +271,25 @@ class DiskCache:
                 raise SpecError(f"cache: {self.folder.parent} is a file or lies in one; give a folder") from None
             self._give_up(error)
 
-    def __reduce__(self) -> tuple[type[DiskCache], tuple[Path, int]]:
-        return DiskCache, (self.folder.parent, self.max_bytes)
+    def __reduce__(self) -> tuple[Callable[[Path, int], DiskCache], tuple[Path, int]]:
+        return open_cache, (self.folder.parent, self.max_bytes)
+
+
+_opened: WeakValueDictionary[tuple[Path, int], DiskCache] = WeakValueDictionary()
+_opening = threading.Lock()
+
+
+def open_cache(folder: str | Path | None = None, max_bytes: int | None = None) -> DiskCache:
+    """The cache in a folder (None: the usual one), one object a process: its figures count, its warning comes once.
+
+    Raises SpecError.
+    """
+    key = cache_folder(folder), DEFAULT_BYTES if max_bytes is None else max_bytes
+    with _opening:
+        cache = _opened.get(key)
+        if cache is None:
+            cache = _opened[key] = DiskCache(*key)
+        return cache
 
 
 def _read_sealed(fd: int, key: Key) -> bytes | None:

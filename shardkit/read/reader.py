@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from shardkit.errors import SpecError, StateConflict
+from shardkit.read.dataset import Dataset
 from shardkit.read.mix import Mixing, first_mix
 from shardkit.read.mixed import MixedStream
 from shardkit.read.mixture import Mixture
@@ -29,7 +30,7 @@ class Reader:
 
     def __init__(self, source: Source, spec: LoaderSpec) -> None:
         self.source, self.spec = source, spec
-        self._datasets = source.datasets if isinstance(source, Mixture) else (source,)
+        self._datasets = _datasets_of(source, spec)
         if spec.mix is not None and not isinstance(source, Mixture):
             raise SpecError("mix is given and there is one dataset; open a mixture: open_dataset([URL, URL])")
         self._view: ViewState | None
@@ -130,5 +131,10 @@ class Reader:
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         self.source, self.spec, self._view, lives = state
-        self._datasets = self.source.datasets if isinstance(self.source, Mixture) else (self.source,)
+        self._datasets = _datasets_of(self.source, self.spec)
         self._open(lives or [dataset.live for dataset in self._datasets])
+
+
+def _datasets_of(source: Source, spec: LoaderSpec) -> tuple[Dataset, ...]:
+    datasets = source.datasets if isinstance(source, Mixture) else (source,)
+    return tuple(dataset.with_cache(spec.cache, spec.cache_bytes) for dataset in datasets)

@@ -21,7 +21,6 @@ OnDamage = Literal["error", "skip"]
 
 DEFAULT_LANES = 1024
 DEFAULT_TAIL: Tail = "drop"
-NOT_YET = ("cache", "cache_bytes")
 POOL_BYTES = 512 << 20
 """Data in all open windows together, where `window` is not given."""
 
@@ -39,8 +38,8 @@ class LoaderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     out, counts and names them).
     `pack` (Pack or Buckets) hands out packs for ever, without a tail; `batch_size` then counts packs.
     `where` (a filter by what the index says: `modality~image,licence=CC0-1.0`) and `mix` (how a mixture is mixed) are
-    part of the state, too. `cache` (a folder for fetched bytes) and `cache_bytes` have their place here and take None
-    only, so far. Raises SpecError.
+    part of the state, too. `cache` is a folder in which up to `cache_bytes` (64 GiB) of what comes over a network are
+    kept, as in `open_dataset`. Raises SpecError.
     """
 
     batch_size: int = 1
@@ -60,9 +59,6 @@ class LoaderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     read_ahead_bytes: int = 768 << 20
 
     def __post_init__(self) -> None:
-        for name in NOT_YET:
-            if getattr(self, name) is not None:
-                raise SpecError(f"{name} is given, and this version cannot do that yet: leave it out")
         for name, low, high in _RANGES:
             value = getattr(self, name)
             if value is not None and (type(value) is not int or not low <= value <= high):
@@ -77,6 +73,8 @@ class LoaderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             raise SpecError(
                 f"tail is {self.tail!r} and pack is given; packs run on over the end of an epoch: leave it out"
             )
+        if self.cache_bytes is not None and self.cache is None:
+            raise SpecError("cache_bytes is given and cache is not; give the folder of the cache, too")
         if self.rank >= self.world_size:
             raise SpecError(f"rank is {self.rank}; with world_size {self.world_size} it is below {self.world_size}")
         for name, choices in (("tail", (None, "drop", "pad", "split")), ("on_damage", ("error", "skip"))):
@@ -99,4 +97,5 @@ _RANGES = (
     ("world_size", 1, 1 << 20),
     ("num_workers", 0, 1024),
     ("read_ahead_bytes", 0, 1 << 50),
+    ("cache_bytes", 0, 1 << 60),
 )
