@@ -28,10 +28,9 @@ def verify(
     Example: shardkit verify data/demo-sample-20 --deep
     """
     from shardkit.media.prepare import check_member
-    from shardkit.report.verifying import report_verify
-    from shardkit.store.urls import open_store
+    from shardkit.report.verifying import report_verify, store_of
 
-    damages = report_verify(open_store(dataset), version=version, deep=check_member if deep else None, as_json=as_json)
+    damages = report_verify(store_of(dataset), version=version, deep=check_member if deep else None, as_json=as_json)
     if damages:
         raise typer.Exit(4)
 

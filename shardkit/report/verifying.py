@@ -16,11 +16,27 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from shardkit.errors import ShardDamaged
+from shardkit.read.dataset import open_dataset
+from shardkit.read.tar_set import is_tars
 from shardkit.store.repair import RepairReport, repair
-from shardkit.store.urls import ByteStore
+from shardkit.store.urls import ByteStore, open_store
 from shardkit.store.verify import Damage, VerifyReport, verify
 
 Deep = Callable[[str, bytes], None]
+
+
+def store_of(url: str) -> ByteStore:
+    """Where the bytes of a dataset lie, tars that others made included; a damaged dataset's own folder or server.
+
+    Raises NotADataset, SpecError, StorageFailed.
+    """
+    try:
+        return open_dataset(url).store
+    except ShardDamaged:
+        if is_tars(url):
+            raise
+        return open_store(url)
 
 
 def report_verify(store: ByteStore, *, version: str | None, deep: Deep | None, as_json: bool) -> tuple[Damage, ...]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+import tarfile
 from pathlib import Path
+
+import pytest
 
 from tests.cli.conftest import Command
 from tests.read.made import make_dataset, numbered
@@ -35,3 +39,19 @@ def test_a_url_is_not_repaired_but_named_as_a_mirror(shardkit: Command) -> None:
     outcome = shardkit("repair", "https://host/data")
     assert outcome.code == 2
     assert "--mirror" in outcome.err
+
+
+def test_verify_reads_tars_that_others_made(shardkit: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHARDKIT_CACHE", str(tmp_path / "cache"))
+    with tarfile.open(tmp_path / "a-0.tar", "w") as tar:
+        for number in range(3):
+            info = tarfile.TarInfo(f"{number}.txt")
+            info.size = 5
+            tar.addfile(info, io.BytesIO(b"text%d" % number))
+    assert "3 samples" in shardkit("verify", tmp_path / "a-{0..0}.tar").out
+    assert shardkit("index", tmp_path / "a-0.tar", "--out", tmp_path / "index").code == 0
+    assert shardkit("verify", tmp_path / "index").code == 0
+    spoilt = bytearray((tmp_path / "a-0.tar").read_bytes())
+    spoilt[515] ^= 1
+    (tmp_path / "a-0.tar").write_bytes(spoilt)
+    assert shardkit("verify", tmp_path / "index").code == 4
