@@ -18,8 +18,8 @@ from shardkit.read.mix import MixState
 from shardkit.read.order import I64
 from shardkit.read.word import Word, lane_word_of, quantise, word_of
 
-ALIGNED_LEAST = 2048
-"""Samples that a lane of a source must have for lanes to be aligned: by then lanes differ by up to a hundred."""
+ALIGNED_LEAST = 4096
+"""Samples that a lane of a source must have for lanes to be aligned: lanes differ by some hundreds."""
 
 MOST_EPOCHS_BEFORE_LAST_SEGMENT = 10_000
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from shardkit.errors import SpecError
 from shardkit.read.order import I64
+from shardkit.read.permute import mix64_array
 
 LENGTHS = (65_521, 65_519, 65_497, 65_479)
 """Primes: lengths of words whose weights are no short fractions. The first that does not divide the lanes is taken."""
@@ -23,6 +24,8 @@ LONG_LENGTHS = (1_048_573, 1_048_571)
 """The same where a weight is so small that it would get no slot of the others."""
 
 MOST_SOURCES = 4096
+DISTANCES = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377)
+SWEEPS = 4
 
 
 class Word:
@@ -31,7 +34,7 @@ class Word:
     def __init__(self, counts: tuple[int, ...]) -> None:
         self.counts: I64 = np.array(counts, dtype=np.int64)
         self.length = sum(counts)
-        self.slots: I64 = _earliest_deadlines(counts)
+        self.slots: I64 = _scattered(_earliest_deadlines(counts), self.counts)
         self.rank, self._first, self._places = _ranked(self.slots, len(counts))
 
     def counts_before(self, slot: int) -> I64:
@@ -118,8 +121,7 @@ def lane_word_of(counts: tuple[int, ...], lanes: int) -> LaneWord:
 def quantise(shares: Sequence[int], lanes: int) -> tuple[int, ...]:
     """Counts of a word for shares (whole numbers in proportion): exact in a short odd word, otherwise in a long one.
 
-    By largest remainders; of equal remainders the first source gets more. A share above 0 gets at least one slot.
-    Raises SpecError where all are 0 or there are too many.
+    A share above 0 gets at least one slot. Raises SpecError where all are 0 or there are too many.
     """
     if not 0 < len(shares) <= MOST_SOURCES or min(shares) < 0 or not any(shares):
         raise SpecError(f"weights {list(shares)[:8]}: wanted 1 to {MOST_SOURCES} numbers from 0 on, one above 0")
@@ -130,10 +132,11 @@ def quantise(shares: Sequence[int], lanes: int) -> tuple[int, ...]:
     smallest = min(share for share in shares if share)
     choices = LENGTHS if 2 * smallest * LENGTHS[0] >= sum(shares) else LONG_LENGTHS
     length = next(length for length in choices if gcd(length, lanes) == 1)
-    return _apportion(shares, length)
+    return apportion(shares, length)
 
 
-def _apportion(shares: Sequence[int], length: int) -> tuple[int, ...]:
+def apportion(shares: Sequence[int], length: int) -> tuple[int, ...]:
+    """Counts of a word of this length, by largest remainders; of equal remainders the first source gets more."""
     total = sum(shares)
     counts = [share * length // total for share in shares]
     by_remainder = sorted(range(len(shares)), key=lambda source: (-(shares[source] * length % total), source))
@@ -149,8 +152,8 @@ def _apportion(shares: Sequence[int], length: int) -> tuple[int, ...]:
 def _earliest_deadlines(counts: Sequence[int]) -> I64:
     """The word: the j-th of a source's c slots (from 0) lies in [j·M/c rounded down, (j+1)·M/c rounded up).
 
-    Of those that may come, the one that must come first does; of equals the first source. That always fits
-    (R. Tijdeman, The chairman assignment problem, 1980), and means that no prefix is a whole sample off.
+    Those bounds mean that no prefix is a whole sample off. Of the sources that may come, the one that must come first
+    does; of equals the first. That always fits (R. Tijdeman, The chairman assignment problem, 1980).
     """
     length = sum(counts)
     slots = np.empty(length, dtype=np.int64)
@@ -167,9 +170,42 @@ def _earliest_deadlines(counts: Sequence[int]) -> I64:
     return slots
 
 
+def _scattered(slots: I64, counts: I64) -> I64:
+    """The word with some pairs of slots exchanged, by fixed coins, wherever both stay within their bounds.
+
+    Without it words are so regular that a lane of 64 sees one source a thousand times in a row: sources of the
+    same weight take turns, and so many slots lie between two of a lane's. With it lanes see nearly random sequences.
+    """
+    length, slots = len(slots), slots.copy()
+    for number, distance in enumerate(d for d in DISTANCES for _ in range(SWEEPS)):
+        if distance >= length:
+            break
+        rank, _, places = _ranked(slots, len(counts))
+        following, preceding = _neighbours(slots, places)
+        left = np.arange(number * 7 % (distance + 1), length - distance, distance + 1)
+        right = left + distance
+        coins = mix64_array(left.astype(np.uint64) + np.uint64(number << 32)) & np.uint64(1)
+        x, y = slots[left], slots[right]
+        fits = (coins == 1) & (x != y) & (following[left] > right) & (preceding[right] < left)
+        fits &= right < -(-(rank[left] + 1) * length // counts[x])
+        fits &= left >= rank[right] * length // counts[y]
+        left, right = left[fits], right[fits]
+        slots[left], slots[right] = slots[right], slots[left]
+    return slots
+
+
+def _neighbours(slots: I64, places: I64) -> tuple[I64, I64]:
+    """For every slot the next one of the same source, and the one before; beyond the word where there is none."""
+    following, preceding = np.full(len(slots), 2 * len(slots)), np.full(len(slots), -1)
+    same = slots[places[1:]] == slots[places[:-1]]
+    following[places[:-1][same]] = places[1:][same]
+    preceding[places[1:][same]] = places[:-1][same]
+    return following, preceding
+
+
 def _ranked(slots: I64, sources: int) -> tuple[I64, I64, I64]:
     """For every slot how often its source came before; where each source's part of the third begins; its slots."""
-    places = np.argsort(slots, kind="stable")
+    places = np.argsort(slots.astype(np.int16), kind="stable")  # so narrow that numpy sorts by radix
     first = np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(np.bincount(slots, minlength=sources))))
     rank = np.empty(len(slots), dtype=np.int64)
     rank[places] = np.arange(len(slots)) - first[slots[places]]
