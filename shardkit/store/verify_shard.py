@@ -21,8 +21,8 @@ from shardkit.store.index import Facts, IndexHead, IndexPage, IndexReader, Membe
 from shardkit.store.layout import ShardEntry, Sums, index_path, shard_path
 from shardkit.store.manifest import decompress_block
 from shardkit.store.urls import ByteStore
+from shardkit.store.verify_foreign import Deep, verify_foreign
 
-Deep = Callable[[str, bytes], None]
 CHUNK_BYTES = 4 << 20
 
 
@@ -67,6 +67,9 @@ class Findings:
 
 def verify_shard(store: ByteStore, entry: ShardEntry, findings: Findings) -> None:
     """Check an index and its shard against each other and against the manifest's entry."""
+    if entry.url:
+        _verify_foreign(store, entry, findings)
+        return
     path = shard_path(entry)
     before = len(findings.damages)
     pages: list[IndexPage] = []
@@ -83,6 +86,20 @@ def verify_shard(store: ByteStore, entry: ShardEntry, findings: Findings) -> Non
             _check_end(stream, entry)
     if stream.finish() != entry.shard.digest and len(findings.damages) == before:
         findings.damage("shard", path, f"its bytes do not have the digest {entry.shard.digest}")
+
+
+def _verify_foreign(store: ByteStore, entry: ShardEntry, findings: Findings) -> None:
+    def note(message: str, key: str, member: str) -> None:
+        findings.damage(
+            "member" if member else "sample" if key else "shard", entry.url, message, key=key, member=member
+        )
+
+    with findings.watch("shard", entry.url):
+        check_length(store, entry.url, entry.shard.bytes)
+        samples, members = verify_foreign(store, entry, note, findings.deep)
+        findings.samples += samples
+        findings.members += members
+    findings.advance(entry.shard.bytes)
 
 
 class _Stream:
