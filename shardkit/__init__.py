@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from shardkit.read.loader import Batch as Batch
     from shardkit.read.loader import Loader as Loader
     from shardkit.read.loader import open_loader as open_loader
+    from shardkit.read.mix import Mix as Mix
+    from shardkit.read.mixture import Mixture as Mixture
     from shardkit.read.pack import Buckets as Buckets
     from shardkit.read.pack import Cost as Cost
     from shardkit.read.pack import Pack as Pack
@@ -63,6 +65,8 @@ _HOMES = {
     "Batch": "shardkit.read.loader",
     "Loader": "shardkit.read.loader",
     "open_loader": "shardkit.read.loader",
+    "Mix": "shardkit.read.mix",
+    "Mixture": "shardkit.read.mixture",
     "Buckets": "shardkit.read.pack",
     "Cost": "shardkit.read.pack",
     "Pack": "shardkit.read.pack",
@@ -95,6 +99,8 @@ __all__ = [
     "LoaderSpec",
     "Mark",
     "Message",
+    "Mix",
+    "Mixture",
     "NotADataset",
     "NothingToPack",
     "Pack",

@@ -23,6 +23,8 @@ PUBLIC_NAMES = (
     "LoaderSpec",
     "Mark",
     "Message",
+    "Mix",
+    "Mixture",
     "NotADataset",
     "NothingToPack",
     "Pack",
