@@ -6,15 +6,17 @@ Elsewhere: shuffled reading with a state (loader.py), bytes and their checks (fe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
+from shardkit.errors import SpecError
 from shardkit.read.cached import CachedStore, rereading
 from shardkit.read.diskcache import DEFAULT_BYTES, open_cache
 from shardkit.read.fetch import Fetcher
 from shardkit.read.foreign import open_tars, trusted_origins
 from shardkit.read.item import Item as Item
+from shardkit.read.mixture import Mixture, open_mixture
 from shardkit.read.order import LiveSamples
 from shardkit.read.state import Extent
 from shardkit.read.table import Tables
@@ -30,26 +32,50 @@ LARGEST_BLOCK_BYTES = 64 << 20
 """Blocks up to this size are read whole when a dataset is read in stored order."""
 
 
+@overload
 def open_dataset(
-    url: str | Path | Sequence[str | Path],
+    url: str | Path, version: str | None = None, *, cache: str | Path | None = None, cache_bytes: int = DEFAULT_BYTES
+) -> Dataset: ...
+@overload
+def open_dataset(
+    url: Mapping[str, float], *, cache: str | Path | None = None, cache_bytes: int = DEFAULT_BYTES
+) -> Mixture: ...
+@overload
+def open_dataset(
+    url: Sequence[str | Path],
     version: str | None = None,
     *,
     cache: str | Path | None = None,
     cache_bytes: int = DEFAULT_BYTES,
-) -> Dataset:
+) -> Dataset | Mixture: ...
+def open_dataset(
+    url: str | Path | Sequence[str | Path] | Mapping[str, float],
+    version: str | None = None,
+    *,
+    cache: str | Path | None = None,
+    cache_bytes: int = DEFAULT_BYTES,
+) -> Dataset | Mixture:
     """The dataset in a folder or behind a URL, at its current version or the one given (64 hex digits).
 
     Tars that others made are named themselves: by a URL or path that ends in .tar or .tar.zst, with braces or globs, or
     several of these. They are indexed on first use, once, in the cache folder, and again where they changed.
+    A mapping URL -> weight, or several URLs that do not all name tars, give a mixture: read in proportion to the
+    weights, or to the datasets' sizes.
     Otherwise nothing but the pointer, the manifest and the omissions is read yet; all are checked.
     `cache` is a folder in which up to `cache_bytes` of what comes over a network are kept, for all processes that name
     the same folder, and checked at every reuse; local datasets need none.
     Raises NotADataset, ShardDamaged, StorageFailed, SpecError (a scheme that is not known, a cache that is a file).
     """
+    if isinstance(url, Mapping) or not (isinstance(url, (str, Path)) or is_tars(url)):
+        if version is not None:
+            raise SpecError(
+                "version is given for a mixture; open each dataset at its version and give Mixture the list"
+            )
+        return open_mixture(url, lambda one: open_dataset(one, cache=cache, cache_bytes=cache_bytes))
     if is_tars(url):
         found, digest, manifest = open_tars(url, version)
     else:
-        assert isinstance(url, (str, Path))
+        assert isinstance(url, (str, Path)), "what is neither was opened as a mixture"
         index = _through_cache(open_store(url), cache, cache_bytes)
         digest, manifest = rereading(index, lambda: read_manifest(index, version))
         found = _follow(index, url, manifest)

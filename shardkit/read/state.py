@@ -44,7 +44,8 @@ class OrderState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     def as_json(self) -> dict[str, Any]:
         """The state as plain JSON values."""
-        return {name: msgspec.to_builtins(getattr(self, name)) for name in self.__struct_fields__}
+        state: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
+        return state
 
 
 class Extent(msgspec.Struct, frozen=True, kw_only=True):
