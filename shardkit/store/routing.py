@@ -140,18 +140,15 @@ class RoutedStore:
         self._lock = threading.Lock()
 
     def _find(self, path: str) -> tuple[ByteStore, str]:
-        place = self._places.get(path, path)
-        if place is path and "://" not in path:
+        typed = self._places.get(path)
+        if typed is None and "://" not in path:
             return self._index, path
-        folder, name = split_file(place)
+        folder, name = split_file(typed or path)
         with self._lock:
             store = self._stores.get(folder)
             if store is None:
-                store = self._stores[folder] = self._open_typed(place) if place is not path else self._open_named(path)
+                store = self._stores[folder] = open_file(typed)[0] if typed else self._open_named(path)
         return store, name
-
-    def _open_typed(self, url: str) -> ByteStore:
-        return open_file(url)[0]
 
     def _open_named(self, url: str) -> ByteStore:
         """The store of a URL in the manifest: by the rules for found ones, unless the user has named its host."""

@@ -1,0 +1,403 @@
+"""Tars that others made: the samples that webdataset reads, indexed once, read like ours."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shardkit.errors import (
+    FileMissing,
+    NotADataset,
+    PlanConflict,
+    ShardDamaged,
+    SpecError,
+    StateConflict,
+    StorageFailed,
+)
+from shardkit.read import foreign
+from shardkit.read.dataset import Dataset, open_dataset
+from shardkit.read.diskcache import cache_folder
+from shardkit.read.foreign import Indexing, index_tars
+from shardkit.read.loader import open_loader
+from shardkit.read.serve import serve_folder
+from shardkit.read.tar_set import is_tars, parse_wanted, short_paths
+from shardkit.store import tar_index
+from shardkit.store.index import CHUNK_BYTES, LONG_BYTES, blake3_128
+from shardkit.store.tar_index import split_name
+from tests.read.foreign import of_webdataset, text_tars, write_tar
+from tests.read.made import make_dataset, numbered
+from tests.store import hostile
+from tests.store.flaky import flaky_server
+from tests.store.hostile import info, made_tar
+
+
+@pytest.fixture(autouse=True)
+def _fresh_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHARDKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of tars that are read to be indexed."""
+    seen: list[str] = []
+    index_file = foreign.index_file
+
+    def counting(tar: foreign.TarFile, *rest: object) -> object:
+        seen.append(Path(tar.place).name)
+        return index_file(tar, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(foreign, "index_file", counting)
+    return seen
+
+
+def samples_of(dataset: Dataset) -> list[tuple[str, dict[str, bytes]]]:
+    return [(item.key, {name: bytes(data) for name, data in item.members.items()}) for item in dataset]
+
+
+PART = st.text(alphabet="aB.é_", min_size=1, max_size=4)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(PART, min_size=1, max_size=4))
+def test_names_split_as_webdataset_splits_them(parts: list[str]) -> None:
+    from webdataset.tariterators import base_plus_ext
+
+    name = "/".join(parts)
+    key, extension = base_plus_ext(name)
+    assert split_name(name) == (None if key is None else (key, extension.lower()))
+
+
+NAMES = {
+    "plain": ["a.jpg", "a.txt", "b.jpg", "b.txt"],
+    "dots in members": ["a.left.jpg", "a.right.jpg", "a.seg.v2.png", "b.left.jpg"],
+    "dots in folders": ["v1.0/a.jpg", "v1.0/a.txt", "v1.0/b.jpg", "v2/a.jpg"],
+    "upper case": ["a.JPG", "a.Txt", "B.jpg"],
+    "dots before": ["./a.jpg", "./a.txt", "./d/b.jpg"],
+    "files of no sample": ["README", "a.jpg", "LICENSE", "a.txt", "__meta__/x.json", "__index__", "b.jpg", "x/NOTES"],
+    "hidden files": ["d/.a.jpg", "d/b.jpg", ".c.jpg", "e.f/.g.jpg", "h.jpg"],
+    "spaces and letters": ["ä ö.jpg", "ä ö.txt", "日本.jpg"],
+    "long names": ["d" * 90 + "/" + "n" * 120 + ".jpg", "d" * 90 + "/" + "n" * 120 + ".txt"],
+    "nothing": ["README"],
+}
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+@pytest.mark.parametrize("case", NAMES)
+def test_samples_are_those_of_webdataset(tmp_path: Path, case: str, form: int) -> None:
+    if case == "long names" and form == tarfile.USTAR_FORMAT:
+        return
+    draw = random.Random(case)
+    members = [(info(name, mtime=1.5 if form == tarfile.PAX_FORMAT else 0), draw.randbytes(9)) for name in NAMES[case]]
+    members.insert(1, (info("d", type=tarfile.DIRTYPE), b""))
+    path = tmp_path / "shard.tar"
+    path.write_bytes(made_tar(*members, form=form))
+    wanted = of_webdataset(path)
+    if not wanted:
+        with pytest.raises(SpecError, match="no sample"):
+            open_dataset(path)
+        return
+    dataset = open_dataset(path)
+    assert samples_of(dataset) == wanted
+    assert [(item.key, dict(item.members)) for item in map(dataset.__getitem__, range(len(dataset)))] == wanted
+    assert not dataset.verify().damages
+
+
+def test_tars_by_webdatasets_writer_are_read_as_it_reads_them(tmp_path: Path) -> None:
+    paths = text_tars(tmp_path, [40, 0, 1, 33])
+    dataset = open_dataset(str(tmp_path / "shard-{000..003}.tar"))
+    assert samples_of(dataset) == [sample for path in paths for sample in of_webdataset(path)]
+    assert (len(dataset), dataset.manifest.name) == (74, "shard")
+    assert [entry.url for entry in dataset.manifest.shards] == [path.name for path in paths]
+    assert len({item.key for batch in open_loader(dataset, batch_size=4, lanes=2) for item in batch}) == 74 - 74 % 4
+
+
+def test_frames_of_ours_are_read_without_our_manifest(tmp_path: Path) -> None:
+    root = tmp_path / "ours"
+    make_dataset(root, numbered([30, 7]), codec="tar.zst", block=4)
+    ours = open_dataset(root)
+    theirs = open_dataset(str(root / "shards" / "**" / "*.tar.zst"))
+    by_key = {item.key: item for item in ours}
+    assert {item.key for item in theirs} == set(by_key)
+    for item in theirs:
+        assert item.members == by_key[item.key].members
+        assert item.sample == by_key[item.key].sample
+    assert {entry.block_samples for entry in theirs.manifest.shards} == {4}
+    assert not theirs.verify().damages
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_every_state_resumes_exactly_also_after_indexing_again(tmp_path: Path, remote: bool) -> None:
+    tars = tmp_path / "tars"
+    tars.mkdir()
+    text_tars(tars, [30, 17])
+    with serve_folder(tars) as server:
+        pattern = f"{server.url if remote else tars}/shard-{{000..001}}.tar"
+        dataset = open_dataset(pattern)
+        batches = list(open_loader(dataset, batch_size=5, lanes=2, seed=3))
+        for at in range(0, len(batches) - 1, 3):
+            loader = open_loader(open_dataset(pattern), batch_size=5, lanes=2, seed=3)
+            loader.load_state_dict(batches[at].state)
+            assert [[item.key for item in batch] for batch in loader] == [
+                [item.key for item in batch] for batch in batches[at + 1 :]
+            ]
+
+
+def test_the_version_depends_on_the_tars_and_not_on_where_they_lie(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        text_tars(tmp_path / name, [5, 6])
+    with serve_folder(tmp_path / "two") as server:
+        versions = {
+            open_dataset(tmp_path / "one" / "shard-{000..001}.tar").version,
+            open_dataset(f"{server.url}/shard-{{000..001}}.tar").version,
+            open_dataset([tmp_path / "two" / "shard-000.tar", tmp_path / "two" / "shard-001.tar"]).version,
+            index_tars(tmp_path / "one" / "*.tar", None, Indexing()).version,
+        }
+    assert len(versions) == 1
+    assert open_dataset(tmp_path / "one").version in versions  # indexed beside the tars
+
+
+def test_tars_are_indexed_once_and_only_what_changed_again(tmp_path: Path, counted: list[str]) -> None:
+    paths = text_tars(tmp_path, [5, 6, 7])
+    pattern = str(tmp_path / "shard-*.tar")
+    first = open_dataset(pattern)
+    assert sorted(counted) == [path.name for path in paths]
+    assert open_dataset(pattern).version == first.version
+    assert len(counted) == 3
+    write_tar(paths[1], [("new", {"txt": b"new"})])
+    os.utime(paths[1], ns=(1, 1))
+    again = open_dataset(pattern)
+    assert counted[3:] == ["shard-001.tar"]
+    assert again.version != first.version and "new" in {item.key for item in again}
+    with pytest.raises(NotADataset, match="make version"):
+        open_dataset(pattern, first.version)
+    with pytest.raises(StateConflict):
+        open_loader(again, batch_size=2).load_state_dict(open_loader(first, batch_size=2).state_dict())
+
+
+def test_a_tar_that_changes_under_an_open_dataset_is_an_error(tmp_path: Path) -> None:
+    (path,) = text_tars(tmp_path, [20])
+    dataset = open_dataset(path)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"text 7 ")
+    data[at] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ShardDamaged, match=r"shard-000\.tar, sample s0007"):
+        for index in range(len(dataset)):
+            assert dataset[index].members["txt"]
+    kept = open_loader(dataset, batch_size=4, lanes=1, on_damage="skip", tail="split")
+    assert {item.key for batch in kept for item in batch} == {f"s{n:04d}" for n in range(20) if n != 7}
+
+
+def test_an_object_that_changes_on_the_server_is_an_error(tmp_path: Path) -> None:
+    text_tars(tmp_path, [20])
+    with flaky_server(tmp_path) as server:
+        dataset = open_dataset(f"{server.url}/shard-000.tar")
+        assert dataset[0].key == "s0000"
+        server.tag = '"two"'
+        with pytest.raises(ShardDamaged, match="changed on the server"):
+            dataset[1]
+        assert open_dataset(f"{server.url}/shard-000.tar")[1].key == "s0001"
+
+
+FIRST_USE = """
+import sys
+from shardkit import open_dataset
+dataset = open_dataset(sys.argv[1])
+print(dataset.version, len(dataset))
+"""
+
+
+def test_several_processes_index_once(tmp_path: Path) -> None:
+    text_tars(tmp_path, [10, 10])
+    command = [sys.executable, "-c", FIRST_USE, str(tmp_path / "shard-*.tar")]
+    root = Path(__file__).parents[2]
+    running = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=root) for _ in range(3)
+    ]
+    ended = [process.communicate(timeout=120) for process in running]
+    assert len({out for out, _ in ended}) == 1 and ended[0][0].endswith(" 20\n"), ended
+    assert sum("indexing 2 tars" in err for _, err in ended) == 1, ended
+
+
+def test_an_interrupted_index_goes_on(tmp_path: Path, counted: list[str]) -> None:
+    text_tars(tmp_path, [3, 4, 5, 6])
+
+    def stop(event: foreign.Indexed) -> None:
+        if event.done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        index_tars(tmp_path / "*.tar", tmp_path / "out", Indexing(), stop)
+    with pytest.raises(NotADataset):
+        open_dataset(tmp_path / "out")
+    done = len(list((tmp_path / "out" / "indexes").rglob("*.idx")))
+    assert done >= 2
+    counted.clear()
+    kept: list[bool] = []
+    made = index_tars(tmp_path / "*.tar", tmp_path / "out", Indexing(), lambda event: kept.append(event.kept))
+    assert (made.new, len(counted), sum(kept)) == (4 - done, 4 - done, done)
+    assert samples_of(open_dataset(tmp_path / "out")) == samples_of(open_dataset(tmp_path / "shard-*.tar"))
+
+
+def test_processes_make_the_same_index_as_threads(tmp_path: Path) -> None:
+    text_tars(tmp_path, [9, 8])
+    by_threads = index_tars(tmp_path / "*.tar", tmp_path / "one", Indexing())
+    by_processes = index_tars(tmp_path / "*.tar", tmp_path / "two", Indexing(workers=2))
+    assert by_threads.version == by_processes.version
+
+
+def test_samples_without_a_wanted_member_are_left_out_and_counted(tmp_path: Path, counted: list[str]) -> None:
+    samples = [(f"s{at}", {"jpg" if at % 2 else "png": b"x", **({"txt": b"y"} if at % 3 else {})}) for at in range(30)]
+    write_tar(tmp_path / "a.tar", samples)
+    made = index_tars(tmp_path / "a.tar", tmp_path / "out", Indexing(wanted=parse_wanted("jpg|png, txt")))
+    totals = made.manifest.totals
+    assert (totals.samples, totals.omitted) == (20, 10)
+    assert made.manifest.lanes["tars"].refused == {"missing-member": 10}
+    dataset = open_dataset(tmp_path / "out")
+    assert [item.key for item in dataset] == [key for key, files in samples if "txt" in files]
+    assert not dataset.verify().damages
+    other = index_tars(tmp_path / "a.tar", tmp_path / "out", Indexing(wanted=parse_wanted("jpg")))
+    assert (other.manifest.totals.samples, other.new, len(counted)) == (15, 0, 1)
+    with pytest.raises(SpecError, match="lack a member of --require mp3"):
+        index_tars(tmp_path / "a.tar", tmp_path / "out", Indexing(wanted=parse_wanted("mp3")))
+    with pytest.raises(SpecError, match="empty name"):
+        parse_wanted("jpg,,txt")
+
+
+@pytest.mark.parametrize("case", ["symlink", "cut in a member", "duplicate", "gzip", "html"])
+def test_a_hostile_tar_is_a_clear_error_and_leaves_no_version(tmp_path: Path, case: str) -> None:
+    text_tars(tmp_path, [3])
+    (tmp_path / "shard-001.tar").write_bytes(hostile.CASES[case][1]())
+    with pytest.raises(ShardDamaged, match=r"shard-001\.tar"):
+        open_dataset(tmp_path / "shard-{000..001}.tar")
+    assert not list(cache_folder().rglob("manifest.json"))
+
+
+def test_a_long_member_has_digests_of_its_chunks(tmp_path: Path) -> None:
+    video = random.Random(1).randbytes(LONG_BYTES + 3 * CHUNK_BYTES + 5)
+    write_tar(tmp_path / "v.tar", [("a", {"txt": b"short"}), ("b", {"mp4": video, "txt": b"long"})])
+    dataset = open_dataset(tmp_path / "v.tar")
+    table = dataset.tables.find(0, 0)
+    assert table.chunk_digests(0) == []
+    start, size = int(table.offsets[1]), int(table.sizes[1])
+    span = (tmp_path / "v.tar").read_bytes()[start : start + size]
+    chunks = [span[at : at + CHUNK_BYTES] for at in range(0, size, CHUNK_BYTES)]
+    assert table.chunk_digests(1) == [blake3_128(chunk) for chunk in chunks]
+    assert dataset[1].members["mp4"] == video
+
+
+def test_a_sample_that_is_not_kept_in_memory_is_indexed_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text_tars(tmp_path, [10])
+    whole = open_dataset(tmp_path / "shard-000.tar")
+    monkeypatch.setenv("SHARDKIT_CACHE", str(tmp_path / "other"))
+    monkeypatch.setattr(tar_index, "KEPT_BYTES", 0)
+    small = open_dataset(tmp_path / "shard-000.tar")
+    assert samples_of(small) == samples_of(whole)
+    assert (small.manifest.totals.sums.text_characters, whole.manifest.totals.sums.text_characters > 0) == (0, True)
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_verify_names_the_sample_that_was_altered(tmp_path: Path, deep: bool) -> None:
+    from shardkit.store.verify import verify
+
+    (path,) = text_tars(tmp_path, [20])
+    made = index_tars(path, tmp_path / "out", Indexing())
+    store = open_dataset(tmp_path / "out").store
+    assert not verify(store, records=deep).damages
+    data = bytearray(path.read_bytes())
+    data[data.index(b"text 7 ")] ^= 1
+    path.write_bytes(data)
+    found = verify(store, records=deep)
+    assert [(damage.key, damage.member) for damage in found.damages] == [("s0007", "txt")]
+    path.write_bytes(data[:-600])
+    assert verify(store, records=deep).damages
+    assert made.manifest.shards[0].url == "../shard-000.tar"
+
+
+def test_a_manifest_may_not_name_files_of_this_machine(tmp_path: Path) -> None:
+    (path,) = text_tars(tmp_path / "", [3])
+    made = index_tars(path, tmp_path / "out", Indexing())
+    republish(tmp_path / "out", made, str(path))
+    with pytest.raises(StorageFailed, match="relative path or a URL"):
+        open_dataset(tmp_path / "out")
+
+
+def test_a_manifest_that_names_a_private_host_is_refused_until_the_user_has_named_it(tmp_path: Path) -> None:
+    text_tars(tmp_path, [3])
+    with serve_folder(tmp_path) as server:
+        url = f"{server.url}/shard-000.tar"
+        made = index_tars(url, tmp_path / "out", Indexing())
+        assert made.manifest.shards[0].url == url
+        assert len(list(open_dataset(tmp_path / "out"))) == 3
+        (cache_folder() / foreign.TRUSTED).unlink()
+        with pytest.raises(StorageFailed, match="found in data"):
+            list(open_dataset(tmp_path / "out"))
+        assert server.url in str(open_dataset(url).store.url)  # typed: trusted
+
+
+def republish(root: Path, made: foreign.IndexResult, url: str) -> None:
+    import msgspec
+
+    from shardkit.store.publish import publish_version
+
+    shards = tuple(msgspec.structs.replace(entry, url=url) for entry in made.manifest.shards)
+    publish_version(root, msgspec.structs.replace(made.manifest, shards=shards))
+
+
+def test_secrets_of_urls_are_in_no_file_and_no_message(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tars = tmp_path / "tars"
+    tars.mkdir()
+    text_tars(tars, [3])
+    with serve_folder(tars) as server, caplog.at_level(logging.INFO):
+        url = f"{server.url}/shard-000.tar?token=CANARY"
+        dataset = open_dataset(url)
+        assert len(list(dataset)) == 3
+        index_tars(url, tmp_path / "out", Indexing())
+        (tars / "shard-000.tar").unlink()
+        with pytest.raises(ShardDamaged) as raised:
+            open_dataset(url)
+    told = [repr(dataset), caplog.text, str(raised.value)]
+    files = [path for root in (cache_folder(), tmp_path / "out") for path in root.rglob("*") if path.is_file()]
+    assert files and not [text for text in told if "CANARY" in text]
+    assert not [path for path in files if b"CANARY" in path.read_bytes() or "CANARY" in str(path)]
+
+
+def test_what_is_no_tar_is_said(tmp_path: Path) -> None:
+    assert is_tars("x-{0..3}.tar") and is_tars("https://h/x.tar?token=1") and is_tars(["a.tar", "b.tar.zst"])
+    assert not is_tars("data/demo") and not is_tars("https://h/data") and not is_tars(["a.tar", "data/demo"])
+    with pytest.raises(FileMissing, match="missing"):
+        open_dataset(tmp_path / "shard-{0..3}.tar")
+    with pytest.raises(SpecError, match="matches no file"):
+        open_dataset(tmp_path / "*.tar")
+    (tmp_path / "a.txt").write_text("x")
+    with pytest.raises(SpecError, match="is no tar"):
+        open_dataset(tmp_path / "*.txt")
+    os.mkfifo(tmp_path / "pipe.tar")
+    with pytest.raises(FileMissing, match="no plain file"):
+        open_dataset(tmp_path / "pipe.tar")
+
+
+def test_an_index_does_not_go_into_a_dataset_of_ours(tmp_path: Path) -> None:
+    make_dataset(tmp_path, numbered([5]))
+    with pytest.raises(PlanConflict, match="was built"):
+        index_tars(str(tmp_path / "shards" / "**" / "*.tar"), tmp_path, Indexing())
+
+
+def test_paths_are_short_where_tars_share_a_folder() -> None:
+    assert short_paths(["/a/b/x.tar", "/a/b/y.tar"]) == ["x.tar", "y.tar"]
+    assert short_paths(["/a/b/0/x.tar", "/a/b/1/x.tar"]) == ["0/x.tar", "1/x.tar"]
+    assert short_paths(["https://h/a/x.tar?t=1", "https://h/b/x.tar"]) == ["a/x.tar", "b/x.tar"]
+    assert short_paths(["https://h/x.tar", "https://other/x.tar"]) == ["0/x.tar", "1/x.tar"]
+    assert short_paths(["/a/x.tar", "s3://b/x.tar"]) == ["0/x.tar", "1/x.tar"]
