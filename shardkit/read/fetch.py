@@ -50,7 +50,7 @@ class Piece(NamedTuple):
 
 
 _xxh3 = xxhash.xxh3_64_intdigest
-_new_item: Callable[[memoryview, int, int, Table, int], Found] = Item
+_new_item: Callable[..., Found] = Item
 
 
 class Fetcher:
@@ -121,8 +121,8 @@ class Fetcher:
         piece, sound = self._block_piece(shard, table, ordinals.start), True
         try:
             block = self._load(piece)
-        except _OneIsDamaged:
-            sound, block = False, self._load(piece._replace(finish=self._unpacking(shard, table, ordinals.start)))
+        except _OneIsDamaged as error:
+            sound, block = False, error.block
         for ordinal in ordinals:
             row = ordinal - table.first
             within, size = int(table.within[row]), int(table.sizes[row])
@@ -170,16 +170,14 @@ class Fetcher:
                 return [
                     self._read_or_why(place, block is not None) for place, block in zip(places, blocks, strict=True)
                 ]
-        spans = _cut(blocks, places.within, places.sizes)
-        return list(map(_new_item, spans, shards, ordinals, tables, places.rows.tolist()))
+        return _items(places, list(_cut(blocks, places.within, places.sizes)))
 
     def _from_spans(self, places: Places) -> list[Found]:
         """Samples read from their own spans; where one is not good, each is read alone to learn why."""
         spans = None if self._spans is None else self._spans.read(places)
         if spans is None:
             return [self._read_or_why(place, False) for place in places]
-        columns = (places.shards, places.ordinals, places.tables, places.rows)
-        return list(map(_new_item, spans, *(column.tolist() for column in columns)))
+        return _items(places, spans)
 
     def _read_or_why(self, place: Place, whole_block: bool) -> Found:
         try:
@@ -276,7 +274,7 @@ class Fetcher:
         rows = slice(start - table.first, min(start + table.per_block - table.first, table.samples))
         spans = list(_cut(repeat(block), table.within[rows], table.sizes[rows]))
         if [_xxh3(span) for span in spans] != table.hashes[rows].tolist():
-            raise _OneIsDamaged(f"a block of shard {self._paths[shard]} holds a damaged sample")
+            raise _OneIsDamaged(block)
         if self.is_remote:
             for at, span in enumerate(spans):
                 Item(span, shard, start + at, table, rows.start + at).check()
@@ -310,6 +308,11 @@ def _neighbours(pieces: list[Piece]) -> list[tuple[int, ...]]:
     return sorted(groups, key=min)
 
 
+def _items(places: Places, spans: list[memoryview]) -> list[Found]:
+    columns = (column.tolist() for column in (places.shards, places.ordinals, places.tables, places.rows))
+    return list(map(_new_item, spans, *columns, repeat(False), repeat(None), places.members(spans)))
+
+
 def _cut(blocks: Iterable[memoryview | None], starts: I64, sizes: I64) -> Iterator[memoryview]:
     """The bytes [start, start + size) of each block: not a line of Python a sample."""
     spans = map(getitem, cast("Iterable[memoryview]", blocks), map(slice, starts.tolist(), (starts + sizes).tolist()))
@@ -318,3 +321,7 @@ def _cut(blocks: Iterable[memoryview | None], starts: I64, sizes: I64) -> Iterat
 
 class _OneIsDamaged(ShardDamaged):
     """A block cannot be kept as a whole. Never leaves this module."""
+
+    def __init__(self, block: memoryview) -> None:
+        super().__init__("a block holds a damaged sample")
+        self.block = block

@@ -31,7 +31,7 @@ from shardkit.read.steps import Step, check_steps, count_steps, plan_steps
 from shardkit.read.stream import Located, Source, Stream, stand_in
 
 LOCATED_FIRST = 64
-LOCATED_AT_ONCE = 4096
+LOCATED_AT_ONCE = 16384
 """Samples located in one go: enough that numpy's calls cost little; the first ones, which are waited for, are fewer."""
 
 READ_AT_ONCE = 64

@@ -27,18 +27,22 @@ INDEX_BYTES = 512 << 20
 
 HEAD_BYTES = 256 << 20
 
+LAID_OUT = 4
+"""Most members of a sample whose places are looked up for many samples at once."""
+
 
 class Table:
     """Rows of samples `first` … of one shard.
 
     `offsets` of samples are those in the tar, `within` those in their block; members' are those in the span.
-    `foreign` names the source of a tar that others made; it is empty for a shard of ours.
+    Where all samples have members of the same names, `layout` is these names and `cuts` (samples, members, 2) is where
+    each begins and ends in its span. `foreign` names the source of a tar that others made, and is empty for our own.
     """
 
     __slots__ = (
         "_called", "_chunk_starts", "_chunks", "_counts", "_digests", "_keys", "_name_starts", "_names", "_offsets",
-        "_sizes", "_starts", "blocks", "facts", "first", "foreign", "hashes", "offsets", "page_bytes", "per_block",
-        "samples", "sizes", "sources", "within",
+        "_sizes", "_starts", "blocks", "cuts", "facts", "first", "foreign", "hashes", "layout", "offsets",
+        "page_bytes", "per_block", "samples", "sizes", "sources", "within",
     )  # fmt: skip
 
     def __init__(self, head: IndexHead, page: IndexPage, first: int) -> None:
@@ -60,6 +64,7 @@ class Table:
         self._offsets = _native(page, "member_offsets").data
         self._sizes = _native(page, "member_sizes").data
         self._check_members(page, counts)
+        self.layout, self.cuts = _layout(page, counts, head.member_names)
         self._digests, self._keys = page.member_digests, page.keys
         self.foreign = head.sources[0] if page.names and head.sources else ""
         self._called, self._name_starts = page.names, page.name_starts().data if self.foreign else None
@@ -172,6 +177,23 @@ U64: TypeAlias = NDArray[np.uint64]
 
 def _native(page: IndexPage, name: str) -> U64:
     return page.column(name).astype(np.uint64, copy=False)
+
+
+def _layout(page: IndexPage, counts: I64, words: tuple[str, ...]) -> tuple[tuple[str, ...], I64]:
+    """The names that all samples share, and their members' places; no names where samples differ."""
+    each = int(counts[0]) if counts.size else 0
+    names = page.column("member_names")
+    if not 0 < each <= LAID_OUT or not bool((counts == each).all()):
+        return (), _NO_CUTS
+    names = names.reshape(-1, each)
+    if not bool((names == names[0]).all()):
+        return (), _NO_CUTS
+    offsets, sizes = page.column("member_offsets").astype(np.int64), page.column("member_sizes").astype(np.int64)
+    cuts = np.stack((offsets, offsets + sizes), axis=-1).reshape(-1, each, 2)
+    return tuple(words[at] for at in names[0].tolist()), cuts
+
+
+_NO_CUTS: I64 = np.zeros((0, 0, 2), dtype=np.int64)
 
 
 def _words(words: tuple[str, ...], positions: NDArray[np.uint16]) -> list[str]:

@@ -1,12 +1,13 @@
 """Where a dataset's bytes are read from: local folders and, through one table of schemes, servers.
 
 Here: the store's interface, `open_store`, the local store.
-Elsewhere: http and https (http.py); what the bytes mean (manifest.py, index.py).
+Elsewhere: http and https (http.py), s3, gs and az (objects.py); what the bytes mean (manifest.py, index.py).
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import stat
 import threading
 from collections import OrderedDict
@@ -19,7 +20,8 @@ from shardkit.errors import FileMissing, NotADataset, ShardDamaged, SpecError, S
 from shardkit.store.ranges import GAP_BYTES
 from shardkit.store.scrub import scrub
 
-MAX_OPEN_FILES = 128
+MAX_OPEN_FILES = max(32, min(1024, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8))
+"""Opening a file costs half of reading 50 KB from it, so that as many stay open as leave the process enough."""
 LARGE_BYTES = 1 << 24
 """Longer reads are compared with the file's size first, before memory is taken for them."""
 
@@ -183,7 +185,7 @@ class LocalStore:
         base = f"{folder.rstrip('/')}/" if folder else ""
         return sorted(base + name for name in found)
 
-    def _pread(self, file: _OpenFile, path: str, offset: int, length: int) -> bytes:
+    def _pread(self, file: OpenFile, path: str, offset: int, length: int) -> bytes:
         try:
             if length > LARGE_BYTES and offset + length > os.fstat(file.fd).st_size:
                 raise ShardDamaged(f"{self._root / path}: is cut short: it has no {length} bytes at {offset}")
@@ -212,17 +214,22 @@ class LocalStore:
     def _begin(self) -> None:
         self.requests = 0
         self.bytes_read = 0
-        self._files: OrderedDict[str, _OpenFile] = OrderedDict()
+        self._files: OrderedDict[str, OpenFile] = OrderedDict()
         self._lock = threading.Lock()
 
-    def _open(self, path: str) -> _OpenFile:
+    def open_file(self, path: str) -> OpenFile:
+        """A file's descriptor, open as long as somebody holds what is returned. Raises FileMissing, StorageFailed."""
+        file = self._files.get(path)
+        return self._open(path) if file is None else file
+
+    def _open(self, path: str) -> OpenFile:
         with self._lock:
             file = self._files.get(path)
             if file is not None:
                 self._files.move_to_end(path)
                 return file
         try:
-            file = _OpenFile(self._root / path)
+            file = OpenFile(self._root / path)
         except (FileNotFoundError, NotADirectoryError):
             raise FileMissing(f"{self._root / path} is missing; run `shardkit verify {self._root}`") from None
         except OSError as error:
@@ -257,7 +264,7 @@ def _raise_unless_absent(error: OSError) -> None:
         raise error
 
 
-class _OpenFile:
+class OpenFile:
     """A descriptor that is closed when the last user lets go of it, so that no thread reads from a reused number."""
 
     __slots__ = ("fd",)
@@ -285,11 +292,20 @@ def _open_http(text: str) -> ByteStore:
     return HttpStore(text)
 
 
+def _open_objects(text: str) -> ByteStore:
+    from shardkit.store.objects import ObjectStore
+
+    return ObjectStore(text)
+
+
 SCHEMES: dict[str, Callable[[str], ByteStore]] = {
     "": _open_local,
     "file": _open_local,
     "http": _open_http,
     "https": _open_http,
+    "s3": _open_objects,
+    "gs": _open_objects,
+    "az": _open_objects,
 }
 """A new kind of store is one function and one line here."""
 
