@@ -69,9 +69,17 @@ class Item(msgspec.Struct, eq=False, gc=False):
 
     @property
     def sample(self) -> Sample:
-        """The record, decoded strictly on first use. Raises ShardDamaged where it does not fit its members."""
+        """The record, decoded strictly on first use. Raises ShardDamaged where it does not fit its members.
+
+        In a tar that others made it is what shapes.py makes of the members; raises Refused where no shape fits.
+        """
         if self._sample is None:
             members = self.members
+            if self._rows.foreign:
+                from shardkit.read.shapes import sample_of  # only here: it brings the decoders of media
+
+                self._sample = sample_of(self.key, self._rows.foreign, members)
+                return self._sample
             try:
                 sample = decode_sample(members[tar.JSON])
             except Refused as error:
