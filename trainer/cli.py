@@ -26,7 +26,15 @@ app = typer.Typer(
     "Example: [bold]trainer train specs/runs/demo.yaml --data http://127.0.0.1:8765[/bold]",
 )
 
-DataOption = Annotated[str, typer.Option("--data", metavar="URL", help="Folder or URL of a dataset.")]
+DataOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data",
+        metavar="URL",
+        help="Folder or URL of a dataset; several are mixed, each with a weight as a prefix: 0.7=URL. "
+        "Default: data.datasets of the run's spec.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object per event on stdout.")]
 
 
@@ -44,7 +52,7 @@ def _group() -> None:
 @app.command()
 def train(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run spec in YAML.")],
-    data: DataOption,
+    data: DataOption = None,
     out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Default: runs/NAME.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Optimizer steps, in place of the spec's.")] = None,
     settings: Annotated[
@@ -68,7 +76,7 @@ def train(
     from trainer.loop import train as run_training
 
     show = print_event if as_json else Lines(spec.steps).show
-    outcome = run_training(spec, data, folder, resume=resume, report=show, measure=open_measure())
+    outcome = run_training(spec, data or (), folder, resume=resume, report=show, measure=open_measure())
     if as_json:
         print_event({"event": "done", "folder": outcome.folder, "steps": outcome.steps, "plot": outcome.plot})
     else:
@@ -78,7 +86,7 @@ def train(
 @app.command("eval")
 def evaluate(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder of a run.")],
-    data: DataOption,
+    data: DataOption = None,
     samples: Annotated[int, typer.Option(min=1, help="At most so many held-out samples.")] = 256,
     as_json: JsonOption = False,
 ) -> None:
@@ -88,7 +96,7 @@ def evaluate(
     """
     from trainer.eval.command import evaluate_run
 
-    found = evaluate_run(folder, data, samples)
+    found = evaluate_run(folder, data or (), samples)
     if as_json:
         print_event({"event": "done", **found})
     else:

@@ -7,7 +7,7 @@ Elsewhere: batches (data/stream.py), the model (model), losses, checkpoints, wha
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ import torch
 from shardkit import ShardkitError
 from trainer.checkpoint import prune_checkpoints, save_checkpoint
 from trainer.data.collate import TrainBatch
-from trainer.data.stream import Drawn
+from trainer.data.reading import Drawn
+from trainer.data.stream import epoch_of
 from trainer.losses.sft import LossParts, add_parts, answer_weights, sft_loss
 from trainer.metrics import plot_loss
 from trainer.run import Run, open_run
@@ -42,9 +43,17 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def train(
-    spec: RunSpec, data: str, out: Path, *, resume: str = "auto", report: Report, measure: Measure | None = None
+    spec: RunSpec,
+    data: str | Sequence[str],
+    out: Path,
+    *,
+    resume: str = "auto",
+    report: Report,
+    measure: Measure | None = None,
 ) -> Outcome:
     """Train to `spec.steps` on the dataset at a path or URL; everything that the run leaves lies under `out`.
+
+    `data` may be several, each with a weight as a prefix (`0.7=URL`); none takes the spec's data.datasets.
 
     `resume`: `auto` goes on from the newest whole checkpoint in `out`, `none` wants an empty folder, or the path of a
     checkpoint. `report` gets one dict per event: `start`, `warning`, `step`, `checkpoint`. `measure` comes from eval.
@@ -168,5 +177,5 @@ def _figures(run: Run, drawn: list[Drawn], batches: list[TrainBatch], seconds: f
         "left_out": left_out,
         "cut_tokens": sum(each.cut_tokens for each in drawn),
         "audio_cut": sum(each.cut_seconds for each in drawn),
-        "epoch": drawn[-1].state.get("epoch"),
+        "epoch": epoch_of(drawn[-1].state),
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import torch
 
-from shardkit import Dataset, ShardkitError, SpecError, open_dataset, open_loader
+from shardkit import Mixture, ShardkitError, SpecError, open_loader
 from trainer.checkpoint import (
     TOKENIZER,
     Damaged,
@@ -27,11 +27,14 @@ from trainer.checkpoint import (
     load_tensors,
     read_progress,
 )
-from trainer.data.stream import Drawn, Reading, is_held_out, loader_fields, open_stream
+from trainer.data.reading import Drawn, Reading, is_held_out, loader_fields
+from trainer.data.sources import Data, choose_sources, open_data, versions_of
+from trainer.data.stream import open_stream
 from trainer.data.tokenise import Speech, load_speech, texts_of, train_speech
 from trainer.metrics import MetricsFile
+from trainer.model.isolation import check_isolation
 from trainer.model.omni import Omni
-from trainer.spec import RunSpec, spec_digest_fields
+from trainer.spec import RunSpec, SourceSpec, spec_digest_fields
 
 HELD_OUT, SPEC = "held_out.json", "run.json"
 Report = Callable[[dict[str, Any]], None]
@@ -44,19 +47,21 @@ class RunLocked(ShardkitError):
 class Run:
     """Everything that the loop needs; use it through `open_run`."""
 
-    def __init__(self, spec: RunSpec, data: str, out: Path, start: Path | None) -> None:
+    def __init__(self, spec: RunSpec, data: Sequence[SourceSpec], out: Path, start: Path | None) -> None:
         self.spec = spec
         self.out = out
         self.checkpoints = out / "checkpoints"
         self.device = choose_device(spec)
         fix_arithmetic(spec, self.device)
         found = read_progress(start) if start else None
-        self.dataset = open_dataset(data, version=found.version if found else None)
-        self.reading = Reading(data=spec.data, seed=spec.seed, batch_size=spec.batch_size // spec.accumulate)
+        self.dataset = open_data(data, found.version if found else "")
+        self.reading = reading_of(spec)
         self.speech = load_speech(str(start / TOKENIZER)) if start else make_speech(spec, self.dataset, self.reading)
         torch.manual_seed(spec.seed)
         self.model = Omni(spec.model, self.speech).to(self.device).train()
         check_length(self.model, spec)
+        if spec.data.pack:
+            check_isolation(self.model.language)
         self.trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimizer = make_optimizer(self.model, spec)
         self.progress = found or self._beginning()
@@ -101,21 +106,28 @@ class Run:
             samples=0,
             tokens=0,
             reading={},
-            version=self.dataset.version,
+            version=versions_of(self.dataset),
             spec=spec_digest_fields(self.spec),
             threads=self.spec.threads,
             torch=str(torch.__version__),
         )
 
 
+def reading_of(spec: RunSpec) -> Reading:
+    """How a run reads: its batches are parts of its steps."""
+    size = spec.batch_size // spec.accumulate
+    return Reading(data=spec.data, seed=spec.seed, batch_size=size, accumulate=spec.accumulate)
+
+
 @contextmanager
-def open_run(spec: RunSpec, data: str, out: Path, resume: str, report: Report) -> Iterator[Run]:
+def open_run(spec: RunSpec, data: str | Sequence[str], out: Path, resume: str, report: Report) -> Iterator[Run]:
     """A run in `out`, locked while open. Raises SpecError (bad input), RunLocked."""
+    sources = choose_sources(data, spec.data)
     with _locked(out):
         start = find_start(out, resume, report)
         if start:
             check_same(spec, start, report)
-        run = Run(spec, data, out, start)
+        run = Run(spec, sources, out, start)
         try:
             _write(out / SPEC, msgspec.to_builtins(spec))
             report(_started(run, start))
@@ -192,12 +204,12 @@ def check_length(model: Omni, spec: RunSpec) -> None:
         raise SpecError(f"data.max_tokens is {spec.data.max_tokens}; the language model takes {most} at most")
 
 
-def make_speech(spec: RunSpec, dataset: Dataset, reading: Reading) -> Speech:
+def make_speech(spec: RunSpec, dataset: Data, reading: Reading) -> Speech:
     """The tokeniser of a fresh run: a pretrained one, or a BPE of the dataset's own training text."""
     if spec.tokenizer.pretrained:
         return load_speech(spec.tokenizer.pretrained)
     samples: list[Any] = []
-    for items in open_loader(dataset, **loader_fields(reading)):
+    for items in open_loader(dataset, **loader_fields(reading, isinstance(dataset, Mixture))):
         samples += [item.sample for item in items if not is_held_out(item.key, spec.data.held_out)]
         if len(samples) >= spec.tokenizer.samples:
             break

@@ -128,15 +128,59 @@ class TokenizerSpec(Strict, frozen=True, kw_only=True):
             raise ValueError(f"tokenizer.samples is {self.samples}; at least 1")
 
 
-class DataSpec(Strict, frozen=True, kw_only=True):
-    """How the dataset is read.
+class PackSpec(Strict, frozen=True, kw_only=True):
+    """Rows of a batch as packs of whole samples, which do not see each other, up to so many tokens (media's included).
 
-    `max_tokens` cuts long samples at the end. `held_out` is the share of samples, chosen by their keys, that are
-    never trained on. `lanes`, `window` and `decoders` (its num_workers) go to the loader; `prefetch` batches are
-    prepared ahead.
+    And up to so many images (keyframes too) and seconds of sound, where given. `candidates` and `lanes` go to the
+    loader's Pack. A sample with more media than a pack takes is left out and counted as `oversized`.
     """
 
+    tokens: int
+    images: int | None = None
+    audio_seconds: float | None = None
+    candidates: int = 32
+    lanes: int | None = None
+
+
+class SourceSpec(Strict, frozen=True, kw_only=True):
+    """One dataset: its folder or URL, and its weight beside others. Where none has one, they are mixed by size."""
+
+    url: str
+    weight: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.weight is not None and not 0 < self.weight < 1e18:
+            raise ValueError(f"the weight of {self.url} is {self.weight}; a positive number")
+
+
+class WeightsSpec(Strict, frozen=True, kw_only=True):
+    """From `step` on these weights, one a dataset. With data.pack, `step` counts samples: a step has as many as fit."""
+
+    step: int
+    weights: tuple[float, ...]
+
+
+class MixSpec(Strict, frozen=True, kw_only=True):
+    """How several datasets are mixed: see Mix in shardkit. `schedule` changes the weights as the run goes on."""
+
+    temperature: float | None = None
+    exhausted: Literal["repeat", "stop", "reweight"] = "repeat"
+    schedule: tuple[WeightsSpec, ...] = ()
+
+
+class DataSpec(Strict, frozen=True, kw_only=True):
+    """How the dataset is read. In a run's YAML a plain list stands for `datasets`.
+
+    `datasets` are what is read where no --data is given, mixed as `mix` says if there are several. `max_tokens` cuts
+    long samples at the end. `pack` fills rows with several samples; `batch_size` then counts packs. `held_out` is the
+    share of samples, chosen by their keys, that are never trained on. `lanes`, `window` and `decoders` (its
+    num_workers) go to the loader; `prefetch` batches are prepared ahead.
+    """
+
+    datasets: tuple[SourceSpec, ...] = ()
+    mix: MixSpec | None = None
     max_tokens: int = 1024
+    pack: PackSpec | None = None
     held_out: float = 0.1
     lanes: int | None = None
     window: int | None = None
@@ -150,6 +194,8 @@ class DataSpec(Strict, frozen=True, kw_only=True):
             raise ValueError(f"held_out is {self.held_out}; at least 0 and under 1")
         if self.prefetch < 1 or self.decoders < 0:
             raise ValueError("prefetch must be at least 1, decoders at least 0")
+        if self.pack and self.pack.tokens < self.max_tokens:
+            raise ValueError(f"pack.tokens is {self.pack.tokens}; at least max_tokens, {self.max_tokens}")
 
 
 class LossSpec(Strict, frozen=True, kw_only=True):
@@ -246,6 +292,8 @@ def load_run(path: Path, settings: Mapping[str, str] | None = None, profile: str
     raw = read_mapping(path, "run spec", "a run spec has at least `name` and `model`")
     for dotted, value in _profile(raw, profile, path).items():
         _override(raw, dotted, value)
+    if isinstance(raw.get("data"), list):
+        raw["data"] = {"datasets": raw["data"]}
     for dotted, written in (settings or {}).items():
         _override(raw, dotted, parse_yaml(written.encode(), f"--set {dotted}"))
     return convert_spec(raw, RunSpec, str(path))
@@ -255,8 +303,9 @@ def spec_digest_fields(spec: RunSpec) -> dict[str, Any]:
     """What must be the same when a run is resumed: all but how long it goes and how it is watched."""
     raw: dict[str, Any] = msgspec.to_builtins(spec)
     free = ("steps", "checkpoint", "eval", "profiles", "description", "device", "threads")
-    reading = ("decoders", "prefetch")
-    raw["data"] = {name: value for name, value in raw["data"].items() if name not in reading}
+    reading = ("decoders", "prefetch", "datasets")  # a copy elsewhere does as well; versions and weights are checked
+    absent = [name for name in ("pack", "mix") if raw["data"][name] is None]  # written before there were any
+    raw["data"] = {name: value for name, value in raw["data"].items() if name not in {*reading, *absent}}
     return {name: value for name, value in raw.items() if name not in free}
 
 

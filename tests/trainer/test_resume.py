@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.trainer.datasets import mixed, tiny_run
+from tests.trainer.datasets import build_small, generated, mixed, tiny_run
 from trainer.loop import train
 from trainer.metrics import read_metrics
 from trainer.spec import ModelSpec, RunSpec
@@ -66,6 +66,52 @@ def test_stopped_after_any_step_it_ends_the_same(
         train(spec, str(dataset), tmp_path, report=stop)
     train(spec, str(dataset), tmp_path, report=lambda event: None)
     assert_same(tmp_path, whole)
+
+
+PACK = {"tokens": 160, "images": 4, "audio_seconds": 6.0, "candidates": 6, "lanes": 4}
+
+
+@pytest.fixture(scope="module")
+def packed(tiny_spec: ModelSpec) -> RunSpec:
+    data = {"max_tokens": 128, "held_out": 0.2, "pack": PACK, "mix": {"exhausted": "repeat"}}
+    return tiny_run(tiny_spec, steps=STEPS, checkpoint={"every": 2}, data=data, batch_size=2, accumulate=2)
+
+
+@pytest.fixture(scope="module")
+def several(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    other = build_small(tmp_path_factory.mktemp("other") / "notes", generated("notes", "notes", "question_answer", 9))
+    return [f"0.75={dataset}", f"0.25={other}"]
+
+
+@pytest.fixture(scope="module")
+def packed_whole(packed: RunSpec, several: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("packed")
+    train(packed, several, out, report=lambda event: None)
+    return out
+
+
+@pytest.mark.parametrize("at", [1, 2, 5, 8, 13])
+def test_a_run_on_packs_of_a_mixture_stopped_after_any_step_ends_the_same(
+    at: int, packed: RunSpec, several: list[str], packed_whole: Path, tmp_path: Path
+) -> None:
+    def stop(event: dict[str, Any]) -> None:
+        if event["event"] == "step" and event["step"] == at:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(packed, several, tmp_path, report=stop)
+    data = msgspec.structs.replace(packed.data, decoders=3, prefetch=1)  # threads change nothing
+    train(msgspec.structs.replace(packed, data=data), several, tmp_path, report=lambda event: None)
+    assert_same(tmp_path, packed_whole)
+
+
+def test_packs_hold_what_they_may_and_are_nearly_full(packed_whole: Path) -> None:
+    lines = read_metrics(packed_whole)
+    assert all(len(line["answer_tokens"]) >= 2 for line in lines)
+    tokens = lines[-1]["tokens"] / (STEPS * 2)
+    assert 0.85 * PACK["tokens"] < tokens <= PACK["tokens"]
+    assert {line["epoch"] for line in lines} > {0, 1}
+    assert sum(line["left_out"].get("held-out", 0) for line in lines) > 0
 
 
 def test_killed_at_random_moments_it_ends_the_same(spec: RunSpec, dataset: Path, whole: Path, tmp_path: Path) -> None:

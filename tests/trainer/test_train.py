@@ -16,7 +16,7 @@ import pytest
 from shardkit import ShardDamaged, SpecError, open_dataset
 from shardkit.read.serve import serve_folder
 from tests.trainer.datasets import build_small, generated, mixed, tiny_run
-from trainer.data.stream import is_held_out
+from trainer.data.reading import is_held_out
 from trainer.eval.command import evaluate_run
 from trainer.eval.heldout import open_measure
 from trainer.loop import train

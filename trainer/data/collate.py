@@ -1,4 +1,4 @@
-"""A batch: rows of tokens padded to one length, stacks of images and sound, and the reading state behind it.
+"""A batch: rows of tokens padded to one length, of one sample each or packed, with stacks of images and sound.
 
 Here: stacking encoded samples.
 Elsewhere: encoding them (tokenise.py, media.py), drawing them from a dataset (stream.py).
@@ -25,7 +25,10 @@ class TrainBatch(msgspec.Struct, frozen=True, kw_only=True):
 
     `ids` (B, T) int64; `attention` (B, T) bool; `labels` (B, T) int64, -100 where the assistant does not speak;
     `images` (N, 3, S, S) uint8; `mels` (M, mels, frames) float32; `heard` (M, frames) bool, where sound is.
-    Latents of images and windows replace the placeholders in row-major order. `keys` and `kinds` name the rows.
+    Latents of images and windows replace the placeholders in row-major order. `keys` and `kinds` name the samples.
+    Packed rows have `segments` (B, T) int64, 0 for padding and otherwise 1 + the number of the token's sample, and
+    `positions` (B, T) int64, which begin at 0 with every sample (and with the padding): samples must not see each
+    other. Without them, every row is one sample.
     """
 
     ids: torch.Tensor
@@ -36,13 +39,39 @@ class TrainBatch(msgspec.Struct, frozen=True, kw_only=True):
     heard: torch.Tensor
     keys: tuple[str, ...]
     kinds: tuple[str, ...]
-    image_rows: tuple[int, ...]
-    audio_rows: tuple[int, ...]
+    segments: torch.Tensor | None = None
+    positions: torch.Tensor | None = None
 
     @property
     def answer_tokens(self) -> int:
         """Number of tokens that carry loss (the first of a row has nothing before it)."""
         return int((self.labels[:, 1:] != IGNORED).sum())
+
+    @property
+    def boundaries(self) -> torch.Tensor:
+        """Offsets (int32) where samples and paddings begin in the rows laid end to end, and the end: `cu_seqlens`.
+
+        For attention over runs of varying length (flash attention's varlen, flex attention's documents).
+        """
+        count = self.ids.numel()
+        positions = torch.arange(self.ids.shape[1]).expand_as(self.ids) if self.positions is None else self.positions
+        starts = (positions.flatten() == 0).nonzero().flatten()
+        return torch.cat([starts, starts.new_tensor([count])]).to(torch.int32)
+
+    def per_sample(self, values_BT: torch.Tensor) -> torch.Tensor:
+        """Sums (samples,) of values of tokens, or of their last T - 1, over each sample."""
+        if self.segments is None:
+            return values_BT.sum(dim=1)
+        segments = self.segments[:, -values_BT.shape[1] :]
+        sums = torch.zeros(len(self.keys) + 1, dtype=values_BT.dtype, device=values_BT.device)
+        return sums.index_add(0, segments.flatten(), values_BT.flatten())[1:]
+
+    def per_token(self, values: torch.Tensor) -> torch.Tensor:
+        """Values (samples,) as (B, T - 1), or what broadcasts to it, each at its sample's tokens but the first."""
+        if self.segments is None:
+            return values[:, None]
+        padded = torch.cat([values.new_ones(1), values])
+        return padded[self.segments[:, 1:]]
 
     def to(self, device: torch.device) -> TrainBatch:
         """The batch on a device."""
@@ -53,18 +82,55 @@ class TrainBatch(msgspec.Struct, frozen=True, kw_only=True):
         return TrainBatch(**moved)
 
 
-def collate(rows: Sequence[tuple[str, Encoded]], senses: Senses, pad_id: int) -> TrainBatch:
-    """Encoded samples with their keys as one batch, padded on the right."""
-    longest = max(len(row.ids) for _, row in rows)
-    ids = np.full((len(rows), longest), pad_id, dtype=np.int64)
-    labels = np.full((len(rows), longest), IGNORED, dtype=np.int64)
-    attention = np.zeros((len(rows), longest), dtype=bool)
-    for at, (_, row) in enumerate(rows):
-        length = len(row.ids)
-        ids[at, :length] = row.ids
-        attention[at, :length] = True
-        labels[at, :length] = np.where(row.said, row.ids, IGNORED)
-    encoded = [row for _, row in rows]
+Row = tuple[str, Encoded]
+"""An encoded sample with its key."""
+
+
+def collate(rows: Sequence[Row], senses: Senses, pad_id: int) -> TrainBatch:
+    """Encoded samples as one batch, a row each, padded on the right."""
+    return _stack([[row] for row in rows], senses, pad_id)
+
+
+def collate_packs(packs: Sequence[Sequence[Row]], senses: Senses, pad_id: int) -> TrainBatch:
+    """Packs of encoded samples as one batch, a row each, with the marks that keep the samples apart.
+
+    The first token of a sample carries no loss: the last one of its neighbour would have to foretell it.
+    """
+    batch = _stack(packs, senses, pad_id)
+    segments, positions = np.zeros(batch.ids.shape, dtype=np.int64), np.zeros(batch.ids.shape, dtype=np.int64)
+    labels = batch.labels.numpy().copy()
+    number = 0
+    for at, pack in enumerate(packs):
+        start = 0
+        for _, row in pack:
+            number += 1
+            stop = start + len(row.ids)
+            segments[at, start:stop], positions[at, start:stop] = number, np.arange(stop - start)
+            labels[at, start] = IGNORED
+            start = stop
+        positions[at, start:] = np.arange(batch.ids.shape[1] - start)
+    return msgspec.structs.replace(
+        batch,
+        labels=torch.from_numpy(labels),
+        segments=torch.from_numpy(segments),
+        positions=torch.from_numpy(positions),
+    )
+
+
+def _stack(packs: Sequence[Sequence[Row]], senses: Senses, pad_id: int) -> TrainBatch:
+    longest = max(sum(len(row.ids) for _, row in pack) for pack in packs)
+    ids = np.full((len(packs), longest), pad_id, dtype=np.int64)
+    labels = np.full((len(packs), longest), IGNORED, dtype=np.int64)
+    attention = np.zeros((len(packs), longest), dtype=bool)
+    for at, pack in enumerate(packs):
+        start = 0
+        for _, row in pack:
+            stop = start + len(row.ids)
+            ids[at, start:stop] = row.ids
+            labels[at, start:stop] = np.where(row.said, row.ids, IGNORED)
+            start = stop
+        attention[at, :start] = True
+    encoded = [row for pack in packs for _, row in pack]
     return TrainBatch(
         ids=torch.from_numpy(ids),
         attention=torch.from_numpy(attention),
@@ -72,10 +138,8 @@ def collate(rows: Sequence[tuple[str, Encoded]], senses: Senses, pad_id: int) ->
         images=_images(encoded, senses),
         mels=_mels(encoded, senses),
         heard=_heard(encoded, senses),
-        keys=tuple(key for key, _ in rows),
+        keys=tuple(key for pack in packs for key, _ in pack),
         kinds=tuple(row.kind for row in encoded),
-        image_rows=tuple(at for at, row in enumerate(encoded) for _ in row.images),
-        audio_rows=tuple(at for at, row in enumerate(encoded) for _ in row.windows),
     )
 
 

@@ -1,75 +1,51 @@
 """Endless training batches from a dataset, each with the reading state behind it.
 
 Here: drawing from the loader, leaving out what is held out or unfit, preparing ahead in one thread.
-Elsewhere: reading and its order (shardkit), encoding (tokenise.py, media.py), stacking (collate.py).
+Elsewhere: reading and its order (shardkit), packs (packs.py), which samples are fit (reading.py), stacking (collate.py).
 
 A step always takes its `batch_size` positions of the epoch: samples left out make it smaller, never shift the rest.
-So the state is the loader's own, at every step, for any number of ranks.
+Packed, it takes `batch_size` packs, which are full. So the state is the loader's own, at every step, for any number
+of ranks.
 """
 
 from __future__ import annotations
 
-import hashlib
 import queue
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-import msgspec
-
-from shardkit import Batch, Dataset, Item, SpecError, open_loader
-from trainer.data.collate import TrainBatch, collate
-from trainer.data.media import Senses, Unfit, load_media
-from trainer.data.tokenise import Encoded, Speech
-from trainer.spec import DataSpec
-
-
-class Drawn(msgspec.Struct, frozen=True, kw_only=True):
-    """What one step reads: its batch (none if no sample was fit), the state behind it, and why samples were left out.
-
-    `read` counts samples read; `cut_tokens` and `cut_seconds` what did not fit the model's limits.
-    """
-
-    batch: TrainBatch | None
-    state: dict[str, Any]
-    read: int
-    left_out: dict[str, int]
-    cut_tokens: int = 0
-    cut_seconds: float = 0.0
-
-
-class Reading(msgspec.Struct, frozen=True, kw_only=True):
-    """How a stream reads: the run's data settings, its seed, samples a batch (this rank's), rank and world size."""
-
-    data: DataSpec
-    seed: int
-    batch_size: int
-    rank: int = 0
-    world_size: int = 1
-
-
-def is_held_out(key: str, share: float) -> bool:
-    """Whether a sample is kept for evaluation: a keyed hash of its key, the same in every run and version."""
-    digest = hashlib.blake2b(key.encode(), digest_size=8, key=b"shardkit held out").digest()
-    return int.from_bytes(digest, "big") < share * 2.0**64
+from shardkit import Batch, Mixture, SpecError, open_loader
+from trainer.data.collate import Row, collate
+from trainer.data.media import Senses, Unfit
+from trainer.data.packs import draw_packs
+from trainer.data.reading import Drawn, Reading, encode_item, is_held_out, loader_fields, nothing_to_train_on
+from trainer.data.sources import Data
+from trainer.data.tokenise import Speech
 
 
 def open_stream(
-    dataset: Dataset, reading: Reading, speech: Speech, senses: Senses, state: dict[str, Any] | None = None
+    dataset: Data, reading: Reading, speech: Speech, senses: Senses, state: dict[str, Any] | None = None
 ) -> Iterator[Drawn]:
     """Batches for ever, epoch after epoch, from `state` on; prepared up to `prefetch` ahead in one thread.
 
     Raises SpecError where a whole epoch has nothing to train on; what the loader raises comes through.
     """
-    made = _draw(dataset, reading, speech, senses, state)
-    return _ahead(made, reading.data.prefetch)
+    draw = draw_packs if reading.data.pack else _draw
+    return _ahead(draw(dataset, reading, speech, senses, state), reading.data.prefetch)
+
+
+def epoch_of(state: dict[str, Any]) -> int:
+    """The epoch in which a reading state stands; with packs that of the lane that is furthest behind."""
+    lanes = state.get("lanes")
+    return min(lane[2] for lane in lanes) if isinstance(lanes, list) else int(state["epoch"])
 
 
 def _draw(
-    dataset: Dataset, reading: Reading, speech: Speech, senses: Senses, state: dict[str, Any] | None
+    dataset: Data, reading: Reading, speech: Speech, senses: Senses, state: dict[str, Any] | None
 ) -> Iterator[Drawn]:
-    loader = open_loader(dataset, **loader_fields(reading))
+    loader = open_loader(dataset, **loader_fields(reading, isinstance(dataset, Mixture)))
     if state is not None:
         loader.load_state_dict(state)
     empty: Counter[str] = Counter()
@@ -82,31 +58,8 @@ def _draw(
                 raise SpecError(nothing_to_train_on(len(dataset), empty))
 
 
-def loader_fields(reading: Reading) -> dict[str, Any]:
-    """Arguments of open_loader: a last partial batch is split among the ranks, so that no sample is left out."""
-    return {
-        "batch_size": reading.batch_size,
-        "seed": reading.seed,
-        "lanes": reading.data.lanes,
-        "window": reading.data.window,
-        "tail": "split" if reading.world_size == 1 else "drop",
-        "rank": reading.rank,
-        "world_size": reading.world_size,
-        "num_workers": reading.data.decoders,
-    }
-
-
-def nothing_to_train_on(total: int, left_out: Counter[str]) -> str:
-    """The message for a dataset without a single sample that this run can train on."""
-    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))
-    return (
-        f"none of {total} samples can be trained on ({reasons}); wanted samples with an assistant message. "
-        f"See `shardkit stats` for what the dataset holds"
-    )
-
-
 def _prepare(items: Batch, reading: Reading, speech: Speech, senses: Senses) -> Drawn:
-    kept: list[tuple[str, Encoded]] = []
+    kept: list[Row] = []
     left_out: Counter[str] = Counter()
     for item in items:
         if is_held_out(item.key, reading.data.held_out):
@@ -127,13 +80,6 @@ def _prepare(items: Batch, reading: Reading, speech: Speech, senses: Senses) -> 
         cut_tokens=sum(row.cut_tokens for _, row in kept),
         cut_seconds=sum(row.cut_seconds for _, row in kept),
     )
-
-
-def encode_item(item: Item, speech: Speech, senses: Senses, max_tokens: int) -> Encoded:
-    """One item of a dataset as tokens and media; raises Unfit, or Undecodable for a medium."""
-    if not any(message.role == "assistant" for message in item.sample.messages):
-        raise Unfit("unlabelled")  # before its media are decoded for nothing
-    return speech.encode(item.sample, load_media(item, senses), senses, max_tokens)
 
 
 def _ahead(made: Iterator[Drawn], size: int) -> Iterator[Drawn]:

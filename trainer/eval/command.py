@@ -6,22 +6,23 @@ Elsewhere: the losses (heldout.py), the command line (cli.py).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from shardkit import SpecError, convert_spec, open_dataset
+from shardkit import SpecError, convert_spec
 from trainer.checkpoint import TOKENIZER, find_checkpoint, load_model
-from trainer.data.stream import Reading
+from trainer.data.sources import choose_sources, open_data
 from trainer.data.tokenise import load_speech
 from trainer.eval.heldout import held_out_loss, read_held_out
 from trainer.model.omni import Omni
-from trainer.run import SPEC, choose_device, fix_arithmetic
+from trainer.run import SPEC, choose_device, fix_arithmetic, reading_of
 from trainer.spec import RunSpec
 
 
-def evaluate_run(folder: Path, data: str, samples: int) -> dict[str, Any]:
+def evaluate_run(folder: Path, data: str | Sequence[str], samples: int) -> dict[str, Any]:
     """Held-out losses of a run's newest whole checkpoint: `after`, `shuffled_image`, `shuffled_audio`, and its `step`.
 
     Raises SpecError where the folder holds no run, or the dataset no held-out sample that can be measured.
@@ -35,13 +36,13 @@ def evaluate_run(folder: Path, data: str, samples: int) -> dict[str, Any]:
     speech = load_speech(str(path / TOKENIZER))
     model = Omni(spec.model, speech).to(device).eval()
     load_model(path, model)
-    reading = Reading(data=spec.data, seed=spec.seed, batch_size=spec.batch_size)
-    rows = read_held_out(open_dataset(data), reading, speech, model.senses, samples)
+    dataset = open_data(choose_sources(data, spec.data))
+    rows = read_held_out(dataset, reading_of(spec), speech, model.senses, samples)
     found: dict[str, Any] = {"step": int(path.name.removeprefix("step-"))}
     for name, medium in (("after", None), *((f"shuffled_{medium}", medium) for medium in spec.eval.shuffle)):
         found[name] = msgspec.to_builtins(held_out_loss(model, rows, speech.pad_id, medium))
     if found["after"] is None:
-        raise SpecError(f"{data} has no held-out sample with an answer; data.held_out is {spec.data.held_out}")
+        raise SpecError(f"{dataset.url} has no held-out sample with an answer; data.held_out is {spec.data.held_out}")
     return found
 
 

@@ -1,7 +1,7 @@
 """Held-out loss, and how much worse it is with one medium exchanged among the samples.
 
 Here: choosing held-out samples, the losses.
-Elsewhere: which samples are held out (data/stream.py, until datasets carry splits), the loss itself (losses).
+Elsewhere: which samples are held out (data/reading.py, until datasets carry splits), the loss itself (losses).
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from contextlib import suppress
 import msgspec
 import torch
 
-from shardkit import Dataset, open_loader
+from shardkit import Mixture, open_loader
 from trainer.data.collate import TrainBatch, collate
 from trainer.data.media import Senses, Unfit
-from trainer.data.stream import Reading, encode_item, is_held_out, loader_fields
+from trainer.data.reading import Reading, encode_item, is_held_out, loader_fields
+from trainer.data.sources import Data
 from trainer.data.tokenise import Encoded, Speech
 from trainer.losses.sft import add_parts, sft_loss
 from trainer.model.omni import Omni
@@ -59,18 +60,21 @@ def open_measure() -> Callable[[Run, str], None]:
     return measure
 
 
-def read_held_out(dataset: Dataset, reading: Reading, speech: Speech, senses: Senses, most: int) -> Rows:
-    """Up to `most` held-out samples of one epoch's order, sorted by key; the unfit (unlabelled, too long) left out."""
-    rows: Rows = []
-    for items in open_loader(dataset, **loader_fields(reading)):
+def read_held_out(dataset: Data, reading: Reading, speech: Speech, senses: Senses, most: int) -> Rows:
+    """Up to `most` held-out samples of one epoch's order, sorted by key; the unfit (unlabelled, too long) left out.
+
+    Of a mixture in its proportions; a sample that it repeats within the epoch counts once.
+    """
+    rows: dict[str, Encoded] = {}
+    for items in open_loader(dataset, **loader_fields(reading, isinstance(dataset, Mixture))):
         for item in items:
             if not is_held_out(item.key, reading.data.held_out) or item.padded:
                 continue
             with suppress(Unfit):
-                rows.append((item.key, encode_item(item, speech, senses, reading.data.max_tokens)))
+                rows[item.key] = encode_item(item, speech, senses, reading.data.max_tokens)
         if len(rows) >= most:
             break
-    return sorted(rows[:most], key=lambda row: row[0])
+    return sorted(list(rows.items())[:most])
 
 
 def held_out_loss(model: Omni, rows: Rows, pad_id: int, shuffle_media: Modality | None = None) -> HeldOut | None:

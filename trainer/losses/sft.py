@@ -29,10 +29,10 @@ class LossParts(msgspec.Struct, frozen=True, kw_only=True):
 def answer_weights(batch: TrainBatch, spec: LossSpec) -> torch.Tensor:
     """The weight (B, T - 1) of every predicted token; 0 where the assistant does not speak.
 
-    `token`: 1 each. `sample`: 1 over the number in the row. `square`: 1 over its root.
+    `token`: 1 each. `sample`: 1 over the number in its sample. `square`: 1 over its root.
     """
     said = (batch.labels[:, 1:] != IGNORED).to(torch.float32)
-    counts = said.sum(dim=1, keepdim=True).clamp(min=1.0)
+    counts = batch.per_token(batch.per_sample(said).clamp(min=1.0))
     power = {"token": 0.0, "square": 0.5, "sample": 1.0}[spec.weighting]
     return said / counts.pow(power)
 
@@ -60,8 +60,8 @@ def add_parts(parts: Iterable[LossParts]) -> LossParts:
 
 
 def _parts(batch: TrainBatch, losses: torch.Tensor) -> LossParts:
-    counts = (batch.labels[:, 1:] != IGNORED).sum(dim=1).tolist()
-    totals = losses.double().sum(dim=1).tolist()
+    counts = batch.per_sample((batch.labels[:, 1:] != IGNORED).to(torch.int64)).tolist()
+    totals = batch.per_sample(losses.double()).tolist()
     return add_parts(
         LossParts(tokens={kind: count}, sums={kind: total}, answers={kind: 1}, means={kind: total / count})
         for kind, count, total in zip(batch.kinds, counts, totals, strict=True)

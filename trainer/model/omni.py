@@ -46,7 +46,11 @@ class Omni(nn.Module):
             embeds = place(embeds, seen, self.look(batch.images), "image")
         if len(batch.mels):
             embeds = place(embeds, batch.ids == self.heard_id, self.listen(batch.mels, batch.heard), "audio")
-        output = self.language(inputs_embeds=embeds, attention_mask=batch.attention, use_cache=False)
+        if batch.positions is None:
+            seen_tokens: dict[str, torch.Tensor | None] = {"attention_mask": batch.attention}
+        else:  # transformers keeps runs of positions apart in every kind of attention, if no mask is given
+            seen_tokens = {"attention_mask": None, "position_ids": batch.positions}
+        output = self.language(inputs_embeds=embeds, use_cache=False, **seen_tokens)
         return output.logits + 0.0 * self._untouched(batch)
 
     def look(self, images_NCHW: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,100 @@
+"""How a run reads: its settings, which samples it may train on, what one step drew.
+
+Here: the structs, the loader's arguments, held-out samples, encoding one sample.
+Elsewhere: endless batches (stream.py, packs.py), tokens and media (tokenise.py, media.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from typing import Any
+
+import msgspec
+
+from shardkit import Item, Mix
+from trainer.data.collate import TrainBatch
+from trainer.data.media import Senses, Unfit, load_media
+from trainer.data.tokenise import Encoded, Speech
+from trainer.spec import DataSpec
+
+
+class Drawn(msgspec.Struct, frozen=True, kw_only=True):
+    """What one step reads: its batch (none if no sample was fit), the state behind it, and why samples were left out.
+
+    `read` counts samples read; `cut_tokens` and `cut_seconds` what did not fit the model's limits.
+    """
+
+    batch: TrainBatch | None
+    state: dict[str, Any]
+    read: int
+    left_out: dict[str, int]
+    cut_tokens: int = 0
+    cut_seconds: float = 0.0
+
+
+class Reading(msgspec.Struct, frozen=True, kw_only=True):
+    """How a stream reads: the run's data settings, its seed, samples a batch (this rank's), rank and world size.
+
+    A step of the run takes `accumulate` batches.
+    """
+
+    data: DataSpec
+    seed: int
+    batch_size: int
+    accumulate: int = 1
+    rank: int = 0
+    world_size: int = 1
+
+
+def is_held_out(key: str, share: float) -> bool:
+    """Whether a sample is kept for evaluation: a keyed hash of its key, the same in every run and version."""
+    digest = hashlib.blake2b(key.encode(), digest_size=8, key=b"shardkit held out").digest()
+    return int.from_bytes(digest, "big") < share * 2.0**64
+
+
+def loader_fields(reading: Reading, mixed: bool = False) -> dict[str, Any]:
+    """Arguments of open_loader: a last partial batch is split among the ranks, so that no sample is left out.
+
+    `mixed`: several datasets are read.
+    """
+    mix = {"mix": to_mix(reading)} if mixed else {}
+    return mix | {
+        "batch_size": reading.batch_size,
+        "seed": reading.seed,
+        "lanes": reading.data.lanes,
+        "window": reading.data.window,
+        "tail": "split" if reading.world_size == 1 else "drop",
+        "rank": reading.rank,
+        "world_size": reading.world_size,
+        "num_workers": reading.data.decoders,
+    }
+
+
+def to_mix(reading: Reading) -> Mix | None:
+    """The loader's mix for a run's; its steps are the loader's, of which a step of the run takes `accumulate`."""
+    spec = reading.data.mix
+    if spec is None:
+        return None
+    times = 1 if reading.data.pack else reading.accumulate
+    return Mix(
+        temperature=spec.temperature,
+        exhausted=spec.exhausted,
+        schedule=tuple((change.step * times, change.weights) for change in spec.schedule),
+    )
+
+
+def nothing_to_train_on(total: int, left_out: Counter[str]) -> str:
+    """The message for a dataset without a single sample that this run can train on."""
+    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))
+    return (
+        f"none of {total} samples can be trained on ({reasons}); wanted samples with an assistant message. "
+        f"See `shardkit stats` for what the dataset holds"
+    )
+
+
+def encode_item(item: Item, speech: Speech, senses: Senses, max_tokens: int) -> Encoded:
+    """One item of a dataset as tokens and media; raises Unfit, or Undecodable for a medium."""
+    if not any(message.role == "assistant" for message in item.sample.messages):
+        raise Unfit("unlabelled")  # before its media are decoded for nothing
+    return speech.encode(item.sample, load_media(item, senses), senses, max_tokens)
