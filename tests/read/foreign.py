@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -42,3 +43,21 @@ def of_webdataset(path: Path) -> list[tuple[str, dict[str, bytes]]]:
         members = {name: data for name, data in sample.items() if not name.startswith("__")}
         found.append((sample["__key__"], members))
     return found
+
+
+def png_bytes(size: tuple[int, int] = (40, 30), colour: tuple[int, int, int] = (200, 30, 30)) -> bytes:
+    from PIL import Image
+
+    out = io.BytesIO()
+    Image.new("RGB", size, colour).save(out, "PNG")
+    return out.getvalue()
+
+
+def flac_bytes(seconds: float = 0.5) -> bytes:
+    import numpy as np
+    import soundfile
+
+    out = io.BytesIO()
+    wave = 0.4 * np.sin(2 * np.pi * 440 * np.arange(round(seconds * 16_000)) / 16_000)
+    soundfile.write(out, wave.astype(np.float32), 16_000, format="FLAC")
+    return out.getvalue()
