@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from shardkit.build.run import build as build_dataset
     from shardkit.errors import NotADataset as NotADataset
     from shardkit.errors import NothingToPack as NothingToPack
+    from shardkit.errors import Refused as Refused
+    from shardkit.errors import Refused as Refused
     from shardkit.errors import ShardDamaged as ShardDamaged
     from shardkit.errors import ShardkitError as ShardkitError
     from shardkit.errors import SpecError as SpecError
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from shardkit.exits import Interrupted as Interrupted
     from shardkit.exits import exit_codes as exit_codes
     from shardkit.exits import parse_settings as parse_settings
+    from shardkit.media.pixels import decode_image as decode_image
+    from shardkit.media.pixels import decode_images as decode_images
     from shardkit.read.dataset import Dataset as Dataset
     from shardkit.read.dataset import Item as Item
     from shardkit.read.dataset import open_dataset as open_dataset
@@ -52,6 +56,8 @@ _HOMES = {
     "build_dataset": "shardkit.build.run:build",
     "NotADataset": "shardkit.errors",
     "NothingToPack": "shardkit.errors",
+    "Refused": "shardkit.errors",
+    "Refused": "shardkit.errors",
     "ShardDamaged": "shardkit.errors",
     "ShardkitError": "shardkit.errors",
     "SpecError": "shardkit.errors",
@@ -59,6 +65,8 @@ _HOMES = {
     "Interrupted": "shardkit.exits",
     "exit_codes": "shardkit.exits",
     "parse_settings": "shardkit.exits",
+    "decode_image": "shardkit.media.pixels",
+    "decode_images": "shardkit.media.pixels",
     "Dataset": "shardkit.read.dataset",
     "Item": "shardkit.read.dataset",
     "open_dataset": "shardkit.read.dataset",
@@ -107,6 +115,8 @@ __all__ = [
     "Packed",
     "PackedBatch",
     "PackedLoader",
+    "Refused",
+    "Refused",
     "Sample",
     "ShardDamaged",
     "ShardkitError",
@@ -114,6 +124,8 @@ __all__ = [
     "StateConflict",
     "build_dataset",
     "convert_spec",
+    "decode_image",
+    "decode_images",
     "exit_codes",
     "load_spec",
     "open_dataset",

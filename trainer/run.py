@@ -27,7 +27,7 @@ from trainer.checkpoint import (
     load_tensors,
     read_progress,
 )
-from trainer.data.reading import Drawn, Reading, is_held_out, loader_fields
+from trainer.data.reading import Drawn, Reading, is_held_out, loader_fields, record_of
 from trainer.data.sources import Data, choose_sources, open_data, versions_of
 from trainer.data.stream import open_stream
 from trainer.data.tokenise import Speech, load_speech, texts_of, train_speech
@@ -210,7 +210,8 @@ def make_speech(spec: RunSpec, dataset: Data, reading: Reading) -> Speech:
         return load_speech(spec.tokenizer.pretrained)
     samples: list[Any] = []
     for items in open_loader(dataset, **loader_fields(reading, isinstance(dataset, Mixture))):
-        samples += [item.sample for item in items if not is_held_out(item.key, spec.data.held_out)]
+        mine = [record_of(item) for item in items if not is_held_out(item.key, spec.data.held_out)]
+        samples += [sample for sample in mine if sample is not None]
         if len(samples) >= spec.tokenizer.samples:
             break
     return train_speech(texts_of(samples[: spec.tokenizer.samples]), spec.tokenizer.vocabulary)

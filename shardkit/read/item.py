@@ -91,6 +91,11 @@ class Item(msgspec.Struct, eq=False, gc=False):
         return self._sample
 
     @property
+    def is_foreign(self) -> bool:
+        """Whether others made its tar: then nobody has looked at its members before they were stored."""
+        return bool(self._rows.foreign)
+
+    @property
     def size_bytes(self) -> int:
         """Bytes of the sample in the tar, headers and padding included."""
         return len(self._span)

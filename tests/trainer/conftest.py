@@ -80,6 +80,8 @@ def flac_bytes(seconds: float = 0.5, pitch: float = 440.0) -> bytes:
 class FakeItem:
     """What the trainer uses of shardkit's Item: for tests of one sample, without a dataset around it."""
 
+    is_foreign = False
+
     def __init__(self, sample: Sample, members: dict[str, bytes], key: str = "00") -> None:
         self.key = key
         self.sample = sample

@@ -84,6 +84,8 @@ def _load(item: Item, senses: Senses) -> Iterator[Medium]:
     for audio in listed.audio:
         yield _sound(item, audio.member, senses, "audio", ())
     for video in listed.video:
+        if not video.keyframes and not video.audio:
+            raise Unfit("no-keyframes")  # a whole video in a tar that others made
         names = [frame.member for frame in video.keyframes]
         chosen = [names[at] for at in spread(len(names), senses.most_frames)]
         images = tuple(_image(item, name, senses) for name in chosen)
@@ -106,9 +108,7 @@ def _image(item: Item, name: str, senses: Senses) -> NDArray[np.uint8]:
     return load_image(item.members[name], senses.image_size, senses.decode)
 
 
-def _sound(
-    item: Item, name: str, senses: Senses, modality: str, images: tuple[NDArray[np.uint8], ...]
-) -> Medium:
+def _sound(item: Item, name: str, senses: Senses, modality: str, images: tuple[NDArray[np.uint8], ...]) -> Medium:
     wave = load_sound(item.members[name])
     step = senses.window_frames * HOP
     number = count_windows(len(wave), senses.window_frames, senses.most_windows)

@@ -12,9 +12,9 @@ from typing import Any
 
 import msgspec
 
-from shardkit import Item, Mix
+from shardkit import Item, Mix, Refused, Sample
 from trainer.data.collate import TrainBatch
-from trainer.data.media import Senses, Unfit, load_media
+from trainer.data.media import Senses, Undecodable, Unfit, load_media
 from trainer.data.tokenise import Encoded, Speech
 from trainer.spec import DataSpec
 
@@ -94,7 +94,26 @@ def nothing_to_train_on(total: int, left_out: Counter[str]) -> str:
 
 
 def encode_item(item: Item, speech: Speech, senses: Senses, max_tokens: int) -> Encoded:
-    """One item of a dataset as tokens and media; raises Unfit, or Undecodable for a medium."""
-    if not any(message.role == "assistant" for message in item.sample.messages):
-        raise Unfit("unlabelled")  # before its media are decoded for nothing
-    return speech.encode(item.sample, load_media(item, senses), senses, max_tokens)
+    """One item of a dataset as tokens and media; raises Unfit, or Undecodable for a medium.
+
+    In tars that others made, what is no record or does not decode is left out and counted: it is not damage.
+    """
+    try:
+        sample = item.sample
+        if not any(message.role == "assistant" for message in sample.messages):
+            raise Unfit("unlabelled")  # before its media are decoded for nothing
+        return speech.encode(sample, load_media(item, senses), senses, max_tokens)
+    except Refused as refused:
+        raise Unfit(refused.reason) from None
+    except Undecodable:
+        if item.is_foreign:
+            raise Unfit("undecodable") from None
+        raise
+
+
+def record_of(item: Item) -> Sample | None:
+    """The item's record; none where a sample that others made is no record."""
+    try:
+        return item.sample
+    except Refused:
+        return None
