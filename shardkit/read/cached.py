@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from shardkit.errors import ShardDamaged
-from shardkit.read.diskcache import Counts, DiskCache, Key
+from shardkit.read.diskcache import Buffer, Counts, DiskCache, Key
 from shardkit.read.room import Lease
 from shardkit.store.layout import Manifest, shard_path
-from shardkit.store.ranges import GAP_BYTES
+from shardkit.store.ranges import GAP_BYTES, Viewing
+from shardkit.store.ranges import read_views as read_joined_views
 from shardkit.store.urls import ByteStore
 
 NAMED = re.compile(r"(?:(?:shards|indexes|columns|deadletters)/[0-9a-f]{2}|versions)/([0-9a-f]{64})\.[a-z.]+")
@@ -75,27 +76,34 @@ class CachedStore:
         digest = self._digest(path)
         if digest is None:
             return self.store.read(path, max_bytes)
-        data = self._through([Key(digest, "whole")], lambda _: [self.store.read(path, max_bytes)])[0]
+        data = bytes(self._through([Key(digest, "whole")], lambda _: [self.store.read(path, max_bytes)])[0])
         if len(data) > max_bytes:
             raise ShardDamaged(f"{self.url}/{path}: has {len(data)} bytes, at most {max_bytes} are expected")
         return data
 
     def read_range(self, path: str, offset: int, length: int) -> bytes:
         """See ByteStore."""
-        return self.read_ranges(path, [(offset, length)])[0]
+        return bytes(self.read_view(path, offset, length))
+
+    def read_view(self, path: str, offset: int, length: int) -> memoryview:
+        """See ranges.Viewing."""
+        return self.read_views(path, [(offset, length)])[0]
 
     def read_ranges(self, path: str, ranges: Sequence[tuple[int, int]], gap_bytes: int = GAP_BYTES) -> list[bytes]:
-        """See ByteStore. Ranges that are not in the cache travel together."""
+        """See ByteStore."""
+        return [bytes(view) for view in self.read_views(path, ranges, gap_bytes)]
+
+    def read_views(self, path: str, ranges: Sequence[tuple[int, int]], gap_bytes: int = GAP_BYTES) -> list[memoryview]:
+        """The same without a last copy. Ranges that are not in the cache travel together."""
+
+        def load(missing: list[int]) -> list[memoryview]:
+            return read_views(self.store, path, [ranges[at] for at in missing], gap_bytes)
+
         digest = self._digest(path)
         if digest is None:
-            return self.store.read_ranges(path, ranges, gap_bytes)
-
-        def load(missing: list[int]) -> list[bytes]:
-            if len(missing) == 1:
-                return [self.store.read_range(path, *ranges[missing[0]])]
-            return self.store.read_ranges(path, [ranges[at] for at in missing], gap_bytes)
-
-        return self._through([Key(digest, f"{offset}-{length}") for offset, length in ranges], load)
+            return load(list(range(len(ranges))))
+        found = self._through([Key(digest, f"{offset}-{length}") for offset, length in ranges], load)
+        return [memoryview(data) for data in found]
 
     def size(self, path: str) -> int:
         """See ByteStore."""
@@ -115,7 +123,7 @@ class CachedStore:
         finally:
             self._noting.keys = None
 
-    def _through(self, keys: list[Key], load: Callable[[list[int]], list[bytes]]) -> list[bytes]:
+    def _through(self, keys: list[Key], load: Callable[[list[int]], Sequence[Buffer]]) -> list[Buffer]:
         noted = getattr(self._noting, "keys", None)
         if noted is not None:
             noted += keys
@@ -153,3 +161,14 @@ def rereading(store: ByteStore, use: Callable[[], T]) -> T:
 def _drop_all(store: CachedStore, keys: Iterable[Key]) -> bool:
     dropped = [store.cache.drop(key) for key in keys]
     return any(dropped)
+
+
+def read_views(
+    store: ByteStore, path: str, ranges: Sequence[tuple[int, int]], gap_bytes: int = GAP_BYTES
+) -> list[memoryview]:
+    """Ranges of a file with as few copies as the store allows; neighbours travel in one request. Raises as it does."""
+    if isinstance(store, CachedStore):
+        return store.read_views(path, ranges, gap_bytes)
+    if isinstance(store, Viewing):
+        return read_joined_views(store.read_view, path, ranges, gap_bytes)
+    return [memoryview(data) for data in store.read_ranges(path, ranges, gap_bytes)]

@@ -16,7 +16,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 from weakref import WeakValueDictionary
 
 import xxhash
@@ -32,6 +32,9 @@ WAIT_SECONDS = 90.0
 
 FULL_FIRST, FULL_MOST = 256, 1 << 16
 """How many entries are not even offered after one for which there was no room: looking for room takes time."""
+
+
+Buffer: TypeAlias = bytes | memoryview
 
 
 class CacheWarning(UserWarning):
@@ -143,12 +146,12 @@ class DiskCache:
             self._damaged += 1
         return True
 
-    def read(self, keys: Sequence[Key], load: Callable[[list[int]], list[bytes]]) -> list[bytes]:
+    def read(self, keys: Sequence[Key], load: Callable[[list[int]], Sequence[Buffer]]) -> list[Buffer]:
         """The bytes of each key, from the cache or from `load(numbers of keys)`; each is loaded by one process.
 
         What another process is fetching is waited for, after the own ones are loaded. Raises what `load` raises.
         """
-        found: dict[int, bytes] = {}
+        found: dict[int, Buffer] = {}
         left = self._look(keys, range(len(keys)), found)
         self._count(hits=len(found), misses=len(left))
         ends, nap = time.monotonic() + WAIT_SECONDS, 0.001
@@ -171,7 +174,7 @@ class DiskCache:
                 nap = min(2 * nap, 0.02)
         return [found[at] for at in range(len(keys))]
 
-    def _look(self, keys: Sequence[Key], numbers: Iterable[int], found: dict[int, bytes]) -> list[int]:
+    def _look(self, keys: Sequence[Key], numbers: Iterable[int], found: dict[int, Buffer]) -> list[int]:
         """Take what is there; the numbers of what is not."""
         missing = []
         for at in numbers:
@@ -200,7 +203,7 @@ class DiskCache:
             self._give_up(error)
             return Claim()
 
-    def _keep(self, key: Key, claim: Claim, data: bytes) -> None:
+    def _keep(self, key: Key, claim: Claim, data: Buffer) -> None:
         """Make an entry, if there is room: written aside, then renamed, so that no partial one is ever seen."""
         if claim.path is None or not self._works:
             return
@@ -306,7 +309,7 @@ def _read_sealed(fd: int, key: Key) -> bytes | None:
     return data if os.pread(fd, SEAL_BYTES + 1, size) == _seal(key, data) else None
 
 
-def _seal(key: Key, data: bytes) -> bytes:
+def _seal(key: Key, data: Buffer) -> bytes:
     """XXH3-128 of the entry's name and bytes: against accidents. Whoever reads compares with the dataset's digests."""
     seal = xxhash.xxh3_128(f"{key.digest}/{key.part}/".encode())
     seal.update(data)

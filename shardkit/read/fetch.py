@@ -19,7 +19,7 @@ import xxhash
 
 from shardkit.errors import ShardDamaged, ShardkitError, StorageFailed
 from shardkit.read.cache import ByteCache
-from shardkit.read.cached import rereading
+from shardkit.read.cached import read_views, rereading
 from shardkit.read.item import Item
 from shardkit.read.order import I64
 from shardkit.read.places import Place, Places
@@ -46,7 +46,7 @@ class Piece(NamedTuple):
     offset: int
     length: int
     size: int
-    finish: Callable[[bytes], memoryview]
+    finish: Callable[[memoryview], memoryview]
 
 
 _xxh3 = xxhash.xxh3_64_intdigest
@@ -193,7 +193,7 @@ class Fetcher:
             piece = self._block_piece(shard, table, ordinal)
             unpack = self._unpacking(shard, table, ordinal)
 
-            def finish(data: bytes) -> memoryview:
+            def finish(data: memoryview) -> memoryview:
                 span = unpack(data)[within : within + size]
                 self._check(span, Item(span, shard, ordinal, table, row), wanted)
                 return span
@@ -226,8 +226,8 @@ class Fetcher:
         shard, ordinal, table, row, offset, _, size, wanted = place
         assert isinstance(table, Table), "its absence was raised before"
 
-        def finish(data: bytes) -> memoryview:
-            span = memoryview(data)
+        def finish(data: memoryview) -> memoryview:
+            span = data
             self._check(span, Item(span, shard, ordinal, table, row), wanted)
             return span
 
@@ -242,7 +242,7 @@ class Fetcher:
             lambda data: self._checked(shard, table, ordinal, unpack(data)),
         )  # fmt: skip
 
-    def _unpacking(self, shard: int, table: Table, ordinal: int) -> Callable[[bytes], memoryview]:
+    def _unpacking(self, shard: int, table: Table, ordinal: int) -> Callable[[memoryview], memoryview]:
         if not self._packed[shard]:
             return memoryview
         where, size = f"{self._store.url}/{self._paths[shard]}", table.block(ordinal).tar_bytes
@@ -251,14 +251,14 @@ class Fetcher:
     def _load(self, piece: Piece) -> memoryview:
         """The bytes of a piece, checked; a copy in a disk cache that fails is removed and fetched again."""
         _, path, offset, length, _, finish = piece
-        return rereading(self._store, lambda: finish(self._store.read_range(path, offset, length)))
+        return rereading(self._store, lambda: finish(read_views(self._store, path, [(offset, length)])[0]))
 
     def _load_together(self, pieces: list[Piece]) -> list[memoryview | Exception]:
         """The same of several pieces of one file, which travel in one request. What is wrong with one is its own."""
         if len(pieces) > 1:
             ranges = [(piece.offset, piece.length) for piece in pieces]
             with suppress(ShardDamaged):  # then each is asked for alone: most of them are good
-                data = self._store.read_ranges(pieces[0].path, ranges, 0)
+                data = read_views(self._store, pieces[0].path, ranges, 0)
                 return [piece.finish(one) for piece, one in zip(pieces, data, strict=True)]
         loaded: list[memoryview | Exception] = []
         for piece in pieces:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Sequence
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
@@ -25,6 +26,8 @@ from shardkit.store.scrub import scrub
 from shardkit.store.web import Web, reason_of, retry_after
 
 PIECE_BYTES = 1 << 18
+LARGEST_AT_ONCE = 64 << 20
+"""Memory for an answer is taken at once up to this size; what claims to be longer gets it as it comes."""
 
 
 class HttpStore:
@@ -66,6 +69,12 @@ class HttpStore:
     def read_ranges(self, path: str, ranges: Sequence[tuple[int, int]], gap_bytes: int = GAP_BYTES) -> list[bytes]:
         """See ByteStore."""
         return read_joined(self.read_range, path, ranges, gap_bytes)
+
+    def read_view(self, path: str, offset: int, length: int) -> memoryview:
+        """See ranges.Viewing."""
+        if length == 0:
+            return memoryview(b"")
+        return memoryview(self._read(Reading(path, offset, length, self._patience), length)).toreadonly()
 
     def list_files(self, folder: str = "", *, deep: bool = True) -> list[str]:
         """Raises SpecError: there is no listing over http."""
@@ -110,7 +119,8 @@ class HttpStore:
         def attempt() -> None:
             self._attempt(reading, max_bytes)
 
-        persist(reading, f"{self.url}/{reading.path}", attempt, (HTTPError, OSError), reason_of)
+        transient = (HTTPError, HTTPException, OSError)
+        persist(reading, f"{self.url}/{reading.path}", attempt, transient, reason_of)
         return reading.data
 
     def _attempt(self, reading: Reading, max_bytes: int) -> None:
@@ -213,6 +223,8 @@ class HttpStore:
     def _receive(self, answer: BaseHTTPResponse, reading: Reading, max_bytes: int) -> None:
         said = answer.headers.get("Content-Length")
         wanted = reading.length if reading.length is not None else (int(said) if said and said.isdigit() else None)
+        if wanted is not None and wanted <= min(max_bytes, LARGEST_AT_ONCE):
+            self._receive_into(answer, reading, wanted)
         while wanted is None or len(reading.data) < wanted:
             piece = answer.read1(PIECE_BYTES)
             if not piece:
@@ -221,9 +233,36 @@ class HttpStore:
             reading.data += piece
             if len(reading.data) > max_bytes:
                 raise ShardDamaged(f"{self.url}/{reading.path}: has more than {max_bytes} bytes, the most expected")
-            reading.check_deadline()
+            reading.check_pace()
         if wanted is not None and len(reading.data) < wanted:
             raise Again(f"the connection ended after {len(reading.data)} of {wanted} bytes")
+
+    def _receive_into(self, answer: BaseHTTPResponse, reading: Reading, wanted: int) -> None:
+        """Receive into the memory that is handed out: each further copy of a block costs as much as the rest of this.
+
+        Body bytes are taken below urllib3, whose own methods all copy; what it cannot be done for is left to them.
+        """
+        raw = getattr(answer, "_fp", None)
+        if not isinstance(raw, HTTPResponse) or raw.chunked or raw.length is None or raw.fp is None:
+            return
+        had, at = len(reading.data), 0
+        buffer = bytearray(min(wanted - had, raw.length))
+        view = memoryview(buffer)
+        try:
+            while at < len(view):
+                came = raw.fp.readinto1(view[at : at + PIECE_BYTES])
+                if not came:
+                    break
+                at += came
+                raw.length -= came
+                self._count(came)
+                reading.check_pace(at)
+            if not raw.length:
+                raw.close()  # the connection is free for the next request
+        finally:
+            view.release()
+            del buffer[at:]
+            reading.data = reading.data + buffer if had else buffer
 
     def _count(self, size: int) -> None:
         with self._lock:

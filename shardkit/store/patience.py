@@ -21,10 +21,15 @@ LONGEST_WISH_SECONDS = 30.0
 
 
 class Patience(msgspec.Struct, frozen=True, kw_only=True):
-    """How long a read is tried: seconds in total, seconds without any byte, attempts, seconds of the first pause."""
+    """How long a read is tried: seconds in total, seconds without any byte, attempts, seconds of the first pause.
+
+    A connection that is silent or slow for `slow_seconds` is given up for another, which goes on where it stopped;
+    in the second half of the attempts it may be as slow as the deadline allows: then it is the network.
+    """
 
     deadline_seconds: float = 60.0
     silence_seconds: float = 15.0
+    slow_seconds: float = 5.0
     attempts: int = 8
     first_pause_seconds: float = 0.1
     longest_pause_seconds: float = 5.0
@@ -45,6 +50,8 @@ class Reading:
         self.path, self.offset, self.length = path, offset, length
         self.data = bytearray()
         self.patience = patience
+        self._attempt = 0
+        self._began, self._had = time.monotonic(), 0
         self.ends = time.monotonic() + patience.deadline_seconds + (length or 0) / SLOWEST_BYTES_PER_SECOND
 
     @property
@@ -54,8 +61,26 @@ class Reading:
 
     @property
     def silence_seconds(self) -> float:
-        """How long the next attempt may wait for a byte."""
-        return max(0.05, min(self.patience.silence_seconds, self.seconds_left))
+        """How long the present attempt may wait for a byte."""
+        longest = min(self.patience.silence_seconds, self.patience.slow_seconds) if self._hurries else None
+        return max(0.05, min(longest or self.patience.silence_seconds, self.seconds_left))
+
+    def begin(self, attempt: int) -> None:
+        """Attempt number `attempt`, from 1 on, begins. Raises Again when the time is over."""
+        self._attempt, self._began, self._had = attempt, time.monotonic(), len(self.data)
+        self.check_deadline()
+
+    @property
+    def _hurries(self) -> bool:
+        return 2 * self._attempt <= self.patience.attempts
+
+    def check_pace(self, new_bytes: int = 0) -> None:
+        """Raise Again when the time is over, or another connection may be faster; `new_bytes` are not in `data` yet."""
+        self.check_deadline()
+        lasted = time.monotonic() - self._began
+        came = len(self.data) + new_bytes - self._had
+        if self._hurries and lasted > self.patience.slow_seconds and came < lasted * SLOWEST_BYTES_PER_SECOND:
+            raise Again(f"{came} bytes came in {lasted:.1f} s")
 
     def check_deadline(self) -> None:
         """Raise Again when the time is over."""
@@ -81,7 +106,7 @@ def persist(
     for number in range(1, patience.attempts + 1):
         wish = 0.0
         try:
-            reading.check_deadline()
+            reading.begin(number)
             return attempt()
         except Again as again:
             reason, wish = str(again), min(again.pause_seconds, LONGEST_WISH_SECONDS)
