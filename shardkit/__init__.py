@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from shardkit.errors import NotADataset as NotADataset
     from shardkit.errors import NothingToPack as NothingToPack
     from shardkit.errors import Refused as Refused
-    from shardkit.errors import Refused as Refused
     from shardkit.errors import ShardDamaged as ShardDamaged
     from shardkit.errors import ShardkitError as ShardkitError
     from shardkit.errors import SpecError as SpecError
@@ -56,7 +55,6 @@ _HOMES = {
     "build_dataset": "shardkit.build.run:build",
     "NotADataset": "shardkit.errors",
     "NothingToPack": "shardkit.errors",
-    "Refused": "shardkit.errors",
     "Refused": "shardkit.errors",
     "ShardDamaged": "shardkit.errors",
     "ShardkitError": "shardkit.errors",
@@ -115,7 +113,6 @@ __all__ = [
     "Packed",
     "PackedBatch",
     "PackedLoader",
-    "Refused",
     "Refused",
     "Sample",
     "ShardDamaged",

@@ -32,7 +32,6 @@ PUBLIC_NAMES = (
     "PackedBatch",
     "PackedLoader",
     "Refused",
-    "Refused",
     "Sample",
     "ShardDamaged",
     "ShardkitError",

@@ -19,7 +19,7 @@ import numpy as np
 import xxhash
 
 from shardkit.errors import ShardDamaged, StorageFailed
-from shardkit.read.buffers import Buffers
+from shardkit.store.buffers import Buffers
 from shardkit.read.places import Places
 from shardkit.store.urls import LocalStore
 

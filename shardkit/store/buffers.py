@@ -1,7 +1,7 @@
-"""Memory that is used again once nobody looks at it, for samples read one by one.
+"""Memory that is used again once nobody looks at it, for samples and pixels.
 
 Here: the buffers.
-Elsewhere: what is read into them (fetch.py).
+Elsewhere: what is read into them (read.spans), what is decoded into them (media.pixels).
 
 Without them a batch of 64 images of 54 KB costs 32 microseconds an image, against 4.3: the allocator gives the memory
 of each batch back to the system, and the next batch pays a page fault for every 4 KiB.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 import threading
 
-from shardkit.read import buffers
-from shardkit.read.buffers import Buffers
+from shardkit.store import buffers
+from shardkit.store.buffers import Buffers
 
 
 def test_a_buffer_in_view_is_never_given_out_again() -> None:
