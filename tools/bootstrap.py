@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 WANTED_PYTHON = (3, 11)
-EXTRAS = ("dev", "fast", "speech", "train", "web")
+EXTRAS = ("cloud", "dev", "fast", "speech", "train", "web")
 # Their own requirements contradict constraints.txt; the extra `bench` lists what they import.
 PEERS_WITHOUT_DEPENDENCIES = ("mosaicml-streaming==0.13.0",)
 
