@@ -100,17 +100,18 @@ class Member:
     def reads_blocks(self, spec: LoaderSpec, state: OrderState, budget: int, *, own_lanes: bool = True) -> bool:
         """Whether whole blocks are read and kept until their samples are handed out.
 
-        Only where all open windows fit the budget, and, locally, where samples are so small that a read costs more
-        than the copy; with many ranks only where a block is small, as each rank wants a part of it, unless each
-        rank has lanes of its own. A view that takes few samples reads them one by one.
+        Only where this rank's open windows fit the budget, and, locally, where samples are so small that a read costs
+        more than the copy; where ranks have no lanes of their own, only where a block is small, as each rank wants a
+        part of it. A view that takes few samples reads them one by one.
         """
         extent = self.extent
         lanes = lanes_used(state.lanes, extent.samples, extent.block)
-        open_samples = min(extent.samples, lanes * (state.window + 2 * extent.block))
+        alone = spec.world_size == 1 or (own_lanes and lanes % spec.global_batch == 0)
+        open_lanes = -(-lanes // spec.world_size) if alone else lanes
+        open_samples = min(extent.samples, open_lanes * (state.window + 2 * extent.block))
         fits = open_samples * extent.sample_bytes <= budget and 2 * extent.samples >= extent.stored
         if not self.dataset.store.is_remote:
             return fits and extent.sample_bytes < LARGEST_SINGLE
-        alone = spec.world_size == 1 or (own_lanes and lanes % spec.global_batch == 0)
         return fits and (alone or extent.block * extent.sample_bytes <= 256 << 10)
 
 

@@ -26,6 +26,8 @@ INDEX_BYTES = 512 << 20
 """Bound of all tables in memory: about six million samples. Larger datasets keep single blocks' tables instead."""
 
 HEAD_BYTES = 256 << 20
+PAGE_REF_BYTES = 300
+"""What one page's entry in a head takes in memory: a struct, its digest, five numbers."""
 
 LAID_OUT = 4
 """Most members of a sample whose places are looked up for many samples at once."""
@@ -47,15 +49,16 @@ class Table:
 
     def __init__(self, head: IndexHead, page: IndexPage, first: int) -> None:
         self.first, self.samples = first, page.samples
-        self.blocks: tuple[PageRef, ...] = head.pages
+        self.per_block = per_block = head.block_samples
+        # Its own blocks only: tables of single blocks would keep as many whole heads in memory.
+        self.blocks: tuple[PageRef, ...] = head.pages[first // per_block : -(-(first + page.samples) // per_block)]
         self.facts = FactColumns(head, page)
-        self.per_block = head.block_samples
         self.offsets = _native(page, "offsets").astype(np.int64)
         self.sizes = _native(page, "sizes").astype(np.int64)
         self.hashes = _native(page, "hashes")
-        rows = np.arange(first, first + page.samples)
-        starts = np.array([ref.tar_offset for ref in head.pages], dtype=np.int64)
-        self.within = self.offsets - starts[rows // self.per_block]
+        rows = np.arange(page.samples)
+        starts = np.array([ref.tar_offset for ref in self.blocks], dtype=np.int64)
+        self.within = self.offsets - starts[rows // per_block]
         self.sources = _words(head.sources, page.column("sources"))
         counts = page.column("member_counts").astype(np.int64)
         self._starts = (np.cumsum(counts) - counts).data
@@ -115,7 +118,7 @@ class Table:
 
     def block(self, ordinal: int) -> PageRef:
         """Where the block of a sample lies in the tar and in the file."""
-        return self.blocks[ordinal // self.per_block]
+        return self.blocks[(ordinal - self.first) // self.per_block]
 
 
 class Tables:
@@ -126,7 +129,9 @@ class Tables:
         self._per_block = np.array([entry.block_samples for entry in manifest.shards], dtype=np.int64)
         self.whole = sum(entry.index.bytes for entry in manifest.shards) <= INDEX_BYTES
         self._tables: ByteCache[Table] = ByteCache(2 * INDEX_BYTES, lambda table: table.page_bytes)
-        self._readers: ByteCache[IndexReader] = ByteCache(HEAD_BYTES, lambda reader: 64 * len(reader.head.pages))
+        self._readers: ByteCache[IndexReader] = ByteCache(
+            HEAD_BYTES, lambda reader: PAGE_REF_BYTES * len(reader.head.pages)
+        )
 
     def find(self, shard: int, ordinal: int) -> Table:
         """The table that holds a sample. Raises ShardDamaged, StorageFailed."""

@@ -44,10 +44,11 @@ _COMPARE: dict[str, Callable[[NDArray[np.uint64], np.uint64], Bools]] = {
 class FactColumns:
     """What the index of a shard, or of one block, says of its samples besides where they lie."""
 
-    __slots__ = ("_head", "_page")
+    __slots__ = ("_page", "_words")
 
     def __init__(self, head: IndexHead, page: IndexPage) -> None:
-        self._head, self._page = head, page
+        self._page = page
+        self._words = {column: getattr(head, column) for column in WORDS.values()}
 
     @property
     def samples(self) -> int:
@@ -60,7 +61,7 @@ class FactColumns:
 
     def words(self, column: str) -> tuple[tuple[str, ...], NDArray[np.uint16]]:
         """A dictionary, and each sample's position in it."""
-        return getattr(self._head, column), self._page.column(column)
+        return self._words[column], self._page.column(column)
 
 
 class Clause(msgspec.Struct, frozen=True):
