@@ -71,8 +71,8 @@ def key_of_record(sample: Sample, record: bytes, digests: Sequence[tuple[str, by
     if digests or sample.preference is not None or not sample.messages or media.image or media.audio or media.video:
         return key_from_digests(sample, digests)
     start = record.index(b',"messages":') + 1
-    messages = record[start : record.index(b',"domain":', start)]
-    return xxhash.xxh3_128_hexdigest(b'{%b,"modalities":{}}\0' % messages)
+    stop = record.index(b',"domain":', start) if sample.provenance else record.rindex(b',"domain":')
+    return xxhash.xxh3_128_hexdigest(b"".join((b"{", record[start:stop], b',"modalities":{}}\0')))
 
 
 def member_digest(data: bytes | memoryview) -> bytes:

@@ -196,13 +196,16 @@ class Facts(NamedTuple):
 
 def facts_of(sample: Sample) -> Facts:
     """The facts of a sample: characters of all messages and answers, images and their pixels, sound, keyframes."""
-    text = sum([len(message.content) for message in sample.messages])
+    text = 0
+    for message in sample.messages:
+        text += len(message.content)
     if sample.preference is not None:
         text += len(sample.preference.chosen) + len(sample.preference.rejected)
     media = sample.modalities
     if not (media.image or media.audio or media.video):
         modalities = "text" if sample.messages or sample.preference else ""
-        return Facts(text, 0, 0, 0, 0, sample.source, sample.category, modalities, sample.licence)
+        known = (text, 0, 0, 0, 0, sample.source, sample.category, modalities, sample.licence)
+        return tuple.__new__(Facts, known)  # half the time of the call, on the path of every text
     sound = [audio.duration_seconds for audio in media.audio]
     sound += [video.duration_seconds for video in media.video if video.audio]
     return Facts(

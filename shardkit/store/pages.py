@@ -1,39 +1,29 @@
 """The pages of an index while its shard is being written.
 
-Here: packing the columns of many samples at a time, cutting them into blocks, dictionaries and sums over the shard.
+Here: packing the columns of many samples at a time, cutting them into pages, dictionaries and sums over the shard.
 Elsewhere: what a page is and how it is read (index.py), the shard itself (shard.py).
 """
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
+from blake3 import blake3
 
-from shardkit.store.index import Facts, IndexPage, PageRef, blake3_128
+from shardkit.store.index import PageRef
 from shardkit.store.layout import Sums
+from shardkit.store.spans import Columns, Spans
 
-
-class Samples(NamedTuple):
-    """What the index says of some samples; rows a sample, from `names` on a row a member."""
-
-    keys: Sequence[str]
-    offsets: np.ndarray
-    """Of the spans in the tar."""
-    sizes: Sequence[int]
-    """Bytes of the spans."""
-    hashes: Sequence[int]
-    facts: Sequence[Facts]
-    counts: Sequence[int]
-    names: Sequence[str]
-    member_offsets: np.ndarray
-    """Of the data in the span."""
-    member_sizes: np.ndarray
-    digests: Sequence[bytes]
+_NUMBERS = np.dtype(
+    [("text_characters", "<u4"), ("images", "<u2"), ("pixels", "<u8"), ("audio_ms", "<u4"), ("frames", "<u4")]
+)
+pack_numbers = struct.Struct("<IHQII").pack
+"""The first five facts of a sample as its columns hold them; raises struct.error where one is too large for that."""
 
 
 class BlockEnd(NamedTuple):
@@ -46,10 +36,7 @@ class BlockEnd(NamedTuple):
 
 
 class PageBuilder:
-    """Takes samples and ends of blocks; gives pages, dictionaries and sums when the shard is sealed.
-
-    Columns are packed for many samples at once, and cut at the ends of blocks.
-    """
+    """Takes samples and ends of blocks; gives pages, dictionaries and sums when the shard is sealed."""
 
     def __init__(self) -> None:
         self.refs: list[PageRef] = []
@@ -58,92 +45,106 @@ class PageBuilder:
         """Dictionaries of sources, categories, sets of modalities, licences: word to position."""
         self.names: dict[str, int] = {}
         self.modalities: Counter[str] = Counter()
-        self._sums = [0, 0, 0, 0, 0]
+        self._sums = dict.fromkeys(Sums.__struct_fields__, 0)
         self._columns = {name: bytearray() for name in _WIDTHS}
         self._cut = BlockEnd(0, 0, 0, 0)
         """The last block's end; columns begin there."""
 
-    def take(self, samples: Samples) -> None:
-        """Add at least one sample."""
-        for name, data in (self._sample_columns(samples) | self._member_columns(samples)).items():
-            self._columns[name] += data
+    def take(self, samples: Columns, spans: Spans, offset: int) -> None:
+        """Add samples whose spans begin at `offset` of the tar."""
+        columns = self._columns
+        sizes = np.diff(samples.ends, prepend=0)
+        columns["keys"] += bytes.fromhex("".join(samples.keys))
+        columns["offsets"] += (samples.ends - sizes + offset).astype("<u8").tobytes()
+        columns["sizes"] += sizes.astype("<u8").tobytes()
+        columns["hashes"] += struct.pack(f"<{len(spans.hashes)}Q", *spans.hashes)
+        numbers = np.frombuffer(b"".join(samples.numbers), dtype=_NUMBERS)
+        for name in self._sums:
+            self._sums[name] += int(numbers[name].sum(dtype=np.uint64))
+            columns[name] += numbers[name].tobytes()
+        alike = samples.words.count(samples.words[0]) == len(samples.words)
+        words = [[word] for word in samples.words[0]] if alike else zip(*samples.words, strict=True)
+        for name, known, column in zip(_DICTIONARIES, self.words, words, strict=True):
+            columns[name] += _positions(known, column) * (len(samples.keys) // len(column))
+        self.modalities.update(word[2] for word in samples.words)
+        columns["member_counts"] += samples.counts.astype("<u2").tobytes()
+        columns["member_names"] += _positions(self.names, samples.names)
+        columns["member_offsets"] += spans.member_offsets.astype("<u8").tobytes()
+        columns["member_sizes"] += spans.member_sizes.astype("<u8").tobytes()
+        columns["member_digests"] += b"".join(samples.digests)
 
     def cut(self, ends: Sequence[BlockEnd]) -> None:
-        """Make a page of each block that ends among the samples taken since the last page."""
-        columns = self._columns
-        before = first = self._cut
-        for end in ends:
-            rows = (before.samples - first.samples, end.samples - first.samples)
-            members = (before.members - first.members, end.members - first.members)
-            self._add_page(before, end, _slices(columns, rows, members))
-            before = self._cut = end
+        """Make a page of each block that ends among the samples taken since the last one."""
+        first, before = self._cut, self._cut
+        for blocks in _alike(before, ends):
+            pages = self._pages(first, before, blocks)
+            for page, end in zip(pages, blocks, strict=True):
+                spans = (before.tar_bytes, end.tar_bytes - before.tar_bytes)
+                spans += (before.file_bytes, end.file_bytes - before.file_bytes)
+                self.refs.append(
+                    PageRef(len(page), blake3(page).digest(length=16), end.samples - before.samples, *spans)
+                )
+                before = end
+            self.pages += pages
+        self._cut = before
         for name, width in _WIDTHS.items():
-            rows_done = before.members - first.members if name in _OF_MEMBERS else before.samples - first.samples
-            del columns[name][: rows_done * width]
+            done = before.members - first.members if name in _OF_MEMBERS else before.samples - first.samples
+            del self._columns[name][: done * width]
 
     def sums(self) -> Sums:
         """Sums over the whole shard."""
-        return Sums(**dict(zip(Sums.__struct_fields__, self._sums, strict=True)))
+        return Sums(**self._sums)
 
-    def _add_page(self, before: BlockEnd, end: BlockEnd, columns: dict[str, bytes]) -> None:
-        page = msgspec.msgpack.encode(IndexPage(**columns))
-        self.pages.append(page)
-        spans = (before.tar_bytes, end.tar_bytes - before.tar_bytes)
-        spans += (before.file_bytes, end.file_bytes - before.file_bytes)
-        self.refs.append(PageRef(len(page), blake3_128(page), end.samples - before.samples, *spans))
-
-    def _sample_columns(self, samples: Samples) -> dict[str, bytes]:
-        about = tuple(zip(*samples.facts, strict=True))
-        for at in range(5):
-            self._sums[at] += sum(about[at])
-        self.modalities.update(about[7])
-        numbers = {name: _pack(form, column) for (name, form), column in zip(_FACTS, about[:5], strict=True)}
-        words = zip(("sources", "categories", "modality_sets", "licences"), self.words, about[5:], strict=True)
-        return {
-            "keys": bytes.fromhex("".join(samples.keys)),
-            "offsets": samples.offsets.astype("<u8").tobytes(),
-            "sizes": _pack("Q", samples.sizes),
-            "hashes": _pack("Q", samples.hashes),
-            **numbers,
-            **{name: _positions(known, column) for name, known, column in words},
-            "member_counts": _pack("H", samples.counts),
-        }
-
-    def _member_columns(self, samples: Samples) -> dict[str, bytes]:
-        return {
-            "member_names": _positions(self.names, samples.names),
-            "member_offsets": samples.member_offsets.astype("<u8").tobytes(),
-            "member_sizes": samples.member_sizes.astype("<u8").tobytes(),
-            "member_digests": b"".join(samples.digests),
-        }
+    def _pages(self, first: BlockEnd, before: BlockEnd, blocks: Sequence[BlockEnd]) -> list[bytes]:
+        """Pages of blocks with equal counts of samples and of members: equal in all but the columns' content."""
+        count = len(blocks)
+        rows, members = blocks[0].samples - before.samples, blocks[0].members - before.members
+        parts = [np.broadcast_to(np.frombuffer(_PAGE, dtype=np.uint8), (count, len(_PAGE)))]
+        for name, width in _WIDTHS.items():
+            each, at = (
+                (members, before.members - first.members)
+                if name in _OF_MEMBERS
+                else (rows, before.samples - first.samples)
+            )
+            head = np.frombuffer(_head(name, each * width), dtype=np.uint8)
+            column = np.frombuffer(self._columns[name], np.uint8, count * each * width, at * width)
+            parts += (np.broadcast_to(head, (count, len(head))), column.reshape(count, -1))
+        whole = np.concatenate(parts, axis=1)
+        return [page.tobytes() for page in whole]
 
 
-_FACTS = (("text_characters", "I"), ("images", "H"), ("pixels", "Q"), ("audio_ms", "I"), ("frames", "I"))
+_DICTIONARIES = ("sources", "categories", "modality_sets", "licences")
 _OF_MEMBERS = {"member_names": 2, "member_offsets": 8, "member_sizes": 8, "member_digests": 16}
 _WIDTHS = {
     "keys": 16, "offsets": 8, "sizes": 8, "hashes": 8, "text_characters": 4, "images": 2, "pixels": 8, "audio_ms": 4,
     "frames": 4, "sources": 2, "categories": 2, "modality_sets": 2, "licences": 2, "member_counts": 2, **_OF_MEMBERS,
 }  # fmt: skip
-"""Bytes that each column has for a row."""
+"""Bytes that each column has for a row, in the order of a page."""
+
+_PAGE = b"\xde" + struct.pack(">H", len(_WIDTHS))
+"""How a page begins in msgpack: a map of so many keys."""
 
 
-def _pack(form: str, values: Sequence[int]) -> bytes:
-    """Packed numbers; a column of one value, which most are, costs next to nothing."""
-    if values.count(values[0]) == len(values):
-        return struct.pack(f"<{form}", values[0]) * len(values)
-    return struct.pack(f"<{len(values)}{form}", *values)
+def _head(name: str, size: int) -> bytes:
+    """A key of a page and the length of its column, in msgpack's shortest form."""
+    key = bytes([0xA0 + len(name)]) + name.encode("ascii")
+    if size < 1 << 8:
+        return key + struct.pack(">BB", 0xC4, size)
+    return key + (struct.pack(">BH", 0xC5, size) if size < 1 << 16 else struct.pack(">BI", 0xC6, size))
 
 
 def _positions(known: dict[str, int], words: Sequence[str]) -> bytes:
     """Positions in a dictionary, which takes up new words in the order of their first appearance."""
+    if words.count(words[0]) == len(words):  # most columns hold one word
+        return struct.pack("<H", known.setdefault(words[0], len(known))) * len(words)
     for word in dict.fromkeys(words):
         known.setdefault(word, len(known))
-    return _pack("H", [*map(known.__getitem__, words)])
+    return struct.pack(f"<{len(words)}H", *map(known.__getitem__, words))
 
 
-def _slices(columns: dict[str, bytearray], rows: tuple[int, int], members: tuple[int, int]) -> dict[str, bytes]:
-    return {
-        name: bytes(memoryview(columns[name])[first * width : stop * width])
-        for name, width in _WIDTHS.items()
-        for first, stop in [members if name in _OF_MEMBERS else rows]
-    }
+def _alike(before: BlockEnd, ends: Sequence[BlockEnd]) -> Iterator[list[BlockEnd]]:
+    """Runs of blocks with equal counts of samples and of members."""
+    starts = (before, *ends)
+    counts = [(end.samples - start.samples, end.members - start.members) for start, end in itertools.pairwise(starts)]
+    for _, run in itertools.groupby(zip(counts, ends, strict=True), key=lambda pair: pair[0]):
+        yield [end for _, end in run]

@@ -6,9 +6,9 @@ Elsewhere: bytes of many samples (spans.py), codecs (streams.py), pages (pages.p
 
 from __future__ import annotations
 
-import itertools
 import os
-from collections.abc import Sequence
+import struct
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,20 +32,21 @@ from shardkit.store.index import (
     facts_of,
 )
 from shardkit.store.layout import FileRef, ShardEntry
-from shardkit.store.pages import BlockEnd, PageBuilder, Samples
-from shardkit.store.spans import Spans, Waiting, lay_out, lay_out_apart
+from shardkit.store.pages import BlockEnd, PageBuilder, pack_numbers
+from shardkit.store.spans import ROW, Part, Waiting, as_columns, lay_out, lay_out_apart
 from shardkit.store.streams import CODERS, FileOut
+from shardkit.store.tar import BLOCK, KNOWN, MAX_MEMBER_BYTES
 
-PUT_BYTES, PUT_SAMPLES = 4 << 20, 2048
-"""So many bytes or samples are laid out together."""
+PUT_BYTES = 4 << 20
+"""So many bytes are laid out together; they are at most 4,096 samples."""
 
 LARGE_BYTES = 4 << 20
 """Samples from here on are not copied together with others."""
 
 MAX_MEMBERS = 0xFFFF
-U32 = 0xFFFFFFFF
-Part = tuple[str, bytes, bytes]
-"""A member: its name, its data, their BLAKE3-128."""
+ENDLESS = 1 << 62
+Encoded = tuple[str, Sequence[Part], Facts]
+"""A sample as it is stored: key; members, KEY.json (`json`) first; what the index says of it."""
 
 _sha = blake3.blake3
 
@@ -77,10 +78,12 @@ class ShardWriter:
         self._out = FileOut(self._file)
         self._coder = CODERS[codec]()
         self._pages = PageBuilder()
-        self._hasher = blake3.blake3()
+        hasher = blake3.blake3()
+        self._reset, self._update, self._digest = hasher.reset, hasher.update, hasher.digest
         self._keys: set[str] = set()
-        self._waiting = Waiting()
+        self._waiting: Waiting = []
         self._put_bytes = self._put_members = 0
+        self._put_at = PUT_BYTES
         self._block_samples = block_samples
         self.tar_bytes = 0
         """Bytes of the tar so far, without the two zero blocks at its end."""
@@ -91,45 +94,64 @@ class ShardWriter:
 
         Raises Refused (`schema`, `too-big`, `not-utf8`, `not-finite`) before anything is written, StorageFailed.
         """
-        sample, digest = prepared.sample, self.digest
-        record = encode_sample(sample)
-        if prepared.members:
-            members = [(member.name, member.data, digest(member.data)) for member in prepared.members]
-            key = key_of_record(sample, record, [(name, known) for name, _, known in members])
-            return self.add_encoded(key, [(tar.JSON, record, digest(record)), *members], facts_of(sample))
-        key = key_of_record(sample, record, ())
-        return self.add_encoded(key, ((tar.JSON, record, digest(record)),), facts_of(sample))
+        return self.fill(self.encode((prepared,))) == 1
 
     def add_encoded(self, key: str, parts: Sequence[Part], facts: Facts) -> bool:
         """The same from encoded parts (name, data, BLAKE3-128), KEY.json (`json`) first."""
-        if key in self._keys:
-            return False
-        size = _check(parts, facts)
-        if size >= LARGE_BYTES and self._waiting.keys and not self._coder.by_blocks:
-            self._put(last=False)
-        waiting = self._waiting
-        for name, data, digest in parts:
-            waiting.names.append(name)
-            waiting.data.append(data)
-            waiting.digests.append(digest)
-        waiting.keys.append(key)
-        waiting.facts.append(facts)
-        waiting.counts.append(len(parts))
-        waiting.sizes.append(size)
-        self._keys.add(key)
-        self.tar_bytes += size
-        self.samples += 1
-        enough = self.tar_bytes - self._put_bytes >= PUT_BYTES or len(waiting.keys) >= PUT_SAMPLES
-        if enough and not (self._coder.by_blocks and self.samples % self._block_samples):
-            self._put(last=False)
-        return True
+        return self.fill(((key, parts, facts),)) == 1
+
+    def fill(self, samples: Iterable[Encoded], *, max_bytes: int = ENDLESS, max_samples: int = ENDLESS) -> int:
+        """Append samples until the shard is full or there are no more; how many, without duplicates.
+
+        It is full with `max_bytes` of tar or `max_samples`; an iterator then stands at the next sample. Raises as `add`
+        does; the samples before the one that is refused are in the shard then.
+        """
+        keys, waiting, total = self._keys, self._waiting, self.tar_bytes
+        before = count = self.samples
+        try:
+            for key, parts, facts in samples:
+                if key in keys:
+                    continue
+                size = 0
+                for name, data, _ in parts:
+                    length = len(data)
+                    if name not in KNOWN or length > MAX_MEMBER_BYTES:
+                        tar.check_member(name, length)
+                    size += (length + 2 * BLOCK - 1) & -BLOCK
+                row = (key, parts, size, pack_numbers(*facts[:5]), facts[5:])
+                if size >= LARGE_BYTES:
+                    self._make_way(count, total, len(parts))
+                waiting += row
+                keys.add(key)
+                count += 1
+                total += size
+                if total >= self._put_at:
+                    self._put_if_allowed(count, total)
+                if total >= max_bytes or count >= max_samples:
+                    break
+        except struct.error:
+            raise Refused("too-big", "more images, pixels, sound or text than the index can count") from None
+        finally:
+            self.samples, self.tar_bytes = count, total
+        return count - before
+
+    def encode(self, samples: Iterable[Prepared]) -> Iterator[Encoded]:
+        """Samples as `fill` takes them: keys, canonical JSON, digests and what the index says. Raises Refused."""
+        digest = self.digest
+        for prepared in samples:
+            sample = prepared.sample
+            record = encode_sample(sample)
+            parts = [(tar.JSON, record, digest(record))]
+            if prepared.members:
+                parts += [(member.name, member.data, digest(member.data)) for member in prepared.members]
+            key = key_of_record(sample, record, [(name, known) for name, _, known in parts[1:]])
+            yield key, parts, facts_of(sample)
 
     def digest(self, data: bytes) -> bytes:
         """BLAKE3-128 of a member's data; a hasher that is kept takes two thirds of the time of a new one."""
-        hasher = self._hasher
-        hasher.reset()
-        hasher.update(data)
-        return hasher.digest()[:16]
+        self._reset()
+        self._update(data)
+        return self._digest()[:16]
 
     def write_late(self) -> None:
         """Leave it to the system when the disk takes the bytes: where they will not be forced there in the end."""
@@ -155,7 +177,7 @@ class ShardWriter:
         self._file.discard()
 
     def _seal(self, durable: bool) -> StagedShard:
-        self._put(last=True)
+        self._put(self.samples, self.tar_bytes, last=True)
         end, _ = self._coder.code([tar.END], [len(tar.END)])
         self._out.put(end)
         self._out.finish()
@@ -172,31 +194,42 @@ class ShardWriter:
                 file.write(index)
         return StagedShard(entry=entry, shard=self._file.path, index=self._index_path)
 
-    def _put(self, *, last: bool) -> None:
-        """Lay out what waits and write it; `last`: the shard's last block ends here."""
-        waiting, self._waiting = self._waiting, Waiting()
-        count, start, file_start = len(waiting.keys), self._put_bytes, self._out.position
-        done = self.samples - count
-        stops = list(range(self._block_samples - done % self._block_samples, count + 1, self._block_samples))
-        if last and self.samples % self._block_samples:
-            stops.append(count)
-        bytes_at = [0, *itertools.accumulate(waiting.sizes)]
-        members_at = list(itertools.accumulate(waiting.counts, initial=self._put_members))
-        ends: Sequence[int] = [bytes_at[stop] for stop in stops]
-        file_ends = ends
+    def _make_way(self, samples: int, tar_bytes: int, members: int) -> None:
+        """A large sample comes: what waits is written before it, so that it can be put on its own."""
+        if members > MAX_MEMBERS:
+            raise Refused("too-big", "a sample has at most 65535 members")
+        if self._waiting and not self._coder.by_blocks:
+            self._put(samples, tar_bytes)
+
+    def _put_if_allowed(self, samples: int, tar_bytes: int) -> None:
+        if not (self._coder.by_blocks and samples % self._block_samples):
+            self._put(samples, tar_bytes)
+
+    def _put(self, samples: int, tar_bytes: int, *, last: bool = False) -> None:
+        """Lay out what waits and write it: so long is the shard then. `last`: its last block ends here."""
+        waiting = self._waiting
+        count = len(waiting) // ROW
+        file_start, done = self._out.position, samples - count
+        stops = np.arange(self._block_samples - done % self._block_samples, count + 1, self._block_samples)
+        if last and samples % self._block_samples:
+            stops = np.append(stops, count)
+        ends: Sequence[int] = [0] * len(stops)
+        members = file_ends = ends  # where nothing waits, the last block ends where the tar does
         if count:
-            spans = lay_out_apart(waiting) if self._is_apart(waiting) else lay_out(waiting)
+            columns = as_columns(waiting)
+            ends = columns.ends[stops - 1].tolist()
+            members = columns.counts.cumsum()[stops - 1].tolist()
+            large = count == 1 and tar_bytes - self._put_bytes >= LARGE_BYTES and not self._coder.by_blocks
+            spans = lay_out_apart(columns) if large else lay_out(columns)
             pieces, file_ends = self._coder.code(spans.pieces, ends)
             self._out.put(pieces)
-            self._pages.take(_rows(waiting, spans, np.array(bytes_at[:-1]) + start))
-        places = zip(stops, ends, file_ends, strict=True)
-        self._pages.cut(
-            [BlockEnd(done + at, members_at[at], start + end, file_start + file) for at, end, file in places]
-        )
-        self._put_bytes, self._put_members = self.tar_bytes, members_at[-1]
-
-    def _is_apart(self, waiting: Waiting) -> bool:
-        return len(waiting.keys) == 1 and waiting.sizes[0] >= LARGE_BYTES and not self._coder.by_blocks
+            self._pages.take(columns, spans, self._put_bytes)
+        places = zip((stops + done).tolist(), members, ends, file_ends, strict=True)
+        start, first = self._put_bytes, self._put_members
+        self._put_members += len(columns.names) if count else 0
+        self._pages.cut([BlockEnd(at, first + num, start + end, file_start + file) for at, num, end, file in places])
+        self._put_bytes, self._put_at = tar_bytes, tar_bytes + PUT_BYTES
+        waiting.clear()
 
     def _read_back(self) -> None:
         found, size = xxhash.xxh3_128(), 0
@@ -252,34 +285,3 @@ def digest_of_file(path: Path) -> FileRef:
         digest.update(chunk)
         size += len(chunk)
     return FileRef(digest=digest.hexdigest(), bytes=size)
-
-
-def _check(parts: Sequence[Part], facts: Facts) -> int:
-    """Bytes of a sample's span. Raises Refused where the tar or the index cannot hold it."""
-    size = 0
-    for name, data, _ in parts:
-        length = len(data)
-        if length > tar.MAX_MEMBER_BYTES or name not in tar.KNOWN:
-            tar.check_member(name, length)
-        size += tar.BLOCK + length + -length % tar.BLOCK
-    if len(parts) > MAX_MEMBERS:
-        raise Refused("too-big", "a sample has at most 65535 members")
-    text, images, pixels, audio, frames = facts[:5]
-    if text > U32 or images > 0xFFFF or not 0 <= pixels <= U32 << 32 or not 0 <= audio <= U32 or frames > U32:
-        raise Refused("too-big", "more images, pixels, characters, sound or frames than the index can count")
-    return size
-
-
-def _rows(waiting: Waiting, spans: Spans, offsets: np.ndarray) -> Samples:
-    return Samples(
-        keys=waiting.keys,
-        offsets=offsets,
-        sizes=waiting.sizes,
-        hashes=spans.hashes,
-        facts=waiting.facts,
-        counts=waiting.counts,
-        names=waiting.names,
-        member_offsets=spans.member_offsets,
-        member_sizes=spans.member_sizes,
-        digests=waiting.digests,
-    )

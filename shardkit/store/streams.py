@@ -19,8 +19,8 @@ import zstandard
 from shardkit.spec import Codec
 from shardkit.store import fs
 
-ALONE_BYTES = 8 << 20
-"""Files up to here are written by the caller's own thread: starting another costs more than it brings."""
+ALONE_BYTES = 4 << 20
+"""Files below are written by the caller's own thread: starting another costs more than it brings."""
 
 WAITING_BUFFERS = 2
 """Buffers that wait to be written; a disk that is slower than the samples come holds them up, memory does not grow."""
@@ -46,7 +46,7 @@ class FileOut:
     def put(self, pieces: Sequence[fs.Buffer]) -> None:
         """Append; the pieces must not change any more. Raises StorageFailed, perhaps for what was put before."""
         self.position += sum(len(piece) for piece in pieces)
-        if self._thread is None and self.position > ALONE_BYTES:
+        if self._thread is None and self.position >= ALONE_BYTES:
             self._thread = ThreadPoolExecutor(1, "shard-writer")
         while len(self._waiting) >= WAITING_BUFFERS:
             self._waiting.popleft().result()

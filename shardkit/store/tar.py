@@ -32,8 +32,9 @@ _MTIME = b"00000000000\x00"
 _REST = b"0" + bytes(100) + b"ustar\x0000" + bytes(32 + 32 + 8 + 8 + 155 + 12)
 _SPACES = 8 * b" "
 _SIZE, _SUM = 124, 148
-_SIZE_SHIFTS = np.arange(30, -1, -3)
-"""By how many bits a number is shifted for each of its eleven octal digits; the last six are a checksum's."""
+_DIGITS = np.array([int.from_bytes(b"%04o" % number, "big") - 0x30303030 for number in range(1 << 12)], dtype=">u4")
+"""The four octal digits of each number below 4,096, as four bytes."""
+_DIGIT_SUMS = _DIGITS.view(np.uint8).reshape(-1, 4).sum(axis=1, dtype=np.int64)
 
 PADDING = [bytes(size) for size in range(BLOCK)]
 """Zeros by their number."""
@@ -74,11 +75,19 @@ def headers(keys: bytes, names: Sequence[str], sizes: np.ndarray) -> np.ndarray:
     found, sums = _filled(names)
     ascii_keys = np.frombuffer(keys, dtype=np.uint8).reshape(-1, KEY_CHARACTERS)
     found[:, :KEY_CHARACTERS] = ascii_keys
-    octal = (sizes[:, None] >> _SIZE_SHIFTS) & 7
-    found[:, _SIZE : _SIZE + 11] += octal.astype(np.uint8)
-    sums = sums + ascii_keys.sum(axis=1, dtype=np.int64) + octal.sum(axis=1)
-    found[:, _SUM : _SUM + 6] += ((sums[:, None] >> _SIZE_SHIFTS[-6:]) & 7).astype(np.uint8)
+    sums = sums + ascii_keys.sum(axis=1, dtype=np.int64)
+    for at, shift in ((7, 0), (3, 12), (0, 24)):  # eleven digits: four, four, and three of the highest four
+        part = sizes >> shift & 0xFFF
+        digits = _digits(part)[:, shift == 24 :]
+        found[:, _SIZE + at : _SIZE + at + digits.shape[1]] += digits
+        sums += _DIGIT_SUMS[part]
+    found[:, _SUM + 2 : _SUM + 6] += _digits(sums & 0xFFF)
+    found[:, _SUM : _SUM + 2] += _digits(sums >> 12)[:, 2:]
     return found
+
+
+def _digits(numbers: np.ndarray) -> np.ndarray:
+    return _DIGITS[numbers].view(np.uint8).reshape(-1, 4)
 
 
 def _filled(names: Sequence[str]) -> tuple[np.ndarray, np.ndarray | int]:

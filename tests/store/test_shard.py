@@ -8,6 +8,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import blake3
@@ -23,7 +24,7 @@ from shardkit.records.key import sample_key
 from shardkit.records.row import Member, Prepared
 from shardkit.records.sample import decode_sample, encode_sample
 from shardkit.spec import Codec
-from shardkit.store import fs
+from shardkit.store import fs, shard, streams
 from shardkit.store.faults import Faults, Setting
 from shardkit.store.index import (
     Facts,
@@ -35,9 +36,10 @@ from shardkit.store.index import (
 )
 from shardkit.store.layout import FileRef, index_path, shard_path
 from shardkit.store.manifest import decompress_block
-from shardkit.store.pages import BlockEnd, PageBuilder, Samples
+from shardkit.store.pages import BlockEnd, PageBuilder, pack_numbers
 from shardkit.store.publish import publish_shard
 from shardkit.store.shard import ShardWriter
+from shardkit.store.spans import Columns, Spans
 from shardkit.store.tar import walk_tar
 from shardkit.store.urls import open_store
 from shardkit.store.verify_shard import page_facts
@@ -157,6 +159,63 @@ def test_write_that_lies_is_found_by_reading_back(tmp_path: Path, fault: str, at
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("block", [1, 2, 3, 100])
+def test_bytes_do_not_depend_on_how_many_samples_are_written_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: Codec, block: int
+) -> None:
+    samples = [*SAMPLES, media_sample(3, 9_000), *(text_sample(n) for n in range(5, 12))]
+    whole = stage(tmp_path / "whole", samples, codec=codec, block_samples=block)
+    for put, large, alone in ((1, 1, 0), (5_000, 30_000, 10_000), (20_000, 1 << 20, 0)):
+        monkeypatch.setattr(shard, "PUT_BYTES", put)
+        monkeypatch.setattr(shard, "LARGE_BYTES", large)
+        monkeypatch.setattr(streams, "ALONE_BYTES", alone)
+        staged = stage(tmp_path / str(put), samples, codec=codec, block_samples=block)
+        assert staged.entry == whole.entry
+        assert staged.shard.read_bytes() == whole.shard.read_bytes()
+        assert staged.index.read_bytes() == whole.index.read_bytes()
+
+
+def test_filling_stops_where_the_shard_is_full_and_goes_on_with_the_next_sample(tmp_path: Path) -> None:
+    parts = (SAMPLES[:3], SAMPLES[3:6], SAMPLES[6:])
+    one_by_one = [stage(tmp_path / f"one-{at}", part).entry for at, part in enumerate(parts)]
+    left = iter([SAMPLES[0], SAMPLES[0], *SAMPLES[1:]])
+    found = []
+    for at in range(3):
+        writer = ShardWriter(tmp_path / str(at), source="s", lane="s-0", ordinal=0, codec="tar", block_samples=2)
+        assert writer.fill(writer.encode(left), max_samples=3) == writer.samples
+        found.append(writer.seal().entry)
+    assert found == one_by_one
+    writer = ShardWriter(tmp_path, source="s", lane="s-0", ordinal=0, codec="tar", block_samples=2)
+    assert writer.fill(writer.encode(SAMPLES), max_bytes=1) == 1
+    writer.abandon()
+
+
+@pytest.mark.parametrize("fault", ["torn", "flip", "enospc"])
+def test_faults_in_the_thread_that_writes_reach_the_one_that_adds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    monkeypatch.setattr(shard, "PUT_BYTES", 4_000)
+    monkeypatch.setattr(streams, "ALONE_BYTES", 0)
+    before = fs.observe(log := Faults(Setting(kinds=("write",))))
+    stage(tmp_path / "good", SAMPLES)
+    fs.observe(before)
+    assert log.calls > 4
+    shutil.rmtree(tmp_path / "good")
+    for at in range(1, log.calls + 1):
+        before = fs.observe(Faults(Setting(fault=fault, at=at, kinds=("write",))))  # type: ignore[arg-type]
+        writer = ShardWriter(tmp_path, source="s", lane="s-0", ordinal=0, codec="tar", block_samples=2)
+        try:
+            with pytest.raises(StorageFailed, match=r"space|read back"):
+                writer.fill(writer.encode(SAMPLES))
+                writer.seal()
+        finally:
+            fs.observe(before)
+            writer.abandon()
+        assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("shard-writer")]
+
+
 def test_short_writes_are_completed(tmp_path: Path) -> None:
     for at in (1, 2):
         before = fs.observe(Faults(Setting(fault="short", at=at, kinds=("write",))))
@@ -182,29 +241,28 @@ def test_page_round_trip(rows: list[tuple[bytes, Facts, list[tuple[str, int, int
     columns = PageBuilder()
     digest = bytes(range(16))
     flat = [member for _, _, members in rows for member in members]
-    count = len(rows)
-    columns.take(
-        Samples(
-            keys=[key.hex() for key, _, _ in rows],
-            offsets=np.arange(count),
-            sizes=[2 * at for at in range(count)],
-            hashes=[2**64 - 1 - at for at in range(count)],
-            facts=[facts for _, facts, _ in rows],
-            counts=[len(members) for _, _, members in rows],
-            names=[name for name, _, _ in flat],
-            member_offsets=np.array([offset for _, offset, _ in flat]),
-            member_sizes=np.array([size for _, _, size in flat]),
-            digests=[digest] * len(flat),
-        )
+    samples = Columns(
+        keys=[key.hex() for key, _, _ in rows],
+        numbers=[pack_numbers(*facts[:5]) for _, facts, _ in rows],
+        words=[facts[5:] for _, facts, _ in rows],
+        counts=np.array([len(members) for _, _, members in rows]),
+        ends=np.arange(7, 7 * len(rows) + 7, 7),
+        names=[name for name, _, _ in flat],
+        data=[],
+        digests=[digest] * len(flat),
     )
-    columns.cut([BlockEnd(count, len(flat), 100, 50)])
+    hashes = [2**64 - 1 - at for at in range(len(rows))]
+    spans = Spans([], hashes, np.array([size for _, _, size in flat]), np.array([offset for _, offset, _ in flat]))
+    columns.take(samples, spans, 3)
+    columns.cut([BlockEnd(len(rows), len(flat), 100, 50)])
     (ref,) = columns.refs
     assert (ref.samples, ref.tar_bytes, ref.file_bytes) == (len(rows), 100, 50)
     page = decode_page(columns.pages[0], ref, "page")
+    assert msgspec.msgpack.encode(page) == columns.pages[0]
     unpacked = Rows(page, tuple(columns.names))
     tables = [tuple(words) for words in columns.words]
     for at, (key, facts, members) in enumerate(rows):
-        assert (unpacked.key(at), unpacked.offsets[at], unpacked.sizes[at]) == (key.hex(), at, 2 * at)
+        assert (unpacked.key(at), unpacked.offsets[at], unpacked.sizes[at]) == (key.hex(), 3 + 7 * at, 7)
         assert unpacked.hashes[at] == 2**64 - 1 - at
         assert [tuple(m) for m in unpacked.members(at)] == [(*member, digest) for member in members]
         names = ("sources", "categories", "modality_sets", "licences")

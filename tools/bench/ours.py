@@ -6,25 +6,27 @@ Elsewhere: peers (peers.py), rounds and ratios (measure.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count, repeat, tee
 from pathlib import Path
-from typing import TypeVar
 
-import xxhash
+from blake3 import blake3
+from xxhash import xxh3_128_hexdigest
 
 from shardkit import open_dataset, open_loader
 from shardkit.records.row import Prepared
 from shardkit.spec import Limits
 from shardkit.store import tar
-from shardkit.store.index import Facts, blake3_128, facts_of
+from shardkit.store.index import facts_of
 from shardkit.store.layout import LaneTotals, Manifest, PlanRecord, ShardEntry, Sums, Totals
 from shardkit.store.publish import lock, publish_shard, publish_version
-from shardkit.store.shard import ShardWriter, StagedShard
+from shardkit.store.shard import Encoded, ShardWriter, StagedShard
+from shardkit.store.spans import Part
 from tools.bench.workloads import IMAGE_MEMBER, Workload
 
-T = TypeVar("T")
 BATCH = 64
-BLOCK = Limits().block_samples
+LIMITS = Limits()
+BLOCK = LIMITS.block_samples
 
 
 def write_records(workload: Workload, folder: Path) -> None:
@@ -40,21 +42,25 @@ def write_bytes(workload: Workload, folder: Path) -> None:
     one encoding. What the index says of a sample besides its place is the same for all.
     """
     about = facts_of(workload.prepared[0].sample)
-    for _ in _sealed(workload.raw, lambda writer, raw: add_bytes(writer, raw, about), folder, durable=False):
+    hasher = blake3()
+    reset, update, digest = hasher.reset, hasher.update, hasher.digest
+
+    def part(name: str, data: bytes) -> Part:
+        reset()
+        update(data)
+        return name, data, digest()[:16]
+
+    def pictured(raw: tuple[bytes, bytes]) -> Encoded:
+        members = (part(tar.JSON, raw[0]), part(IMAGE_MEMBER, raw[1]))
+        return xxh3_128_hexdigest(raw[0] + members[1][2]), members, about
+
+    if workload.raw[0][1]:
+        samples: Iterator[Encoded] = map(pictured, workload.raw)
+    else:
+        first, second = tee(record for record, _ in workload.raw)
+        samples = zip(map(xxh3_128_hexdigest, first), zip(map(part, repeat(tar.JSON), second)), repeat(about))
+    for _ in _sealed(lambda _: samples, folder, durable=False):
         pass
-
-
-def add_bytes(writer: ShardWriter, raw: tuple[bytes, bytes], about: Facts) -> None:
-    """One sample from the bytes of its record and its image."""
-    record, image = raw
-    digest = blake3_128(record)
-    parts = [(tar.JSON, record, digest)]
-    key = xxhash.xxh3_128(digest)
-    if image:
-        digest = blake3_128(image)
-        key.update(digest)
-        parts.append((IMAGE_MEMBER, image, digest))
-    writer.add_encoded(key.hexdigest(), parts, about)
 
 
 def publish(workload: Workload, folder: Path) -> None:
@@ -87,27 +93,21 @@ def read(folder: Path) -> int:
     return seen
 
 
-def staged_shards(samples: Iterable[Prepared], folder: Path, *, durable: bool) -> Iterable[StagedShard]:
+def staged_shards(samples: Sequence[Prepared], folder: Path, *, durable: bool) -> Iterator[StagedShard]:
     """The samples as shards of the default size."""
-    return _sealed(samples, lambda writer, prepared: writer.add(prepared), folder, durable)
+    left = iter(samples)
+    return _sealed(lambda writer: writer.encode(left), folder, durable=durable)
 
 
 def _sealed(
-    samples: Iterable[T], add: Callable[[ShardWriter, T], object], folder: Path, durable: bool
-) -> Iterable[StagedShard]:
-    limits, writer, ordinal = Limits(), None, 0
-    for sample in samples:
-        if writer is None:
-            writer = ShardWriter(
-                folder, source="bench", lane="bench-0", ordinal=ordinal, codec="tar", block_samples=BLOCK
-            )
-            if not durable:
-                writer.write_late()
-        add(writer, sample)
-        if writer.tar_bytes >= limits.shard_bytes or writer.samples >= limits.shard_samples:
-            yield writer.seal(durable=durable)
-            writer, ordinal = None, ordinal + 1
-    if writer is not None:
+    samples: Callable[[ShardWriter], Iterator[Encoded]], folder: Path, *, durable: bool
+) -> Iterator[StagedShard]:
+    for ordinal in count():
+        writer = ShardWriter(folder, source="bench", lane="bench-0", ordinal=ordinal, codec="tar", block_samples=BLOCK)
+        if not durable:
+            writer.write_late()
+        if not writer.fill(samples(writer), max_bytes=LIMITS.shard_bytes, max_samples=LIMITS.shard_samples):
+            return writer.abandon()
         yield writer.seal(durable=durable)
 
 
@@ -115,8 +115,8 @@ def manifest_of(entries: list[ShardEntry]) -> Manifest:
     """A manifest that names the shards; its plan is empty."""
     by_modality: dict[str, int] = {}
     for entry in entries:
-        for name, count in entry.modalities.items():
-            by_modality[name] = by_modality.get(name, 0) + count
+        for name, number in entry.modalities.items():
+            by_modality[name] = by_modality.get(name, 0) + number
     sums = {name: sum(getattr(entry.sums, name) for entry in entries) for name in Sums.__struct_fields__}
     samples = sum(entry.samples for entry in entries)
     return Manifest(
