@@ -10,6 +10,7 @@ import argparse
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,13 +53,14 @@ def run_resumes(options: argparse.Namespace) -> int:
     """Random resumes against an oracle."""
     began = time.monotonic()
     problems: list[str] = []
-    totals = {"cases": 0, "steps": 0, "resumes": 0, "epochs": 0}
+    totals: Counter[str] = Counter()
     with scratch_folder() as folder:
         for result in _watched(resume.try_cases(options.cases, options.seed, folder), options.cases, problems):
             totals["cases"] += 1
-            for name in ("steps", "resumes", "epochs"):
-                totals[name] += getattr(result, name)
-    figures = {**totals, "mismatches": len(problems), "seed": options.seed}
+            totals[result.kind] += 1
+            totals["steps"] += result.steps
+            totals["resumes"] += result.resumes
+    figures: dict[str, float] = {**totals, "mismatches": len(problems), "seed": options.seed}
     figures["seconds"] = round(time.monotonic() - began, 1)
     if options.json:
         print(json.dumps({"resume": figures, "problems": problems[:SHOWN_PROBLEMS]}))

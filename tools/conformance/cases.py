@@ -61,6 +61,7 @@ def run_case(case: Case, tool: Tool, trials: int, seconds: float) -> Cell:
     """A case on a tool, in a folder of its own that is gone afterwards."""
     if not all(tool.offers(need) for need in case.needs):
         return NOT_OFFERED
+    tool.stop()  # a fresh process: some leak a descriptor with every dataset
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(prefix="conformance-", dir=memory if memory.is_dir() else None) as folder:
         try:

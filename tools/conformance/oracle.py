@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import blake3
 
@@ -34,12 +34,12 @@ class Order(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """One step: what every rank gets (places, with True where they only pad), and the state's epoch and position after.
+    """One step: what every rank gets (samples, True where they only pad), and the state's epoch and position after.
 
     `ranks` is empty where the rest of an epoch was dropped.
     """
 
-    ranks: tuple[tuple[tuple[Place, bool], ...], ...]
+    ranks: tuple[tuple[tuple[Any, bool], ...], ...]
     epoch: int
     position: int
 
@@ -122,7 +122,7 @@ def shuffled(piece: Sequence[Place], lane: int, w: int, window_key: int, lanes: 
     return result
 
 
-def next_turn(places: Sequence[Place], epoch: int, position: int, topology: tuple[int, int], tail: str) -> Turn:
+def next_turn(places: Sequence[Any], epoch: int, position: int, topology: tuple[int, int], tail: str) -> Turn:
     """The step of `topology` (ranks, batch size) at a position of an epoch whose places are given."""
     ranks, size = topology
     total, left = len(places), len(places) - position

@@ -1,7 +1,7 @@
-"""Resumes by the thousand: random datasets, orders and chains of topologies, against an order of its own.
+"""Resumes by the thousand: random datasets, mixtures, filters and chains of topologies, against an order of its own.
 
 Here: drawing a case, reading it through ranks in lockstep, comparing every batch and state with the oracle's.
-Elsewhere: the oracle (oracle.py), datasets (datasets.py), mixtures and packs (mixing.py, packing.py).
+Elsewhere: what is read (reading.py), the oracles (oracle.py, oracle_mix.py), packs (packing.py).
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from shardkit import Batch, open_loader
-from tools.conformance.datasets import Tiny, make_tiny, random_shape
-from tools.conformance.oracle import Order, Turn, epoch_places, next_turn
+from tools.conformance import packing
+from tools.conformance.oracle import Turn, next_turn
+from tools.conformance.reading import Epochs, Pool, Reading, can_be_read, draw_reading, first_state, make_pool
 
 DATASETS = 200
-SAMPLES_APART = 100_000
-"""Numbers of samples between two datasets, so that no two have a sample in common."""
+PACKED = 5
+"""Every so-many-th case packs."""
 
 
 class Leg(NamedTuple):
@@ -32,43 +33,37 @@ class Leg(NamedTuple):
 
 
 class Case(NamedTuple):
-    """One dataset under one order, read by a chain of jobs, each resumed from the state of the one before."""
+    """What is read, from which epoch on, by a chain of jobs, each resumed from the state of the one before."""
 
     number: int
-    dataset: int
-    seed: int
+    reading: Reading
     epoch: int
-    lanes: int | None
-    window: int | None
     tail: str
     legs: tuple[Leg, ...]
 
 
 class Result(NamedTuple):
-    """What a case came to: steps and resumes compared, and what was wrong."""
+    """What a case came to: its kind, steps and resumes compared, and what was wrong."""
 
+    kind: str
     steps: int
     resumes: int
-    epochs: int
     problems: tuple[str, ...]
 
 
-def make_datasets(folder: Path, count: int, seed: int) -> list[Tiny]:
-    """A pool of datasets of random shapes."""
-    rng = random.Random(f"datasets {seed}")
-    return [make_tiny(folder / str(number), random_shape(rng), first=number * SAMPLES_APART) for number in range(count)]
+class Mismatch(Exception):
+    """What was read is not what the oracle says."""
 
 
 def draw_case(number: int, seed: int, datasets: int) -> Case:
     """The number-th case of a seed: a pure function of both."""
     rng = random.Random(f"case {seed} {number}")
+    reading = draw_reading(rng, datasets)
+    far = rng.randrange(1000) if len(reading.datasets) == 1 else rng.randrange(4)
     return Case(
         number=number,
-        dataset=rng.randrange(datasets),
-        seed=rng.choice((0, 1, rng.getrandbits(64))),
-        epoch=rng.choice((0, 0, rng.randrange(1000))),
-        lanes=rng.choice((None, 1, 2, 3, 5, 8, 64, 1024)),
-        window=rng.choice((None, 1, 2, 7, 16, 64)),
+        reading=reading,
+        epoch=rng.choice((0, 0, far)),
         tail=rng.choice(("drop", "pad", "split")),
         legs=tuple(draw_leg(rng) for _ in range(rng.randint(2, 5))),
     )
@@ -81,36 +76,61 @@ def draw_leg(rng: random.Random) -> Leg:
         batch=rng.choice((1, 2, 3, 4, 8)),
         workers=rng.choice((0, 0, 0, 1, 2)),
         budget=rng.choice((0, 4096, 1 << 20, 1 << 30)),
-        steps=rng.choice((0, 1, 2, 3, 5, 8, 13, 40)),
+        steps=rng.choice((0, 1, 1, 2, 3, 5, 8, 20)),
     )
-
-
-def try_case(case: Case, datasets: list[Tiny]) -> Result:
-    """Read the whole chain; every batch, mark and state compared with the oracle's."""
-    tiny = datasets[case.dataset]
-    oracle = Oracle(case, tiny)
-    state: dict[str, Any] | None = None
-    steps = resumes = 0
-    for leg in case.legs:
-        if not oracle.fits(leg):
-            continue
-        resumes += state is not None
-        try:
-            for found, wanted in zip(read_leg(tiny, case, leg, state), oracle.turns(leg), strict=True):
-                steps += 1
-                compare(found, wanted, tiny)
-                state = json.loads(json.dumps(found.state))
-        except Exception as error:  # whatever it is, the case is wrong, and the next one is tried
-            problem = f"case {case.number}: {type(error).__name__}: {error}; {leg}; {case}"
-            return Result(steps, resumes, oracle.epochs, (problem,))
-    return Result(steps, resumes, oracle.epochs, ())
 
 
 def try_cases(count: int, seed: int, folder: Path) -> Iterator[Result]:
     """`count` cases of a seed over a pool of datasets made in `folder`."""
-    datasets = make_datasets(folder, min(DATASETS, count), seed)
+    pool = make_pool(folder, min(DATASETS, max(4, count)), seed)
     for number in range(count):
-        yield try_case(draw_case(number, seed, len(datasets)), datasets)
+        if number % PACKED == PACKED - 1:
+            yield Result(*packing.try_case(packing.draw_case(number, seed, len(pool.datasets)), pool))
+        else:
+            yield try_case(draw_case(number, seed, len(pool.datasets)), pool)
+
+
+def try_case(case: Case, pool: Pool) -> Result:
+    """Read the whole chain; every batch, mark and state compared with the oracle's."""
+    kind = "mixture" if len(case.reading.datasets) > 1 else "filtered" if case.reading.where else "dataset"
+    chain = Chain(case, pool)
+    try:
+        chain.run()
+    except Exception as error:  # whatever it is, the case is wrong, and the next one is tried
+        problem = f"case {case.number}: {type(error).__name__}: {error}; {case}"
+        return Result(kind, chain.steps, chain.resumes, (problem,))
+    return Result(kind, chain.steps, chain.resumes, ())
+
+
+class Chain:
+    """A case being read."""
+
+    def __init__(self, case: Case, pool: Pool) -> None:
+        self.case, self.pool = case, pool
+        self.steps = self.resumes = 0
+        self._state: dict[str, Any] | None = None
+
+    def run(self) -> None:
+        """All legs. Raises Mismatch, or what reading raises."""
+        case = self.case
+        if not can_be_read(case.reading, self.pool):
+            return
+        source = case.reading.open(self.pool)
+        first = case.legs[0]
+        started = first_state(case.reading, self.pool, batch_size=first.batch, world_size=first.ranks)
+        epochs = Epochs(case.reading, self.pool, started, first.batch * first.ranks)
+        at = (case.epoch, 0)
+        for leg in case.legs:
+            if not _has_steps(epochs, at[0], leg, case.tail):
+                continue
+            began = self._state or started | {"epoch": case.epoch, "tail": case.tail}
+            self.resumes += self._state is not None
+            for found in read_leg(source, case, leg, began):
+                self.steps += 1
+                wanted = next_turn(epochs(at[0]), *at, (leg.ranks, leg.batch), case.tail)
+                compare(found, wanted)
+                at = (wanted.epoch, wanted.position)
+                self._state = json.loads(json.dumps(found.state))
 
 
 class Step(NamedTuple):
@@ -120,18 +140,17 @@ class Step(NamedTuple):
     state: dict[str, Any]
 
 
-def read_leg(tiny: Tiny, case: Case, leg: Leg, state: dict[str, Any] | None) -> Iterator[Step]:
+def read_leg(source: Any, case: Case, leg: Leg, state: dict[str, Any]) -> Iterator[Step]:
     """The steps of one job, its ranks in lockstep, over the ends of epochs."""
-    fields: dict[str, Any] = {"seed": case.seed, "lanes": case.lanes, "window": case.window, "tail": case.tail}
     loaders = [
         open_loader(
-            tiny.dataset, rank=rank, world_size=leg.ranks, batch_size=leg.batch, num_workers=leg.workers,
-            read_ahead_bytes=leg.budget, **fields,
+            source, rank=rank, world_size=leg.ranks, batch_size=leg.batch, num_workers=leg.workers,
+            read_ahead_bytes=leg.budget, tail=case.tail, **_arguments(case.reading, rank),
         )
         for rank in range(leg.ranks)
     ]  # fmt: skip
     for loader in loaders:
-        loader.load_state_dict(state or loader.state_dict() | {"epoch": case.epoch})
+        loader.load_state_dict(state)
     left = leg.steps
     while left > 0:
         announced, came = {len(loader) for loader in loaders}, 0
@@ -150,45 +169,24 @@ def read_leg(tiny: Tiny, case: Case, leg: Leg, state: dict[str, Any] | None) -> 
         left -= max(1, came)
 
 
-class Mismatch(Exception):
-    """What was read is not what the oracle says."""
-
-
-class Oracle:
-    """The turns of a case by the plain order, epoch by epoch."""
-
-    def __init__(self, case: Case, tiny: Tiny) -> None:
-        self._tail = case.tail
-        window = case.window or open_loader(tiny.dataset, lanes=case.lanes, tail="pad").state_dict()["window"]
-        self._order = Order(tiny.shape.live, tiny.shape.block, case.seed, case.lanes or 1024, window)
-        self._epoch, self._position = case.epoch, 0
-        self._places = epoch_places(self._order, case.epoch)
-        self.epochs = 1
-
-    def fits(self, leg: Leg) -> bool:
-        """Whether a whole epoch has a step under this topology."""
-        return bool(next_turn(self._places, 0, 0, (leg.ranks, leg.batch), self._tail).ranks)
-
-    def turns(self, leg: Leg) -> Iterator[Turn]:
-        """The next turns, as many as the leg takes."""
-        for _ in range(leg.steps):
-            turn = next_turn(self._places, self._epoch, self._position, (leg.ranks, leg.batch), self._tail)
-            if turn.epoch != self._epoch:
-                self._places = epoch_places(self._order, turn.epoch)
-                self.epochs += 1
-            self._epoch, self._position = turn.epoch, turn.position
-            yield turn
-
-
-def compare(found: Step, wanted: Turn, tiny: Tiny) -> None:
+def compare(found: Step, wanted: Turn) -> None:
     """Raise Mismatch where a step is not the oracle's turn."""
     at = (found.state["epoch"], found.state["position"])
     if at != (wanted.epoch, wanted.position):
         raise Mismatch(f"state at {at}, wanted {(wanted.epoch, wanted.position)}")
-    got = tuple(tuple(((item.shard, item.ordinal), item.padded) for item in part) for part in found.ranks)
+    got = tuple(tuple((item.key, item.padded) for item in part) for part in found.ranks)
     if got != wanted.ranks:
         raise Mismatch(f"got {got}, wanted {wanted.ranks}")
-    if any(item.key != tiny.keys[item.shard, item.ordinal] for part in found.ranks for item in part):
-        raise Mismatch("a sample of another key")
     if any(part.padded != sum(item.padded for item in part) for part in found.ranks):
         raise Mismatch("batches miscount their padding")
+
+
+def _arguments(reading: Reading, rank: int) -> dict[str, Any]:
+    """Every other rank repeats what the state says, the others leave it to the state."""
+    return reading.fields if rank % 2 == 0 and not reading.schedule else {}
+
+
+def _has_steps(epochs: Epochs, epoch: int, leg: Leg, tail: str) -> bool:
+    """Whether epochs from this one on have a step under this topology (those of a mixture differ in length)."""
+    topology = (leg.ranks, leg.batch)
+    return all(next_turn(epochs(at), at, 0, topology, tail).ranks for at in {0, epoch, epoch + 1})
