@@ -20,7 +20,6 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 from shardkit.errors import SpecError, StorageFailed
 
-PIECE_BYTES = 1 << 18
 IDLE_SECONDS = 60.0
 TYPES = {".json": "application/json", ".tar": "application/x-tar", ".html": "text/html; charset=utf-8"}
 
@@ -136,13 +135,12 @@ class FolderHandler(BaseHTTPRequestHandler):
     def _send_bytes(self, fd: int, offset: int, length: int) -> None:
         path = unquote_to_bytes(urlsplit(self.path).path).decode("utf-8", "replace").lstrip("/")
         self.server.requests.append(Request(path, offset, length))
-        while length:
-            piece = os.pread(fd, min(length, PIECE_BYTES), offset)
-            if not piece:  # the file became shorter: the client must see that bytes are missing
-                self.close_connection = True
-                return
-            self.wfile.write(piece)
-            offset, length = offset + len(piece), length - len(piece)
+        if not length:
+            return
+        with os.fdopen(fd, "rb", buffering=0, closefd=False) as file:
+            sent = self.connection.sendfile(file, offset, length)
+        if sent < length:  # the file became shorter: the client must see that bytes are missing
+            self.close_connection = True
 
     def _refuse(self, status: int, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)
