@@ -7,9 +7,8 @@ Elsewhere: what is done with the samples (packed.py), where they lie and their b
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
-from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,12 +16,13 @@ import numpy as np
 from shardkit.errors import ShardDamaged, SpecError, StorageFailed
 from shardkit.read.ahead import AHEAD_BYTES
 from shardkit.read.item import Item
+from shardkit.read.order import I64
 from shardkit.read.pack import Cost
 from shardkit.read.pack_state import LaneState, Size, back, forward
 from shardkit.read.stream import Place, Stream
 
 LOCATED = 64
-"""Places that a lane looks up in one go."""
+"""Places of a lane that are looked up in one go, with those of other lanes: a look-up costs as much as a hundred."""
 
 PIECE = 8
 """Samples that a thread reads in one go: one each would cost more in hand-overs than a small sample in decoding."""
@@ -45,64 +45,44 @@ class Read(NamedTuple):
     error: Exception | None
 
 
+class Run(NamedTuple):
+    """Places of a lane within one epoch: their numbers in the lane and their positions in the epoch."""
+
+    epoch: int
+    numbers: Sequence[int]
+    positions: I64
+
+
 class Feed:
     """One lane: the places of its carried samples (numbered from below 0), then those that come (from 0 on)."""
 
     def __init__(self, state: LaneState, lanes: int, size: Size) -> None:
         self.state = state
-        self._positions = _positions(state, lanes, size)
-        self._located: deque[tuple[int, Place]] = deque()
-        self._announced: deque[tuple[int, Place, int]] = deque()
+        self._lanes, self._size = lanes, size
+        self._carried = list(state.carried)
+        self._at, self._epoch, self._position = 0, state.epoch, state.position
+        self.located: deque[tuple[int, Place]] = deque()
+        self.announced: deque[tuple[int, Place, int]] = deque()
+        """Places whose bytes were asked for, with their number, and that no thread reads yet."""
         self.pieces: deque[Future[list[Read]]] = deque()
         self.ready: deque[Read] = deque()
         self.waiting = 0
         """Samples in `pieces` and `ready`."""
 
-    @property
-    def announced(self) -> int:
-        """Samples whose bytes were asked for and that no thread reads yet."""
-        return len(self._announced)
-
-    def announce(self, stream: Stream, executor: Executor) -> int:
-        """Ask for the bytes of the next sample; how many that are."""
-        at, place = self._next(stream)
-        size = stream.announce([place], executor)
-        self._announced.append((at, place, size))
-        return size
-
-    def take(self, stream: Stream, count: int) -> tuple[list[tuple[int, Place]], int]:
-        """The next places to read, and how many bytes had been asked for them."""
-        taken, size = [], 0
-        for _ in range(count):
-            if self._announced:
-                at, place, asked = self._announced.popleft()
-                taken.append((at, place))
-                size += asked
-            else:
-                taken.append(self._next(stream))
-        return taken, size
-
-    def _next(self, stream: Stream) -> tuple[int, Place]:
-        if not self._located:
-            wanted = list(islice(self._positions, LOCATED))
-            begin = 0
-            for end in range(1, len(wanted) + 1):
-                if end == len(wanted) or wanted[end][1] != wanted[begin][1]:
-                    positions = np.array([position for _, _, position in wanted[begin:end]], dtype=np.int64)
-                    places = stream.places(wanted[begin][1], positions)
-                    self._located.extend(zip((at for at, _, _ in wanted[begin:end]), places, strict=True))
-                    begin = end
-        return self._located.popleft()
-
-
-def _positions(state: LaneState, lanes: int, size: Size) -> Iterator[tuple[int, int, int]]:
-    for behind in state.carried:
-        yield -behind, *back(size, state.epoch, state.position, behind * lanes)
-    at, epoch, position = 0, state.epoch, state.position
-    while True:
-        epoch, position = forward(size, epoch, position, 0)
-        yield at, epoch, position
-        at, position = at + 1, position + lanes
+    def runs(self, count: int) -> Iterator[Run]:
+        """The next places, `count` of them and the carried ones before, epoch by epoch."""
+        for behind in self._carried:
+            epoch, position = back(self._size, self.state.epoch, self.state.position, behind * self._lanes)
+            yield Run(epoch, (-behind,), np.array([position], dtype=np.int64))
+        self._carried = []
+        while count:
+            self._epoch, self._position = forward(self._size, self._epoch, self._position, 0)
+            left = (self._size(self._epoch) - self._position - 1) // self._lanes + 1
+            taken = min(count, left)
+            positions = self._position + self._lanes * np.arange(taken, dtype=np.int64)
+            yield Run(self._epoch, range(self._at, self._at + taken), positions)
+            count -= taken
+            self._at, self._position = self._at + taken, self._position + taken * self._lanes
 
 
 class Feeder:
@@ -113,6 +93,8 @@ class Feeder:
 
     def __init__(self, stream: Stream, decode: Decode | None, cost: CostOf) -> None:
         self.stream = stream
+        self.feeds: list[Feed] = []
+        """All feeds that are read, so that one look-up finds places for many of them."""
         self._decode, self._cost = decode, cost
         self.decoders: Executor | None = None
         self.fetchers: Executor | None = None
@@ -135,8 +117,8 @@ class Feeder:
             reading = self.decoders is not None and self._ahead < self.most_ahead
             if not (fetching or reading):
                 return
-            while self.fetchers and feed.waiting + feed.announced < count and self._ahead_bytes < self.limit_bytes:
-                self._ahead_bytes += feed.announce(self.stream, self.fetchers)
+            while self.fetchers and feed.waiting + len(feed.announced) < count and self._ahead_bytes < self.limit_bytes:
+                self._announce(feed, self.fetchers)
             while self.decoders and feed.waiting < count and self._ahead < self.most_ahead:
                 self._begin(feed, self.decoders, min(PIECE, count - feed.waiting))
 
@@ -144,9 +126,7 @@ class Feeder:
         """The next sample of a lane. Its error, if it has one, is in it."""
         if not feed.ready:
             if self.decoders is None:
-                places, asked = feed.take(self.stream, 1)
-                self._ahead_bytes -= asked
-                return self._read(places)[0]
+                return self._read_one(*self._take(feed))
             if not feed.pieces:
                 self._begin(feed, self.decoders, 1)
             feed.ready.extend(feed.pieces.popleft().result())
@@ -163,11 +143,41 @@ class Feeder:
         return item.detached() if self._decode is None else self._decode(item)
 
     def _begin(self, feed: Feed, decoders: Executor, count: int) -> None:
-        places, asked = feed.take(self.stream, count)
-        self._ahead_bytes -= asked
+        places = [self._take(feed) for _ in range(count)]
         feed.pieces.append(decoders.submit(self._read, places))
         feed.waiting += count
         self._ahead += count
+
+    def _announce(self, feed: Feed, fetchers: Executor) -> None:
+        at, place = self._next(feed)
+        size = self.stream.announce([place], fetchers)
+        feed.announced.append((at, place, size))
+        self._ahead_bytes += size
+
+    def _take(self, feed: Feed) -> tuple[int, Place]:
+        """The next place of a feed, to be read."""
+        if not feed.announced:
+            return self._next(feed)
+        at, place, asked = feed.announced.popleft()
+        self._ahead_bytes -= asked
+        return at, place
+
+    def _next(self, feed: Feed) -> tuple[int, Place]:
+        if not feed.located:
+            self._locate([other for other in self.feeds if len(other.located) < LOCATED // 2])
+        return feed.located.popleft()
+
+    def _locate(self, feeds: Sequence[Feed]) -> None:
+        """Find the next places of all these feeds, with one look-up an epoch."""
+        wanted: dict[int, list[tuple[Feed, Run]]] = {}
+        for feed in feeds:
+            for run in feed.runs(LOCATED):
+                wanted.setdefault(run.epoch, []).append((feed, run))
+        for epoch in sorted(wanted):  # a feed's epochs never fall, so that its places stay in order
+            runs = wanted[epoch]
+            places = iter(self.stream.places(epoch, np.concatenate([run.positions for _, run in runs])))
+            for feed, run in runs:
+                feed.located.extend(zip(run.numbers, places, strict=False))
 
     def _read(self, places: list[tuple[int, Place]]) -> list[Read]:
         return [self._read_one(at, place) for at, place in places]

@@ -66,13 +66,13 @@ class Pack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     def excess(self, cost: Cost) -> str:
         """Why a sample fits no pack, nothing where it fits."""
-        ms = None if self.audio_seconds is None else round(1000 * self.audio_seconds)
-        limits = (
-            ("tokens", cost.tokens, self.tokens),
-            ("images", cost.images, self.images),
-            ("ms of sound", cost.audio_ms, ms),
-        )
-        return next((f"{has} {what}, a pack takes {most}" for what, has, most in limits if _over(has, most)), "")
+        if cost.tokens > self.tokens:
+            return f"{cost.tokens} tokens, a pack takes {self.tokens}"
+        if self.images is not None and cost.images > self.images:
+            return f"{cost.images} images, a pack takes {self.images}"
+        if self.audio_seconds is not None and cost.audio_ms > round(1000 * self.audio_seconds):
+            return f"{cost.audio_ms} ms of sound, a pack takes {self.audio_seconds} seconds"
+        return ""
 
 
 class Buckets(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -98,7 +98,8 @@ class Buckets(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     def excess(self, cost: Cost) -> str:
         """Why a sample fits no batch, nothing where it fits."""
-        return f"{cost.tokens} tokens, a batch takes {self.tokens}" if _over(cost.tokens, self.tokens) else ""
+        over = self.tokens is not None and cost.tokens > self.tokens
+        return f"{cost.tokens} tokens, a batch takes {self.tokens}" if over else ""
 
 
 Packing: TypeAlias = Pack | Buckets
@@ -205,10 +206,6 @@ def _top_up(packing: Packing, pool: list[Candidate], draw: Draw) -> None:
 
 
 CHOOSERS: dict[type, Callable[..., list[Candidate]]] = {Pack: _fill_pack, Buckets: _fill_bucket}
-
-
-def _over(has: int, most: int | None) -> bool:
-    return most is not None and has > most
 
 
 _Range: TypeAlias = tuple[str, int, int]

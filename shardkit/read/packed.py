@@ -251,6 +251,7 @@ class Packer:
         self.lanes = loader._total
         self.order = [OpenLane(state, self.lanes, loader.stream) for state in states]
         self.order.sort(key=_turn)
+        feeder.feeds = [lane.feed for lane in self.order]
         self.held_bytes = 0
         self.packs, self.reads = 1, self.packing.candidates // 4
         self._moved: dict[int, LaneState] = {}

@@ -30,10 +30,10 @@ def cost(item: Item) -> Cost:
     return Cost(tokens=20 + int(item.key[:4], 16) % 250, images=len(item.sample.modalities.image))
 
 
-@pytest.fixture(scope="module", params=["tar", "tar.zst"])
-def dataset(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     root = tmp_path_factory.mktemp("packed")
-    make_dataset(root, numbered(SIZES), codec=request.param, omitted={1: [0, 5, 19]})
+    make_dataset(root, numbered(SIZES), omitted={1: [0, 5, 19]})
     return open_dataset(root)
 
 
@@ -95,8 +95,10 @@ def test_resume_after_every_batch_gives_the_rest(dataset: Dataset, pack: Packing
         assert [batch.state for batch in rest] == [batch.state for batch in batches[at + 1 : at + 9]]
 
 
-def test_threads_and_memory_change_nothing(dataset: Dataset) -> None:
+def test_threads_memory_and_codec_change_nothing(dataset: Dataset, tmp_path: Path) -> None:
     wanted = list(islice(opened(dataset, batch_size=3), 30))
+    make_dataset(tmp_path, numbered(SIZES), codec="tar.zst", omitted={1: [0, 5, 19]})
+    assert names(list(islice(opened(open_dataset(tmp_path), batch_size=3), 30))) == names(wanted)
     for workers in (0, 1, 4):
         for carried in (0, 2000, 1 << 30):
             pack = Pack(tokens=600, images=3, candidates=6, lanes=8, carried_bytes=carried)
