@@ -27,6 +27,9 @@ LOCATED = 64
 PIECE = 8
 """Samples that a thread reads in one go: one each would cost more in hand-overs than a small sample in decoding."""
 
+ANNOUNCED = 32
+"""Samples whose bytes are asked for together."""
+
 PIECES_AHEAD = 4
 """Pieces a thread that are under way or wait, at most."""
 
@@ -112,15 +115,38 @@ class Feeder:
         """Begin to fetch and to read so many samples of each feed, in this order, as far as the bounds allow."""
         if self.decoders is None and self.fetchers is None:
             return
-        for feed, count in wanted:
-            fetching = self.fetchers is not None and self._ahead_bytes < self.limit_bytes
-            reading = self.decoders is not None and self._ahead < self.most_ahead
-            if not (fetching or reading):
-                return
-            while self.fetchers and feed.waiting + len(feed.announced) < count and self._ahead_bytes < self.limit_bytes:
-                self._announce(feed, self.fetchers)
-            while self.decoders and feed.waiting < count and self._ahead < self.most_ahead:
+        room = list(wanted)
+        if self.fetchers is not None:
+            self._fetch(room, self.fetchers)
+        if self.decoders is None:
+            return
+        for feed, count in room:
+            while feed.waiting < count:
+                if self._ahead >= self.most_ahead:
+                    return
                 self._begin(feed, self.decoders, min(PIECE, count - feed.waiting))
+
+    def _fetch(self, wanted: list[tuple[Feed, int]], fetchers: Executor) -> None:
+        """Ask for the bytes of samples not asked for yet, in groups, so that neighbours come with one request."""
+        group: list[Feed] = []
+        for feed, count in wanted:
+            if self._ahead_bytes >= self.limit_bytes:
+                return
+            group += [feed] * (count - feed.waiting - len(feed.announced))
+            while len(group) >= ANNOUNCED and self._ahead_bytes < self.limit_bytes:
+                self._announce(group[:ANNOUNCED], fetchers)
+                group = group[ANNOUNCED:]
+        if group and self._ahead_bytes < self.limit_bytes:
+            self._announce(group, fetchers)
+
+    def _announce(self, feeds: list[Feed], fetchers: Executor) -> None:
+        """Ask for the next sample of each of these (one may stand there several times)."""
+        taken = [(feed, *self._next(feed)) for feed in feeds]
+        total = self.stream.announce([place for _, _, place in taken], fetchers)
+        self._ahead_bytes += total
+        for number, (feed, at, place) in enumerate(taken):
+            share = total * (number + 1) // len(taken) - total * number // len(taken)
+            feed.announced.append((at, place, share))
 
     def next(self, feed: Feed) -> Read:
         """The next sample of a lane. Its error, if it has one, is in it."""
@@ -147,12 +173,6 @@ class Feeder:
         feed.pieces.append(decoders.submit(self._read, places))
         feed.waiting += count
         self._ahead += count
-
-    def _announce(self, feed: Feed, fetchers: Executor) -> None:
-        at, place = self._next(feed)
-        size = self.stream.announce([place], fetchers)
-        feed.announced.append((at, place, size))
-        self._ahead_bytes += size
 
     def _take(self, feed: Feed) -> tuple[int, Place]:
         """The next place of a feed, to be read."""

@@ -131,12 +131,14 @@ class MixedStream:
 
     def announce(self, places: Iterable[MixedPlace], executor: Executor) -> int:
         """Begin to read what these samples need and is not there yet; how many bytes that will be."""
-        expected = 0
+        asked: dict[int, list[Place]] = {}
         for member, at in places:
-            fetcher = self._members[member].fetcher
-            if fetcher.is_remote:
-                expected += fetcher.announce([at], executor, whole_blocks=self._by_blocks[member])
-        return expected
+            if self._members[member].fetcher.is_remote:
+                asked.setdefault(member, []).append(at)
+        return sum(
+            self._members[member].fetcher.announce(part, executor, whole_blocks=self._by_blocks[member])
+            for member, part in asked.items()
+        )
 
     def name(self, place: MixedPlace) -> tuple[str, int]:
         """Digest of the shard and ordinal of a place, for messages."""

@@ -422,6 +422,15 @@ def test_over_a_network_the_bytes_are_asked_for_ahead_and_once(tmp_path: Path, w
     assert len(asked) == len(set(asked)) <= 192 // 4
 
 
+def test_packs_of_a_mixture_half_of_which_is_remote_are_the_local_ones(mixture: Mixture) -> None:
+    wanted = names(list(islice(open_loader(mixture, pack=PACK, cost=cost), 30)))
+    with serve_folder(Path(mixture.datasets[1].url)) as server:
+        mixed = Mixture([mixture.datasets[0], open_dataset(server.url)], mixture.weights)
+        assert names(list(islice(open_loader(mixed, pack=PACK, cost=cost), 30))) == wanted
+        asked = [(request.path, request.offset) for request in server.requests if request.path.startswith("shards/")]
+    assert 0 < len(asked) == len(set(asked)) <= 110 // 4 + 2
+
+
 def test_pack_and_cost_go_together_and_a_tail_does_not(dataset: Dataset) -> None:
     with pytest.raises(SpecError, match="give both"):
         open_loader(dataset, pack=PACK)  # type: ignore[call-overload]
