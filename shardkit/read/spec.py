@@ -29,7 +29,8 @@ class LoaderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """What a loader hands out and how.
 
     Part of the reading state, None takes the state's value or the default: `seed` (0), `lanes` (1,024; small datasets
-    use fewer), `window` in samples (so that all open windows hold about 512 MiB), `tail` (`drop`).
+    use fewer), `window` in samples (so that all open windows hold about 512 MiB, at least four blocks), `tail`
+    (`drop`).
     `tail`: what happens to the last samples of an epoch when they do not fill a global batch: dropped, padded with
     samples from the epoch's beginning (marked), or split among the ranks (only if there is one for every rank).
     Free to change at any step: `batch_size` per rank, `rank`, `world_size`, `num_workers` (threads that read, check

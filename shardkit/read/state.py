@@ -16,6 +16,9 @@ from shardkit.read.mix import MixState
 from shardkit.read.order import ORDER_FORMAT, EpochOrder, LiveSamples
 from shardkit.read.spec import DEFAULT_LANES, DEFAULT_TAIL, POOL_BYTES, LoaderSpec, Tail
 
+LEAST_BLOCKS = 4
+"""Blocks in a window of a lane, at least, where `window` is not given."""
+
 
 class ViewState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A filter in its canonical text, and the digest of what it took."""
@@ -85,11 +88,16 @@ def lanes_of(spec: LoaderSpec) -> int:
 
 
 def default_window(lanes: int, *extents: Extent) -> int:
-    """Samples in a window so that all open windows hold about 512 MiB, and no more than the longest lane has."""
+    """Samples in a window so that all open windows hold about 512 MiB, or four blocks, and no more than a lane has.
+
+    With less than four blocks a lane, two samples of a batch come from one block too often, and batches a few hundred
+    steps apart from the same blocks (tools.shuffle_quality).
+    """
     used = [lanes_used(lanes, extent.samples, extent.block) for extent in extents]
     bytes_a_sample = sum(count * extent.sample_bytes for count, extent in zip(used, extents, strict=True))
     longest = max(-(-extent.samples // count) for count, extent in zip(used, extents, strict=True))
-    return max(1, min(POOL_BYTES // bytes_a_sample, longest))
+    least = LEAST_BLOCKS * max(extent.block for extent in extents)
+    return max(1, min(max(POOL_BYTES // bytes_a_sample, least), longest))
 
 
 def lanes_used(lanes: int, samples: int, block: int) -> int:

@@ -94,7 +94,8 @@ def test_state_with_a_field_missing_is_refused(dataset: Dataset) -> None:
 
 def test_default_window_fills_the_pool_and_small_datasets_use_fewer_lanes() -> None:
     large = Extent(samples=10_000_000, block=16, tar_bytes=10_000_000 * 51_200, stored=10_000_000)
-    assert default_window(1024, large) == (512 << 20) // (1024 * 51_200)
+    assert default_window(1024, large) == 64 and default_window(128, large) == (512 << 20) // (128 * 51_200)
+    assert default_window(1024, large, large) == 64  # of each dataset of a mixture
     tiny = Extent(samples=100, block=16, tar_bytes=100 * 1000, stored=100)
     assert lanes_used(1024, 100, 16) == 2 and default_window(1024, tiny) == 50
     assert lanes_used(64, 2048, 16) == 64 and lanes_used(65, 2048, 16) == 64 and lanes_used(64, 1, 16) == 1
