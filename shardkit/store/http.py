@@ -96,8 +96,9 @@ class HttpStore:
         return self._sizes[path]
 
     def tag(self, path: str) -> str:
-        """See Tagged: the ETag, else Last-Modified."""
-        self.size(path)
+        """See Tagged: the ETag, else Last-Modified; as last seen, where the file was asked for already."""
+        if path not in self._times:
+            self.size(path)
         return self._tags.get(path) or self._times.get(path, "")
 
     def __getstate__(self) -> tuple[str, Patience, Guard | None]:
@@ -137,7 +138,7 @@ class HttpStore:
 
     def _ask(self, reading: Reading) -> BaseHTTPResponse:
         headers = self._request_headers(reading)
-        return self._web.get(self._address(reading.path), headers, reading.silence_seconds)[0]
+        return self._web.get(self._address(reading.path), headers, reading.silence_seconds).response
 
     def _address(self, path: str) -> str:
         return f"{self._base}/{quote(path)}" + (f"?{self._query}" if self._query else "")

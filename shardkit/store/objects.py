@@ -57,17 +57,23 @@ class ObjectStore:
 
     def read(self, path: str, max_bytes: int) -> bytes:
         """See ByteStore."""
-        return self._read(Reading(path, 0, None, self._patience), max_bytes)
+        return bytes(self._read(Reading(path, 0, None, self._patience), max_bytes))
 
     def read_range(self, path: str, offset: int, length: int) -> bytes:
         """See ByteStore."""
         if length == 0:
             return b""
-        return self._read(Reading(path, offset, length, self._patience), length)
+        return bytes(self._read(Reading(path, offset, length, self._patience), length))
 
     def read_ranges(self, path: str, ranges: Sequence[tuple[int, int]], gap_bytes: int = GAP_BYTES) -> list[bytes]:
         """See ByteStore."""
         return read_joined(self.read_range, path, ranges, gap_bytes)
+
+    def read_view(self, path: str, offset: int, length: int) -> memoryview:
+        """See ranges.Viewing."""
+        if length == 0:
+            return memoryview(b"")
+        return memoryview(self._read(Reading(path, offset, length, self._patience), length)).toreadonly()
 
     def size(self, path: str) -> int:
         """See ByteStore."""
@@ -80,6 +86,12 @@ class ObjectStore:
 
         self._persist(Reading(path, 0, None, self._patience), ask)
         return found[0]
+
+    def tag(self, path: str) -> str:
+        """See Tagged: the ETag, as last seen where the file was asked for already."""
+        if path not in self._process().tags:
+            self.size(path)
+        return self._process().tags.get(path, "")
 
     def list_files(self, folder: str = "", *, deep: bool = True) -> list[str]:
         """See ByteStore."""
@@ -116,12 +128,12 @@ class ObjectStore:
     def _key(self, path: str) -> str:
         return f"{self._prefix}/{path}".strip("/") if self._prefix else path
 
-    def _read(self, reading: Reading, max_bytes: int) -> bytes:
+    def _read(self, reading: Reading, max_bytes: int) -> bytearray:
         def attempt(reading: Reading, library: Any, client: Any) -> None:
             self._attempt(reading, max_bytes, library, client)
 
         self._persist(reading, attempt)
-        return bytes(reading.data)
+        return reading.data
 
     def _persist(self, reading: Reading, ask: _Ask) -> None:
         name = f"{self.url}/{reading.path}".rstrip("/")
@@ -158,7 +170,7 @@ class ObjectStore:
             reading.data += memoryview(piece)
             self._process().count(len(piece), 0)
             if len(reading.data) < wanted:
-                reading.check_deadline()
+                reading.check_pace()
         if len(reading.data) != wanted:
             found = len(reading.data)
             if found > wanted:

@@ -37,8 +37,11 @@ def expand(urls: str | Path | Sequence[str | Path], max_names: int = MAX_NAMES) 
 
     Braces first, in the order written: `{000..127}`, `{a,b{1,2}}`, `{a..e..2}`; a backslash takes a brace literally.
     Then globs, each sorted by code point: `*` and `?` within a name, `[ab]`, `**` across folders; names with a leading
-    dot only where the pattern has it. Names without a glob are not looked for. Raises SpecError: an expression without
-    balanced braces, with no match, with more than `max_names` names, one name twice, a glob over http.
+    dot only where the pattern has it. Names without a glob are not looked for. What lies on the Hub (hf://) is given
+    with the commit that its revision means now, so that all of it belongs together.
+
+    Raises SpecError: an expression without balanced braces, with no match, with more than `max_names` names, one name
+    twice, a glob over http; for names on the Hub also what asking it raises.
     """
     given = [urls] if isinstance(urls, str | Path) else list(urls)
     found: list[str] = []
@@ -47,7 +50,7 @@ def expand(urls: str | Path | Sequence[str | Path], max_names: int = MAX_NAMES) 
     if not found:
         raise SpecError("found an empty list of files, wanted at least one; give a URL or a path")
     _refuse_twice(found)
-    return found
+    return _pinned(found)
 
 
 def open_file(url: str | Path) -> tuple[ByteStore, str]:
@@ -97,7 +100,7 @@ def _expand_glob(url: str, max_names: int) -> list[str]:
         raise SpecError(f"{scrub(url)} matches no file: found no folder {scrub(_folder(fixed))}") from None
     found: list[str] = []
     for path in _matches(store, "", url[len(fixed) :].split("/")):
-        found.append(store_prefix(store, fixed) + path)
+        found.append(fixed + path)
         if len(found) > max_names:
             raise SpecError(f"{scrub(url)}: matches more than {max_names} files; give a narrower pattern")
     if not found:
@@ -105,10 +108,23 @@ def _expand_glob(url: str, max_names: int) -> list[str]:
     return sorted(found)
 
 
-def store_prefix(store: ByteStore, fixed: str) -> str:
-    """What comes before a store's paths in the URLs of its files: the folder as written, pinned where it can be."""
-    pinned: str = getattr(store, "pinned_url", "")
-    return f"{pinned}/" if pinned else fixed
+def _pinned(names: list[str]) -> list[str]:
+    """The names with revisions of the Hub replaced by commits; each repository is asked once."""
+    if not any(_scheme(name) == "hf" for name in names):
+        return names
+    from shardkit.store.hub import HubStore, parse_hub
+
+    commits: dict[str, str] = {}
+    pinned = []
+    for name in names:
+        if _scheme(name) == "hf":
+            place = parse_hub(name)
+            top = place._replace(folder="").url(place.revision)
+            if top not in commits:
+                commits[top] = HubStore(top).pin()
+            name = place.url(commits[top])
+        pinned.append(name)
+    return pinned
 
 
 def _matches(store: ByteStore, folder: str, segments: list[str]) -> Iterator[str]:

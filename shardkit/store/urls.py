@@ -1,7 +1,8 @@
 """Where a dataset's bytes are read from: local folders and, through one table of schemes, servers.
 
 Here: the store's interface, `open_store`, the local store.
-Elsewhere: http and https (http.py), s3, gs and az (objects.py); what the bytes mean (manifest.py, index.py).
+Elsewhere: http and https (http.py), s3, gs and az (objects.py), hf (hub.py); what the bytes mean (manifest.py,
+index.py).
 """
 
 from __future__ import annotations
@@ -298,6 +299,12 @@ def _open_objects(text: str) -> ByteStore:
     return ObjectStore(text)
 
 
+def _open_hub(text: str) -> ByteStore:
+    from shardkit.store.hub import HubStore
+
+    return HubStore(text)
+
+
 SCHEMES: dict[str, Callable[[str], ByteStore]] = {
     "": _open_local,
     "file": _open_local,
@@ -306,6 +313,7 @@ SCHEMES: dict[str, Callable[[str], ByteStore]] = {
     "s3": _open_objects,
     "gs": _open_objects,
     "az": _open_objects,
+    "hf": _open_hub,
 }
 """A new kind of store is one function and one line here."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urljoin, urlsplit
 
 import urllib3
@@ -24,8 +24,17 @@ from shardkit.store.scrub import scrub
 HEADERS = {"Accept-Encoding": "identity", "User-Agent": "shardkit"}
 MOST_REDIRECTS = 5
 CONNECTIONS = 32
+SMALL_BODY_BYTES = 1 << 16
 _REDIRECTS = (301, 302, 303, 307, 308)
 _NO_RETRIES = urllib3.Retry(total=None, connect=0, read=0, redirect=0, status=0, other=0)
+
+
+class Answer(NamedTuple):
+    """An answer, the URL that gave it, and the tag of the file that a redirect on the way named (the Hub does)."""
+
+    response: BaseHTTPResponse
+    url: str
+    linked_tag: str
 
 
 class Web:
@@ -40,12 +49,13 @@ class Web:
         self._pools: dict[int, urllib3.PoolManager] = {}
         self._lock = threading.Lock()
 
-    def get(self, url: str, headers: Mapping[str, str], silence_seconds: float) -> tuple[BaseHTTPResponse, str]:
-        """The answer, its body unread, behind at most 5 redirects, and the URL that gave it.
+    def get(self, url: str, headers: Mapping[str, str], silence_seconds: float, *, with_secrets: bool = True) -> Answer:
+        """The answer behind at most 5 redirects; its body is not read yet.
 
         Raises UrlRefused (by the guard), StorageFailed (a redirect to another scheme), Again, urllib3's HTTPError.
         """
-        sent = {**HEADERS, **self.secret_headers, **headers}
+        sent = {**HEADERS, **(self.secret_headers if with_secrets else {}), **headers}
+        linked_tag = ""
         for _ in range(MOST_REDIRECTS + 1):
             if self._guard is not None:
                 self._guard.check(url)
@@ -61,8 +71,9 @@ class Web:
             )
             location = answer.headers.get("Location") if answer.status in _REDIRECTS else None
             if location is None:
-                return answer, url
-            answer.close()
+                return Answer(answer, url, linked_tag)
+            linked_tag = linked_tag or answer.headers.get("X-Linked-ETag", "")
+            _let_go(answer)
             target = _target(url, location)
             if origin(target) != origin(url):
                 sent = {name: value for name, value in sent.items() if name not in self.secret_headers}
@@ -105,6 +116,16 @@ def retry_after(answer: BaseHTTPResponse) -> float:
     """The seconds for which a busy server asks to be left alone; 0 where it names none."""
     said = answer.headers.get("Retry-After", "")
     return float(said) if said.isascii() and said.isdigit() and len(said) < 9 else 0.0
+
+
+def _let_go(answer: BaseHTTPResponse) -> None:
+    """Keep the connection of a redirect for the next request, unless reading its body to the end may take long."""
+    said = answer.headers.get("Content-Length", "")
+    if said.isdigit() and int(said) <= SMALL_BODY_BYTES:
+        answer.drain_conn()
+        answer.release_conn()
+    else:
+        answer.close()
 
 
 def _target(url: str, location: str) -> str:

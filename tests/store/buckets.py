@@ -45,7 +45,9 @@ class Proxy(Server):
         self.faults: list[str] = []
 
 
-class _Quiet(BaseHTTPRequestHandler):
+class Quiet(BaseHTTPRequestHandler):
+    """Answers, whole or in ranges; logs nothing."""
+
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
@@ -60,8 +62,24 @@ class _Quiet(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
+    def ranged(self, data: bytes) -> None:
+        headers = {
+            "ETag": '"one"',
+            "Last-Modified": "Sat, 21 Nov 2026 08:00:00 GMT",
+            "x-ms-blob-type": "BlockBlob",
+            "x-ms-version": "2023-11-03",
+        }
+        asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("x-ms-range") or self.headers.get("Range") or "")
+        if asked is None:
+            return self.answer(200, data, headers)
+        first, last = int(asked[1]), min(int(asked[2]), len(data) - 1)
+        if first >= len(data):
+            return self.answer(416, b"", {"Content-Range": f"bytes */{len(data)}"})
+        headers["Content-Range"] = f"bytes {first}-{last}/{len(data)}"
+        return self.answer(206, data[first : last + 1], headers)
 
-class _ProxyHandler(_Quiet):
+
+class _ProxyHandler(Quiet):
     server: Proxy
 
     def do_HEAD(self) -> None:
@@ -132,7 +150,7 @@ class Cloud(Server):
         return sorted(name for name in every if name.startswith(prefix))
 
 
-class _CloudHandler(_Quiet):
+class _CloudHandler(Quiet):
     server: Cloud
 
     def do_HEAD(self) -> None:
@@ -150,22 +168,6 @@ class _CloudHandler(_Quiet):
         if not path.is_file():
             return self.answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
         return self.ranged(path.read_bytes())
-
-    def ranged(self, data: bytes) -> None:
-        headers = {
-            "ETag": '"one"',
-            "Last-Modified": "Sat, 21 Nov 2026 08:00:00 GMT",
-            "x-ms-blob-type": "BlockBlob",
-            "x-ms-version": "2023-11-03",
-        }
-        asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("x-ms-range") or self.headers.get("Range") or "")
-        if asked is None:
-            return self.answer(200, data, headers)
-        first, last = int(asked[1]), min(int(asked[2]), len(data) - 1)
-        if first >= len(data):
-            return self.answer(416, b"")
-        headers["Content-Range"] = f"bytes {first}-{last}/{len(data)}"
-        return self.answer(206, data[first : last + 1], headers)
 
     def listing(self, query: dict[str, str], *, is_azure: bool) -> None:
         prefix, delimiter = query.get("prefix", ""), query.get("delimiter")

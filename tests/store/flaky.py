@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 
 class Flaky(ThreadingHTTPServer):
@@ -58,7 +59,7 @@ class Handler(BaseHTTPRequestHandler):
             and self.headers.get("Authorization") != "Basic " + base64.b64encode(server.login.encode()).decode()
         ):
             return self.answer(401, b"")
-        path = server.root / self.path.partition("?")[0].lstrip("/")
+        path = server.root / unquote(self.path.partition("?")[0]).lstrip("/")
         if not path.is_file():
             return self.answer(404, b"gone")
         return self.misbehave(fault, path.read_bytes(), asked)
