@@ -3,7 +3,8 @@
 Here: `.venv` with the exact versions of constraints.txt, and entering it. Standard library only, for any Python 3.
 Elsewhere: what runs inside (demo, test, bench).
 
-`python3 tools/bootstrap.py` makes the environment; `--bench` adds the peers that benchmarks measure against.
+`python3 tools/bootstrap.py` makes the environment; `--bench` adds the peers that benchmarks measure against, some of
+them in `.venv-bench`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
+PEERS_VENV = ROOT / ".venv-bench"
 WANTED_PYTHON = (3, 11)
 EXTRAS = ("cloud", "dev", "fast", "speech", "train", "web")
 # Their own requirements contradict constraints.txt; the extra `bench` lists what they import.
@@ -58,6 +60,22 @@ def ensure_peers() -> None:
     """Add what benchmarks compare with; not part of the test environment because it brings many packages."""
     install([*constrained(), "--editable", f"{ROOT}[bench]"])
     install(["--no-deps", *PEERS_WITHOUT_DEPENDENCIES])
+    make_peers_venv()
+
+
+def make_peers_venv() -> None:
+    """Make the environment of the peers that need torchvision; it sees the project's packages behind its own."""
+    wanted = (ROOT / "constraints-bench.txt").read_text()
+    stamp = PEERS_VENV / "made-from"
+    if stamp.is_file() and stamp.read_text() == wanted:
+        return
+    say(f"making {PEERS_VENV}")
+    subprocess.run([venv_python(), "-m", "venv", "--clear", str(PEERS_VENV)], check=True)
+    inside = "lib/python{}.{}/site-packages".format(*sys.version_info[:2])
+    (PEERS_VENV / inside / "project.pth").write_text(f"{VENV / inside}\n{ROOT}\n")
+    exact = [line for line in wanted.splitlines() if line and not line.startswith("#")]
+    install(["--no-deps", *exact], PEERS_VENV)
+    stamp.write_text(wanted)
 
 
 def read_stamp() -> str:
@@ -125,9 +143,9 @@ def constrained() -> list[str]:
     return ["--constraint", str(ROOT / "constraints.txt")]
 
 
-def install(arguments: list[str]) -> None:
-    """Run pip; show a line every ten packages instead of its hundreds, and its last lines where it fails."""
-    command = [str(venv_python()), "-m", "pip", "--disable-pip-version-check", "install", *arguments]
+def install(arguments: list[str], venv: Path = VENV) -> None:
+    """Run pip of an environment; show a line every ten packages instead of its hundreds, and its last lines where it fails."""
+    command = [str(venv / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install", *arguments]
     say("installing (a few minutes and about 2 GB of disk on first use)")
     environment = {**os.environ, "PIP_NO_INPUT": "1", "PIP_PROGRESS_BAR": "off"}
     pip = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
