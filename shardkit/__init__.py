@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from shardkit.exits import Interrupted as Interrupted
     from shardkit.exits import exit_codes as exit_codes
     from shardkit.exits import parse_settings as parse_settings
+    from shardkit.media.moments import Moment as Moment
+    from shardkit.media.moments import keyframes_near as keyframes_near
+    from shardkit.media.moments import sound_between as sound_between
     from shardkit.media.pixels import decode_image as decode_image
     from shardkit.media.pixels import decode_images as decode_images
     from shardkit.read.dataset import Dataset as Dataset
@@ -63,6 +66,9 @@ _HOMES = {
     "Interrupted": "shardkit.exits",
     "exit_codes": "shardkit.exits",
     "parse_settings": "shardkit.exits",
+    "Moment": "shardkit.media.moments",
+    "keyframes_near": "shardkit.media.moments",
+    "sound_between": "shardkit.media.moments",
     "decode_image": "shardkit.media.pixels",
     "decode_images": "shardkit.media.pixels",
     "Dataset": "shardkit.read.dataset",
@@ -107,6 +113,7 @@ __all__ = [
     "Message",
     "Mix",
     "Mixture",
+    "Moment",
     "NotADataset",
     "NothingToPack",
     "Pack",
@@ -124,12 +131,14 @@ __all__ = [
     "decode_image",
     "decode_images",
     "exit_codes",
+    "keyframes_near",
     "load_spec",
     "open_dataset",
     "open_loader",
     "parse_settings",
     "parse_yaml",
     "read_mapping",
+    "sound_between",
     "split_marks",
     "unescape_marks",
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from shardkit.errors import Refused
 from shardkit.media.whole import is_whole
@@ -32,10 +32,17 @@ def open_container(data: bytes, kind: str, reason: str, max_pixels: int = 1) -> 
 
     Whatever goes wrong inside the context in FFmpeg becomes Refused with `reason`.
     """
-    import av
-
     if not is_whole(kind, data):
         raise Refused(reason, f"{kind} ends early")
+    with open_file(io.BytesIO(data), kind, reason, max_pixels) as container:
+        yield container
+
+
+@contextmanager
+def open_file(file: BinaryIO, kind: str, reason: str, max_pixels: int = 1) -> Iterator[InputContainer]:
+    """The same over a seekable file, of which only what is needed is read; whether it is whole is not looked at."""
+    import av
+
     options = {
         "protocol_whitelist": "none",
         "codec_whitelist": ",".join(VIDEO_CODECS + AUDIO_CODECS),
@@ -43,9 +50,7 @@ def open_container(data: bytes, kind: str, reason: str, max_pixels: int = 1) -> 
         "threads": "1",
     }
     try:
-        opened = av.open(
-            io.BytesIO(data), "r", format=DEMUXERS[kind], options=options, metadata_errors="replace", io_open=_refuse
-        )
+        opened = av.open(file, "r", format=DEMUXERS[kind], options=options, metadata_errors="replace", io_open=_refuse)
         with opened as container:
             yield container
     except MemoryError:

@@ -113,7 +113,7 @@ def decode_times(
     count = 0
     for time, frame in found:
         count += 1
-        yield time, _picture(frame, stream)
+        yield time, picture_of(frame, stream)
     if count != len(times):
         raise Refused("video-damaged", f"{count} of {len(times)} frames could be decoded")
 
@@ -179,7 +179,7 @@ def _in_order(
             return
 
 
-def _picture(frame: VideoFrame, stream: VideoStream) -> Picture:
+def picture_of(frame: VideoFrame, stream: VideoStream) -> Picture:
     """A frame as shown: RGB, square pixels, turned as its display matrix says.
 
     swscale's exact paths are asked for: its fast ones differ between processors.

@@ -16,6 +16,7 @@ from shardkit.read.diskcache import DEFAULT_BYTES, open_cache
 from shardkit.read.fetch import Fetcher
 from shardkit.read.foreign import open_tars, trusted_origins
 from shardkit.read.item import Item as Item
+from shardkit.read.member import MemberFile, open_member
 from shardkit.read.mixture import Mixture, open_mixture
 from shardkit.read.order import LiveSamples
 from shardkit.read.state import Extent
@@ -123,6 +124,15 @@ class Dataset:
                 for item in self._block(shard, ordinals):
                     if item.ordinal not in left_out:
                         yield item
+
+    def open_member(self, sample: int | str, name: str) -> MemberFile:
+        """One member of a sample, by number or key, as a seekable read-only file; every byte of it is checked.
+
+        A member of a long sample in a plain tar that others made is read by range as it is needed: chunks of 256 KiB,
+        each against its digest. Any other is read whole, and checked, at once.
+        Raises IndexError, SpecError (no such key or member), ShardDamaged, StorageFailed.
+        """
+        return open_member(self, sample, name)
 
     def sources(self) -> Iterator[str]:
         """The source of every live sample in stored order, from the index alone."""
