@@ -125,18 +125,21 @@ def gather(raw: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> list[PackSta
     return states
 
 
-def choose_lanes(states: Sequence[PackState], total: int, rank: int, world_size: int) -> list[LaneState]:
+def choose_lanes(
+    states: Sequence[PackState], total: int, rank: int, world_size: int, *, of_worker: bool = False
+) -> list[LaneState]:
     """The lanes with which a rank goes on; of several states of one lane, the furthest.
 
     With the world size of the states every rank keeps its own lanes, and its own states are enough; with another one
-    the lanes are dealt again, and the states of all ranks are wanted. Raises StateConflict.
+    the lanes are dealt again, and the states of all ranks are wanted. `of_worker`: the torch worker of a rank goes on
+    with its own state. Raises StateConflict.
     """
     found = _furthest(states)
     own = [state for state in states if (state.rank, state.world_size) == (rank, world_size)]
     same_world = all(state.world_size == world_size for state in states)
     if own and same_world:
         kept = _furthest(own)
-        if len(kept) == own[0].held:
+        if of_worker or len(kept) == own[0].held:
             return [found[lane] for lane in sorted(kept)]
     if len(found) < total:
         raise StateConflict(

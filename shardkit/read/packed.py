@@ -84,8 +84,8 @@ class PackedLoader:
     """Hands out batches of packs for ever: lanes run on from epoch to epoch, so that every rank has the same steps.
 
     `skipped` and `oversized` name samples left out (the first thousand), `num_skipped` and `num_oversized` count all.
-    Can be pickled; under torch's DataLoader every worker packs lanes of its own, and its batches' states are of these:
-    give `load_state_dict` the states of the last batch of every worker.
+    Can be pickled; under torch's DataLoader every worker packs lanes of its own, and its states are of these: give
+    `load_state_dict` the states of the last batch of every worker (in the same worker its own one is enough).
     """
 
     _lanes: dict[int, LaneState]
@@ -101,21 +101,16 @@ class PackedLoader:
     def __iter__(self) -> Iterator[PackedBatch]:
         """Batches from the present state on, without end. Raises ShardDamaged, StorageFailed, SpecError."""
         self._runs += 1
-        run, worker = self._runs, torch_worker()
-        if len(self._lanes) < worker[1]:
-            raise SpecError(
-                f"rank {self.spec.rank} has {len(self._lanes)} lanes and {worker[1]} torch workers, each of which "
-                f"packs lanes of its own; use fewer workers, or begin with more lanes"
-            )
-        states = deal_workers(self._lanes.values(), *worker, self.spec.batch_size)
-        lanes = {state.lane: state for state in sorted(states)}
+        run = self._runs
+        self._take_share()
         with ExitStack() as stack:
-            packer = Packer(self, states, self._feeder(stack))
+            packer = Packer(self, list(self._lanes.values()), self._feeder(stack))
+            lanes = self._lanes
             while True:
                 packs = [packer.next_pack() for _ in range(self.spec.batch_size)]
                 lanes = {**lanes, **packer.take_moved()}
                 if run == self._runs:
-                    self._lanes = {**self._lanes, **lanes}
+                    self._lanes = lanes
                 yield PackedBatch(packs, self._state_of(lanes))
 
     def state_dict(self) -> dict[str, Any]:
@@ -135,11 +130,14 @@ class PackedLoader:
         found = states[0].packing
         _check_packing(found, packing_fields(self.packing, self.packing.lanes or found["lanes"]))
         self._check_ranks(found["lanes"])
-        lanes = choose_lanes(states, found["lanes"], self.spec.rank, self.spec.world_size)
+        alone = torch_worker()[1] > 1 and len(states) == 1 and len(states[0].lanes) < states[0].held
+        lanes = choose_lanes(states, found["lanes"], self.spec.rank, self.spec.world_size, of_worker=alone)
         if states[0].order["version"] != self.dataset.version:
             lanes = [lane._replace(carried=()) for lane in lanes]
         self._runs += 1  # a `for` that is still running no longer moves the state
         self._open(reader, order, lanes, found["lanes"])
+        if alone:
+            self._held, self._shared = states[0].held, True
 
     @property
     def source_epochs(self) -> dict[str, float]:
@@ -181,9 +179,24 @@ class PackedLoader:
         self._reader, self._order, self._total = reader, order, total
         self.stream: Stream = reader.stream(order)
         self._lanes = {lane.lane: lane for lane in sorted(lanes)}
+        self._held, self._shared = len(self._lanes), False
         self.skipped: list[Skipped] = []
         self.oversized: list[Skipped] = []
         self.num_skipped = self.num_oversized = 0
+
+    def _take_share(self) -> None:
+        """In a torch worker, keep its own lanes of its rank's, once."""
+        worker, workers = torch_worker()
+        if workers == 1 or self._shared:
+            return
+        if len(self._lanes) < workers:
+            raise SpecError(
+                f"rank {self.spec.rank} has {len(self._lanes)} lanes and {workers} torch workers, each of which "
+                f"packs lanes of its own; use fewer workers, or begin with more lanes"
+            )
+        own = deal_workers(self._lanes.values(), worker, workers, self.spec.batch_size)
+        self._lanes = {lane.lane: lane for lane in sorted(own)}
+        self._shared = True
 
     def _check_ranks(self, lanes: int) -> None:
         if lanes < self.spec.world_size:
@@ -208,18 +221,19 @@ class PackedLoader:
             order=self._order.as_json(),
             rank=self.spec.rank,
             world_size=self.spec.world_size,
-            held=len(self._lanes),
+            held=self._held,
             lanes=tuple(lanes.values()),
         )
 
     def __getstate__(self) -> tuple[Any, ...]:
-        return self._reader, self.decode, self.cost, self._order, self._total, self._lanes
+        return self._reader, self.decode, self.cost, self._order, self._total, self._lanes, self._held, self._shared
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        reader, self.decode, self.cost, order, total, lanes = state
+        reader, self.decode, self.cost, order, total, lanes, held, shared = state
         self.dataset, self.spec = reader.source, reader.spec
         self._runs = 0
         self._open(reader, order, tuple(lanes.values()), total)
+        self._held, self._shared = held, shared
 
 
 class Held(NamedTuple):
