@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator
+from concurrent.futures import wait
 from itertools import product
 from pathlib import Path
 
 import pytest
 
 from shardkit.errors import ShardDamaged, ShardkitError, StorageFailed
+from shardkit.read.ahead import FETCHING_THREADS, fetch_pool
 from shardkit.read.dataset import Dataset, open_dataset
 from shardkit.read.loader import open_loader
 from shardkit.read.serve import FolderServer, Request, serve_folder
@@ -194,3 +197,79 @@ def test_an_unreachable_server_is_named_without_secrets() -> None:
         open_quickly("http://user:hunter2@127.0.0.1:9/data?token=abc")
     assert "127.0.0.1:9" in str(caught.value)
     assert "hunter2" not in str(caught.value) and "abc" not in str(caught.value)
+
+
+@pytest.mark.parametrize("budget", [40_000, 120_000, 768 << 20])
+def test_a_slow_reader_holds_and_asks_for_no_more_than_the_budget(tmp_path: Path, budget: int) -> None:
+    """Counted in bytes after every batch, however long the reader takes for it."""
+    make_dataset(tmp_path, numbered([64, 64, 64], images=False), block=BLOCK)
+    with serve_folder(tmp_path) as server:
+        dataset = open_dataset(server.url)
+        fields = {"lanes": 8, "window": 4, "read_ahead_bytes": budget}
+        loader = open_loader(dataset, batch_size=4, decode=lambda item: item, **fields)  # type: ignore[arg-type]
+        (fetcher,) = {member.fetcher for member in loader._reader._members}
+        handed_out: set[tuple[int, int]] = set()
+        largest = max(ref.tar_bytes for shard in range(3) for ref in dataset.tables.find(shard, 0).blocks)
+        limit = min(64 << 20, budget // 4)
+        for batch in loader:
+            handed_out |= {(item.shard, item.ordinal // BLOCK) for item in batch}
+            asked = sum(request.length for request in of_shards(server.requests))
+            needed = sum(end - begin for _, begin, end in bytes_of(dataset, handed_out))
+            assert asked <= needed + limit + 4 * largest  # a step is asked for as a whole
+            assert fetcher._blocks.most_bytes <= max(budget, limit + 4 * largest)
+
+
+def test_requests_widen_only_while_the_reader_waits() -> None:
+    gate = threading.Event()
+    with fetch_pool() as pool:
+        first = [pool.submit(gate.wait) for _ in range(FETCHING_THREADS)]
+        late = pool.submit(int)
+        pool.widen_unless_done(0)
+        assert pool.width == FETCHING_THREADS and not late.done()
+        pool.widen_unless_done(pool.submitted)
+        assert pool.width == FETCHING_THREADS + 1 and late.result(timeout=10) == 0
+        gate.set()
+        wait(first)
+        pool.submit(int).result(timeout=10)
+        for _ in range(100):
+            pool.widen_unless_done(0)
+        assert pool.width == FETCHING_THREADS + 1
+    with pytest.raises(RuntimeError):
+        pool.submit(int)
+
+
+def test_work_that_had_not_begun_is_cancelled_with_the_pool() -> None:
+    gate = threading.Event()
+    with fetch_pool() as pool:
+        running = [pool.submit(gate.wait) for _ in range(FETCHING_THREADS)]
+        waiting = pool.submit(int)
+    assert waiting.cancelled() and not any(future.cancelled() for future in running)
+    gate.set()
+
+
+def test_a_request_that_trickles_goes_on_over_another_connection(root: Path) -> None:
+    """Long before the deadline, and nothing that came is asked for again."""
+    good = list(open_dataset(root))
+    patience = Patience(deadline_seconds=300, silence_seconds=100, slow_seconds=0.2, first_pause_seconds=0.01)
+    with flaky_server(root) as server:
+        store = HttpStore(server.url, patience)
+        version, manifest = read_manifest(store)
+        dataset = Dataset(store, version, manifest, {})
+        dataset.tables.find(0, 0)
+        server.requests.clear()
+        server.faults = ["trickle"]
+        assert dataset[0] == good[0]
+        ranges = [asked.removeprefix("bytes=").split("-") for _, asked in server.requests]
+        assert len(ranges) >= 2 and int(ranges[1][0]) > int(ranges[0][0]) and ranges[0][1] == ranges[1][1]
+
+
+def test_a_silent_request_is_given_up_for_another_connection(root: Path) -> None:
+    good = list(open_dataset(root))
+    patience = Patience(deadline_seconds=300, silence_seconds=100, slow_seconds=0.2, first_pause_seconds=0.01)
+    with flaky_server(root) as server:
+        store = HttpStore(server.url, patience)
+        version, manifest = read_manifest(store)
+        server.faults = ["hang", ""]
+        dataset = Dataset(store, version, manifest, {})
+        assert dataset[0] == good[0]
+        assert [path for path, _ in server.requests[2:4]] == [server.requests[2][0]] * 2
