@@ -176,12 +176,12 @@ def _scattered(slots: I64, counts: I64) -> I64:
     Without it words are so regular that a lane of 64 sees one source a thousand times in a row: sources of the
     same weight take turns, and so many slots lie between two of a lane's. With it lanes see nearly random sequences.
     """
-    length, slots = len(slots), slots.copy()
+    length = len(slots)
+    rank, _, places = _ranked(slots, len(counts))
+    following, preceding = _neighbours(slots, places)
     for number, distance in enumerate(d for d in DISTANCES for _ in range(SWEEPS)):
         if distance >= length:
             break
-        rank, _, places = _ranked(slots, len(counts))
-        following, preceding = _neighbours(slots, places)
         left = np.arange(number * 7 % (distance + 1), length - distance, distance + 1)
         right = left + distance
         coins = mix64_array(left.astype(np.uint64) + np.uint64(number << 32)) & np.uint64(1)
@@ -189,14 +189,18 @@ def _scattered(slots: I64, counts: I64) -> I64:
         fits = (coins == 1) & (x != y) & (following[left] > right) & (preceding[right] < left)
         fits &= right < -(-(rank[left] + 1) * length // counts[x])
         fits &= left >= rank[right] * length // counts[y]
-        left, right = left[fits], right[fits]
-        slots[left], slots[right] = slots[right], slots[left]
+        moved = np.arange(length + 1)  # one more, which stands for none behind and, as number -1, for none before
+        moved[left[fits]], moved[right[fits]] = right[fits], left[fits]
+        now = moved[:-1]
+        slots, rank, following = slots[now], rank[now], moved[following[now]]
+        moved[-1] = -1
+        preceding = moved[preceding[now]]
     return slots
 
 
 def _neighbours(slots: I64, places: I64) -> tuple[I64, I64]:
-    """For every slot the next one of the same source, and the one before; beyond the word where there is none."""
-    following, preceding = np.full(len(slots), 2 * len(slots)), np.full(len(slots), -1)
+    """For every slot the next one of the same source (the length where there is none), and the one before (-1)."""
+    following, preceding = np.full(len(slots), len(slots)), np.full(len(slots), -1)
     same = slots[places[1:]] == slots[places[:-1]]
     following[places[:-1][same]] = places[1:][same]
     preceding[places[1:][same]] = places[:-1][same]
