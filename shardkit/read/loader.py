@@ -21,6 +21,7 @@ from shardkit.read.batch import Batch as Batch
 from shardkit.read.batch import Skipped as Skipped
 from shardkit.read.feed import CostOf
 from shardkit.read.fetch import Found
+from shardkit.read.finish import Finish
 from shardkit.read.item import Item
 from shardkit.read.pack import Packing
 from shardkit.read.packed import PackedLoader
@@ -187,7 +188,13 @@ class Loader:
 def open_loader(dataset: Source, *, pack: None = None, decode: Decode | None = None, **fields: Any) -> Loader: ...
 @overload
 def open_loader(
-    dataset: Source, *, pack: Packing, cost: CostOf, decode: Decode | None = None, **fields: Any
+    dataset: Source,
+    *,
+    pack: Packing,
+    cost: CostOf,
+    decode: Decode | None = None,
+    finish: Finish | None = None,
+    **fields: Any,
 ) -> PackedLoader: ...
 def open_loader(
     dataset: Source,
@@ -195,24 +202,28 @@ def open_loader(
     pack: Packing | None = None,
     decode: Decode | None = None,
     cost: CostOf | None = None,
+    finish: Finish | None = None,
     **fields: Any,
 ) -> Loader | PackedLoader:
     """A loader over `dataset`; `fields` are those of LoaderSpec (batch_size, seed, lanes, rank, world_size, …).
 
     `decode` is called on every item in the threads that read (num_workers); batches then hold what it returns.
     With `pack`, a batch holds `batch_size` packs; `cost` says what a decoded item takes of one, None leaves it out.
+    Thousands of decoded items wait for their packs: `finish` makes of one, when it is handed out, what need not wait.
     Raises SpecError for an unknown field, a value out of range, or a dataset too small for one step.
     """
     unknown = sorted(set(fields) - set(LoaderSpec.__struct_fields__))
     if unknown:
-        known = ", ".join((*LoaderSpec.__struct_fields__, "decode", "cost"))
+        known = ", ".join((*LoaderSpec.__struct_fields__, "decode", "cost", "finish"))
         raise SpecError(f"open_loader has no field {unknown[0]!r}; there are: {known}")
     spec = LoaderSpec(pack=pack, **fields)
     if (pack is None) != (cost is None):
         raise SpecError("`pack` says how much goes together and `cost` what a decoded sample takes of it: give both")
-    if cost is None:
-        return Loader(dataset, spec, decode)
-    return PackedLoader(dataset, spec, decode, cost)
+    if cost is not None:
+        return PackedLoader(dataset, spec, decode, cost, finish)
+    if finish is not None:
+        raise SpecError("`finish` is for packs, whose samples wait; without `pack` let `decode` do all")
+    return Loader(dataset, spec, decode)
 
 
 def _find(stream: Stream, epoch: int, steps: list[Step], together: int) -> Iterator[Work]:

@@ -145,8 +145,6 @@ def _fill_pack(packing: Pack, pool: list[Candidate], draw: Draw) -> list[Candida
     while at is not None:
         taken = pool.pop(at)
         chosen.append(taken)
-        if not taken.fits:
-            return chosen
         room = [room[0] - taken.tokens, room[1] - taken.images, room[2] - taken.audio_ms]
         _top_up(packing, pool, draw)
         at = _largest(pool, *room)

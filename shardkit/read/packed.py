@@ -18,6 +18,7 @@ from shardkit.errors import NothingToPack, SpecError, StateConflict
 from shardkit.read.ahead import FETCHING_THREADS, thread_pool
 from shardkit.read.batch import NAMED_SKIPS, Skipped, torch_worker
 from shardkit.read.feed import DAMAGE, CostOf, Decode, Feed, Feeder, Read
+from shardkit.read.finish import Finish, finished
 from shardkit.read.pack import Candidate, Cost, Packing, lanes_for, next_pack
 from shardkit.read.pack_state import (
     PACK_FORMAT,
@@ -91,9 +92,11 @@ class PackedLoader:
     _lanes: dict[int, LaneState]
     _runs: int
 
-    def __init__(self, dataset: Source, spec: LoaderSpec, decode: Decode | None, cost: CostOf) -> None:
+    def __init__(
+        self, dataset: Source, spec: LoaderSpec, decode: Decode | None, cost: CostOf, finish: Finish | None = None
+    ) -> None:
         self.dataset, self.spec = dataset, spec
-        self.decode, self.cost = decode, cost
+        self.decode, self.cost, self.finish = decode, cost, finish
         self._reader = Reader(dataset, spec)
         self._runs = 0
         self._begin()
@@ -104,14 +107,20 @@ class PackedLoader:
         run = self._runs
         self._take_share()
         with ExitStack() as stack:
-            packer = Packer(self, list(self._lanes.values()), self._feeder(stack))
-            lanes = self._lanes
-            while True:
-                packs = [packer.next_pack() for _ in range(self.spec.batch_size)]
-                lanes = {**lanes, **packer.take_moved()}
+            feeder = self._feeder(stack)
+            packer = Packer(self, list(self._lanes.values()), feeder)
+            for packs, lanes in finished(self._batches(packer), self.finish, feeder.decoders, self.spec.num_workers):
                 if run == self._runs:
                     self._lanes = lanes
                 yield PackedBatch(packs, self._state_of(lanes))
+
+    def _batches(self, packer: Packer) -> Iterator[tuple[list[Packed], dict[int, LaneState]]]:
+        """Batches without end, each with where the lanes stand after it."""
+        lanes = self._lanes
+        while True:
+            packs = [packer.next_pack() for _ in range(self.spec.batch_size)]
+            lanes = {**lanes, **packer.take_moved()}
+            yield packs, lanes
 
     def state_dict(self) -> dict[str, Any]:
         """The state of this rank's lanes after the last batch handed out, as plain JSON values."""
@@ -226,10 +235,11 @@ class PackedLoader:
         )
 
     def __getstate__(self) -> tuple[Any, ...]:
-        return self._reader, self.decode, self.cost, self._order, self._total, self._lanes, self._held, self._shared
+        calls = (self.decode, self.cost, self.finish)
+        return self._reader, calls, self._order, self._total, self._lanes, self._held, self._shared
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        reader, self.decode, self.cost, order, total, lanes, held, shared = state
+        reader, (self.decode, self.cost, self.finish), order, total, lanes, held, shared = state
         self.dataset, self.spec = reader.source, reader.spec
         self._runs = 0
         self._open(reader, order, tuple(lanes.values()), total)

@@ -45,9 +45,9 @@ def drawn(seed: int, most: int) -> Sizes:
 
 packs = st.builds(
     Pack,
-    tokens=st.integers(1, 300),
+    tokens=st.integers(1, 300) | st.integers(1000, 2000),
     images=st.none() | st.integers(0, 5),
-    audio_seconds=st.none() | st.floats(0, 5),
+    audio_seconds=st.none() | st.sampled_from([0.0, 1.5, 2.0, 3.1]) | st.floats(0, 5),
     candidates=st.integers(1, 9),
     oversized=st.just("alone"),
 )

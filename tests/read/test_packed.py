@@ -303,7 +303,7 @@ def test_torch_workers_pack_lanes_of_their_own_and_a_resume_gathers_them(dataset
     found = list(islice(data.DataLoader(Stream(opened(dataset, batch_size=2)), batch_size=None, num_workers=2), 7))
     assert names(found) == names(whole[:7])
     loader = opened(dataset, batch_size=2)
-    loader.load_state_dict([batch.state for batch in found[-2:]])
+    loader.load_state_dict([batch.state for batch in found])  # of several states of a lane the furthest counts
     assert names(list(islice(loader, 5))) == names(whole[7:])
     with pytest.raises(StateConflict, match="hold 4 of 8 lanes"):
         loader.load_state_dict(found[-1].state)
@@ -406,6 +406,43 @@ def test_errors_of_decode_come_in_their_place(dataset: Dataset) -> None:
     assert len(counts) == 1
 
 
+def test_finish_is_called_on_what_is_handed_out_alone(dataset: Dataset) -> None:
+    wanted = list(islice(opened(dataset, batch_size=2), 20))
+    for workers in (0, 1, 3):
+        seen: list[str] = []
+
+        def finish(item: Item) -> str:
+            seen.append(item.key)  # noqa: B023 - called while this list is the one meant
+            return item.key
+
+        loader = open_loader(dataset, pack=PACK, cost=cost, finish=finish, batch_size=2, num_workers=workers)
+        found = list(islice(loader, 20))
+        assert [list(pack) for batch in found for pack in batch] == names(wanted)
+        assert [batch.state for batch in found] == [batch.state for batch in wanted]
+        if not workers:
+            assert seen == [key for pack in names(wanted) for key in pack]
+
+
+def test_errors_of_finish_and_of_reading_come_in_their_place(dataset: Dataset) -> None:
+    packs = names(list(islice(opened(dataset), 12)))
+    bad = packs[6][1]
+    for workers in (0, 3):
+
+        def fails(item: Item) -> Item:
+            if item.key == bad:
+                raise RuntimeError(item.key)
+            return item
+
+        for decode, finish in ((fails, None), (None, fails), (fails, fails)):
+            loader = open_loader(dataset, pack=PACK, cost=cost, decode=decode, finish=finish, num_workers=workers)
+            given: list[list[str]] = []
+            with pytest.raises(RuntimeError, match=bad):
+                for batch in loader:
+                    given += names([batch])
+            wanted = 6 if decode is None else len(given)
+            assert given == packs[:wanted] and len(given) <= 6
+
+
 def test_a_remote_resume_asks_for_open_and_coming_samples_alone(tmp_path: Path) -> None:
     make_dataset(tmp_path, numbered([64, 64, 64], images=False))
     local = open_dataset(tmp_path)
@@ -450,6 +487,8 @@ def test_pack_and_cost_go_together_and_a_tail_does_not(dataset: Dataset) -> None
         open_loader(dataset, pack=PACK)  # type: ignore[call-overload]
     with pytest.raises(SpecError, match="give both"):
         open_loader(dataset, cost=cost)
+    with pytest.raises(SpecError, match="without `pack` let `decode` do all"):
+        open_loader(dataset, finish=cost)
     with pytest.raises(SpecError, match="tail is 'pad' and pack is given"):
         opened(dataset, tail="pad")
     with pytest.raises(SpecError, match="wanted Pack"):
