@@ -116,6 +116,23 @@ def _grow(path: Path, at: int) -> None:
     path.write_bytes(path.read_bytes() + b"\0")
 
 
+def test_a_copy_with_any_bit_flipped_or_any_byte_missing_is_no_copy(tmp_path: Path) -> None:
+    """Also one that stands where another belongs."""
+    cache = DiskCache(tmp_path, 1 << 20)
+    key, data = Key(A, "0-40"), bytes(range(40))
+    cache.read([key], lambda _: [data])
+    (path,) = entries(tmp_path)
+    good = path.read_bytes()
+    bad = [good[:at] + bytes([good[at] ^ 1 << bit]) + good[at + 1 :] for at in range(len(good)) for bit in range(8)]
+    bad += [good[:length] for length in range(len(good))] + [good + b"\0", good[1:], b"\0" + good]
+    for poisoned in bad:
+        path.write_bytes(poisoned)
+        assert cache.get(key) is None and not path.exists()
+    assert cache.counts.damaged == len(bad)
+    path.with_name("40-40").write_bytes(good)
+    assert cache.get(Key(A, "40-40")) is None
+
+
 def test_a_copy_that_is_whole_but_of_other_bytes_is_removed_and_fetched_again(
     root: Path, server: FolderServer, tmp_path: Path
 ) -> None:

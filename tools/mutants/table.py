@@ -6,6 +6,7 @@ Elsewhere: trying them (trial.py). Whoever changes a line named here changes it 
 
 from __future__ import annotations
 
+from tools.mutants.mixing import MIXING
 from tools.mutants.trial import Mutant
 
 FS, SHARD, PUBLISH = "shardkit/store/fs.py", "shardkit/store/shard.py", "shardkit/store/publish.py"
@@ -345,7 +346,46 @@ RESUMING = (
     ),
 )
 
+CACHED = "tests/read/test_diskcache.py"
+CACHING = (
+    _one(
+        "seal of a copy in the disk cache",
+        "shardkit/read/diskcache.py",
+        "    return data if os.pread(fd, SEAL_BYTES + 1, size) == _seal(key, data) else None\n",
+        "    return data\n",
+        f"{CACHED}::test_a_copy_with_any_bit_flipped_or_any_byte_missing_is_no_copy",
+    ),
+    _one(
+        "copies in the disk cache are dropped when the dataset's digests do not fit",
+        "shardkit/read/cached.py",
+        "    dropped = [store.cache.drop(key) for key in keys]\n",
+        "    dropped: list[bool] = []\n",
+        f"{CACHED}::test_a_copy_that_is_whole_but_of_other_bytes_is_removed_and_fetched_again",
+    ),
+    _one(
+        "lease of what is in use",
+        "shardkit/read/room.py",
+        "            fcntl.flock(fd, fcntl.LOCK_EX)\n",
+        "",
+        f"{CACHED}::test_what_another_process_has_leased_is_not_evicted_until_it_ends",
+    ),
+    _one(
+        "one of several processes fetches what all want",
+        "shardkit/read/diskcache.py",
+        "                if not try_lock(fd):\n",
+        "                if try_lock(fd) is None:\n",
+        f"{CACHED}::test_threads_that_want_the_same_entry_load_it_once",
+    ),
+    _one(
+        "limit of the disk cache",
+        "shardkit/read/room.py",
+        "            fits = used + size <= self.max_bytes\n",
+        "            fits = True\n",
+        f"{CACHED}::test_a_dataset_larger_than_the_limit_keeps_what_fits_and_drops_nothing",
+    ),
+)
+
 MUTANTS = (
     *FORCES, *READ_BACKS, *ORDERS, *LOCKS, *CHAIN_DIGESTS, *INDEX_DIGESTS, *SAMPLE_DIGESTS, *VERIFYING, *READING,
-    *RESUMING,
+    *RESUMING, *CACHING,
 )  # fmt: skip
