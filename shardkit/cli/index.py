@@ -40,6 +40,7 @@ def index(
     unended: Annotated[
         bool, typer.Option("--unended", help="Take tars that stop without the zero blocks at a tar's end.")
     ] = False,
+    again: Annotated[bool, typer.Option("--again", help="Read all tars again, those that did not change too.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Index tars that others made into a dataset, without copying them; run again, it goes on where it stopped.
@@ -54,7 +55,7 @@ def index(
     if out == "":
         raise SpecError("--out names no folder (an empty shell variable?); name one, or leave it out")
     processes = min(os.cpu_count() or 1, MOST_WORKERS) if workers is None else workers
-    how = Indexing(wanted=parse_wanted(require), workers=processes, unended=unended)
+    how = Indexing(wanted=parse_wanted(require), workers=processes, unended=unended, again=again)
     with ExitStack() as stack:
         on_indexed = _print_json if as_json else _bar(stack)
         made = index_tars(urls, None if out is None else Path(out).expanduser(), how, on_indexed)

@@ -53,12 +53,13 @@ _log = logging.getLogger(__name__)
 class Indexing(msgspec.Struct, frozen=True, kw_only=True):
     """How tars are indexed. `wanted` members a sample must have; `workers` processes, 0: threads of this one.
 
-    `unended` takes tars that stop without their zero blocks.
+    `unended` takes tars that stop without their zero blocks; `again` reads also those that did not change.
     """
 
     wanted: Wanted = ()
     workers: int = 0
     unended: bool = False
+    again: bool = False
 
 
 class Indexed(msgspec.Struct, frozen=True, kw_only=True, tag="indexed", tag_field="event"):
@@ -158,7 +159,7 @@ def _make(folder: Path, tars: TarSet, how: Indexing, on_indexed: OnIndexed) -> t
     records: dict[str, TarRecord] = {}
     missing: list[TarFile] = []
     for tar in tars.tars:
-        known = _read_record(folder, tar, tars.name)
+        known = None if how.again else _read_record(folder, tar, tars.name)
         if known is None:
             missing.append(tar)
         else:
@@ -261,7 +262,7 @@ def _read_record(folder: Path, tar: TarFile, source: str) -> TarRecord | None:
     except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
         return None
     entry = record.entry
-    same = (record.path, record.bytes, record.tag) == (tar.path, tar.bytes, tar.tag) and bool(tar.tag)
+    same = (record.path, record.bytes, record.tag) == (tar.path, tar.bytes, tar.tag)
     whole = blake3.blake3(body).hexdigest().encode() == digest and entry.source in (source, "")
     there = fs.size_of(folder / index_path(entry.index.digest)) == entry.index.bytes
     return record if same and whole and there else None

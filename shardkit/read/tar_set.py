@@ -19,7 +19,7 @@ import msgspec
 from shardkit.errors import SpecError
 from shardkit.store.patterns import expand, is_pattern, open_file, split_file
 from shardkit.store.scrub import scrub
-from shardkit.store.urls import ByteStore, Tagged
+from shardkit.store.urls import ByteStore, LocalStore, Tagged
 
 ENDINGS = (".tar", ".tar.zst", ".tar.gz", ".tgz")
 """What names a tar; gzip's are told what to do when they are looked at."""
@@ -94,8 +94,11 @@ def look_at_tars(urls: Urls, paths: Sequence[str] | None = None) -> TarSet:
     def look(place: str) -> tuple[int, str]:
         folder, name = split_file(place)
         store = stores[folder]
-        tag = store.tag(name) if isinstance(store, Tagged) else ""
-        return store.size(name), tag
+        if isinstance(store, LocalStore):
+            tag = store.tag(name)  # before it is opened: a named pipe would keep whoever opens it waiting
+            return store.size(name), tag
+        size = store.size(name)
+        return size, store.tag(name) if isinstance(store, Tagged) else ""
 
     with ThreadPoolExecutor(min(LOOKING_THREADS, len(places)), thread_name_prefix="shardkit-look") as pool:
         found = list(pool.map(look, places))

@@ -35,6 +35,7 @@ def test_index_beside_the_tars_makes_a_dataset_that_all_commands_take(shardkit: 
     assert shardkit("cat", tars, "s0003").code == 0
     again = shardkit("index", f"{tars}/shard-*.tar")
     assert again.code == 0 and "11 samples in 2 tars (0 read)" in again.out
+    assert "11 samples in 2 tars (2 read)" in shardkit("index", f"{tars}/shard-*.tar", "--again").out
 
 
 def test_tars_can_be_looked_at_without_an_index_of_ones_own(shardkit: Command, tars: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 import random
 import subprocess
 import sys
@@ -117,6 +118,7 @@ def test_tars_by_webdatasets_writer_are_read_as_it_reads_them(tmp_path: Path) ->
     assert samples_of(dataset) == [sample for path in paths for sample in of_webdataset(path)]
     assert (len(dataset), dataset.manifest.name) == (74, "shard")
     assert [entry.url for entry in dataset.manifest.shards] == [path.name for path in paths]
+    assert pickle.loads(pickle.dumps(dataset))[73].key == "s0073"
     assert len({item.key for batch in open_loader(dataset, batch_size=4, lanes=2) for item in batch}) == 74 - 74 % 4
 
 
