@@ -410,8 +410,13 @@ def test_threads_that_want_the_same_entry_load_it_once(tmp_path: Path) -> None:
     loads = []
     gate = threading.Barrier(8)
 
+    another = threading.Event()
+
     def load(missing: list[int]) -> list[bytes]:
+        if loads:
+            another.set()
         loads.append(missing)
+        another.wait(0.3)  # so long that others would come, if they could
         return [bytes(100) for _ in missing]
 
     def read(number: int) -> list[bytes]:
