@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from shardkit.errors import ShardDamaged
 from shardkit.store.foreign import ForeignLimits, read_foreign
@@ -70,6 +72,23 @@ def test_every_cut_of_a_tar_is_refused(tmp_path: Path) -> None:
     for size in range(0, len(data), 37):
         with pytest.raises(ShardDamaged):
             index(tmp_path, ".tar", data[:size])
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), odd=st.sampled_from(sorted(hostile.ODD)))
+def test_altered_tars_are_indexed_or_refused_and_nothing_else(tmp_path: Path, odd: str, data: st.DataObject) -> None:
+    ending, make = hostile.ODD[odd]
+    altered = bytearray(make())
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, min(len(altered), 6000) - 1))
+        piece = data.draw(st.binary(max_size=12) | st.sampled_from([b"7" * 11, b"\x80", bytes(512), b"L", b"x", b"S"]))
+        altered[at : at + data.draw(st.sampled_from([0, 1, len(piece)]))] = piece
+    try:
+        made = index(tmp_path, ending, bytes(altered))
+    except ShardDamaged as refused:
+        assert len(str(refused)) < 1000
+        return
+    assert made.entry.shard.bytes == len(altered)
 
 
 BOUNDED = """
