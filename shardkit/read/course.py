@@ -212,7 +212,7 @@ class EpochCourse:
             runs.append(Run(at, counts, taken, None))
             until = self._first_end(word, taken)
             later = self._mix.segments[segment + 1 :]
-            ends_first = not later or until <= later[0].position - start - at
+            ends_first = not later or until < later[0].position - start - at  # there the next word's slot counts
             length = until if ends_first else later[0].position - start - at
             taken = taken + word.counts_before(length)
             at += length

@@ -19,7 +19,7 @@ import numpy as np
 from shardkit.errors import ShardDamaged
 from shardkit.records.sample import Sample, modality_set
 from shardkit.spec import Codec
-from shardkit.store.layout import FORMAT, Count, ShardEntry, index_path
+from shardkit.store.layout import FORMAT, UNREADABLE, Count, ShardEntry, index_path
 from shardkit.store.urls import ByteStore
 
 MAGIC = b"SHKIDX01"
@@ -259,7 +259,7 @@ def decode_head(data: bytes, digest: str, where: str) -> IndexHead:
         raise ShardDamaged(f"{where}: it does not begin with an index head of {len(data)} bytes")
     try:
         head = msgspec.msgpack.decode(data[PREFIX_BYTES:], type=IndexHead)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise ShardDamaged(f"{where}: its head cannot be decoded: {error}") from None
     if head.format > FORMAT:
         raise ShardDamaged(
@@ -276,7 +276,7 @@ def decode_page(data: bytes | memoryview, ref: PageRef, where: str) -> IndexPage
         )
     try:
         page = _page_decoder.decode(data)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise ShardDamaged(f"{where}: a page cannot be decoded: {error}") from None
     _check_lengths(page, ref.samples, where)
     return page
@@ -342,7 +342,7 @@ class IndexReader:
         try:
             ends = itertools.pairwise(self._starts)
             pages = [_page_decoder.decode(data[start:end]) for start, end in ends]
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise ShardDamaged(f"{self._path}: a page cannot be decoded: {error}") from None
         if any(page.samples != ref.samples for page, ref in zip(pages, self.head.pages, strict=True)):
             raise ShardDamaged(f"{self._path}: a page does not have as many samples as the head says")

@@ -16,6 +16,9 @@ from shardkit.spec import Codec
 FORMAT = 1
 """Version of everything on disk. A reader refuses a higher one."""
 
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding a struct raises where the bytes are none: text that is not UTF-8 comes by an error of its own."""
+
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Base of the structs on disk: typed, strict, defaults left out."""

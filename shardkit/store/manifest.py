@@ -21,6 +21,7 @@ from shardkit.errors import FileMissing, NotADataset, ShardDamaged
 from shardkit.store.layout import (
     FORMAT,
     POINTER_PATH,
+    UNREADABLE,
     ColumnRef,
     DeadLetter,
     FileRef,
@@ -212,7 +213,7 @@ def decode_omitted(data: bytes, where: str) -> dict[int, tuple[int, ...]]:
         raise ShardDamaged(f"{where}: is no file of columns")
     try:
         column = msgspec.msgpack.decode(data[len(COLUMN_MAGIC) :], type=OmittedColumn)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise ShardDamaged(f"{where}: cannot be decoded: {error}") from None
     found = {}
     for shard, packed in zip(column.shards, column.ordinals, strict=False):
@@ -317,7 +318,7 @@ def read_dead_letters(store: ByteStore, ref: FileRef) -> tuple[DeadLetter, ...]:
 def _decode(data: bytes, kind: type[T], where: str) -> T:
     try:
         return msgspec.json.decode(data, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         if _format_of(data) > FORMAT:
             raise ShardDamaged(f"{where}: of a newer format than {FORMAT}, the last known; update shardkit") from None
         raise ShardDamaged(f"{where} is damaged: {error}; fetch it from a good copy") from None
@@ -330,7 +331,7 @@ class _AnyFormat(msgspec.Struct):
 def _format_of(data: bytes) -> int:
     try:
         return msgspec.json.decode(data, type=_AnyFormat).format
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return FORMAT
 
 

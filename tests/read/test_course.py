@@ -226,3 +226,11 @@ def test_impossible_mixes_are_refused(fields: dict[str, object], message: str) -
 def test_as_many_weights_as_datasets_are_wanted() -> None:
     with pytest.raises(SpecError, match="3 weights for 2 datasets"):
         first_mix(mixing(Mix(weights=(1, 1, 1))))
+
+
+def test_an_epoch_that_stops_where_a_segment_begins_goes_on_with_its_word() -> None:
+    """The slot at a segment's position is the segment's: it ends the epoch only if its own source would repeat."""
+    segments = (Segment(0, (1, 0)), Segment(1, (0, 1)))
+    made = open_course(MixState(exhausted="stop", segments=segments), Sources((1, 5), 1, (1, 1)))
+    assert [made.size(epoch) for epoch in range(3)] == [6, 5, 5]
+    assert made.locate(0, np.arange(6)).sources.tolist() == [0, 1, 1, 1, 1, 1]
