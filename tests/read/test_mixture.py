@@ -100,6 +100,16 @@ def test_every_pass_has_every_sample_once_and_its_own_order(mixture: Mixture) ->
         assert passes[0] != passes[1]
 
 
+def test_datasets_of_one_shape_are_shuffled_differently(tmp_path: Path) -> None:
+    for name, first in (("a", 0), ("b", 100)):
+        make_dataset(tmp_path / name, [[text_sample(n) for n in range(first, first + 60)]], block=1)
+    mixture = open_dataset([tmp_path / "a", tmp_path / "b"])
+    items = [item for batch in open_loader(mixture, mix=Mix(weights=(1, 1), exhausted="reweight")) for item in batch]
+    members = [{item.key for item in dataset} for dataset in mixture.datasets]  # type: ignore[union-attr]
+    orders = [[item.ordinal for item in items if item.key in keys_] for keys_ in members]
+    assert sorted(orders[0]) == sorted(orders[1]) == list(range(60)) and orders[0] != orders[1]
+
+
 def test_aligned_lanes_change_nothing_of_what_is_promised(mixture: Mixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(course, "ALIGNED_LEAST", 4)
     origin = source_of(mixture)

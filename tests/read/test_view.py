@@ -17,7 +17,7 @@ from shardkit.read.dataset import Dataset, open_dataset
 from shardkit.read.order import EpochOrder
 from shardkit.read.view import ViewedSamples, resolve_view
 from shardkit.read.where import parse_where
-from shardkit.store.layout import index_path, shard_path
+from shardkit.store.layout import Sums, index_path, shard_path
 from shardkit.store.manifest import decode_split, encode_split
 from shardkit.store.publish import lock, publish_split, publish_version
 from tests.read.made import make_dataset, numbered, text_sample
@@ -72,6 +72,18 @@ def test_filter_takes_what_the_records_say(
     wanted = [(item.shard, item.ordinal) for item in dataset if fits(item)]
     assert taken(view) == wanted and view.samples == len(wanted)
     assert [view.stored_order(index) for index in range(view.samples)] == wanted
+
+
+def test_a_manifest_that_does_not_describe_its_shards_decides_nothing(tmp_path: Path) -> None:
+    dataset = made(tmp_path)
+    bare = tuple(
+        msgspec.structs.replace(entry, modalities={}, sums=Sums(), licences=()) for entry in dataset.manifest.shards
+    )
+    with lock(tmp_path):
+        publish_version(tmp_path, msgspec.structs.replace(dataset.manifest, shards=bare))
+    for text in ("modality~image", "images=0", "licence=CC0-1.0", "audio_ms>0"):
+        views = [resolve_view(each, parse_where(text)) for each in (dataset, open_dataset(tmp_path))]
+        assert taken(views[0]) == taken(views[1]) != []
 
 
 @settings(max_examples=60, deadline=None)
