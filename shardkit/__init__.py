@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from shardkit.spec import load_spec as load_spec
     from shardkit.spec import parse_yaml as parse_yaml
     from shardkit.spec import read_mapping as read_mapping
+    from shardkit.store.scrub import scrub as scrub
 
 _HOMES = {
     "BuildResult": "shardkit.build.run",
@@ -96,6 +97,7 @@ _HOMES = {
     "load_spec": "shardkit.spec",
     "parse_yaml": "shardkit.spec",
     "read_mapping": "shardkit.spec",
+    "scrub": "shardkit.store.scrub",
 }
 __all__ = [
     "__version__",
@@ -138,6 +140,7 @@ __all__ = [
     "parse_settings",
     "parse_yaml",
     "read_mapping",
+    "scrub",
     "sound_between",
     "split_marks",
     "unescape_marks",

@@ -51,6 +51,7 @@ PUBLIC_NAMES = (
     "parse_settings",
     "parse_yaml",
     "read_mapping",
+    "scrub",
     "sound_between",
     "split_marks",
     "unescape_marks",

@@ -34,7 +34,7 @@ from trainer.data.tokenise import Speech, load_speech, texts_of, train_speech
 from trainer.metrics import MetricsFile
 from trainer.model.isolation import check_isolation
 from trainer.model.omni import Omni
-from trainer.spec import RunSpec, SourceSpec, spec_digest_fields
+from trainer.spec import RunSpec, SourceSpec, spec_digest_fields, without_secrets
 
 HELD_OUT, SPEC = "held_out.json", "run.json"
 Report = Callable[[dict[str, Any]], None]
@@ -129,7 +129,7 @@ def open_run(spec: RunSpec, data: str | Sequence[str], out: Path, resume: str, r
             check_same(spec, start, report)
         run = Run(spec, sources, out, start)
         try:
-            _write(out / SPEC, msgspec.to_builtins(spec))
+            _write(out / SPEC, msgspec.to_builtins(without_secrets(spec)))
             report(_started(run, start))
             yield run
         finally:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from shardkit import SpecError, convert_spec, parse_yaml, read_mapping
+from shardkit import SpecError, convert_spec, parse_yaml, read_mapping, scrub
 
 Config = dict[str, int | float | str | bool]
 Modality = Literal["image", "audio"]
@@ -297,6 +297,12 @@ def load_run(path: Path, settings: Mapping[str, str] | None = None, profile: str
     for dotted, written in (settings or {}).items():
         _override(raw, dotted, parse_yaml(written.encode(), f"--set {dotted}"))
     return convert_spec(raw, RunSpec, str(path))
+
+
+def without_secrets(spec: RunSpec) -> RunSpec:
+    """The spec as it is kept beside a run: URLs of datasets without login and query."""
+    datasets = tuple(msgspec.structs.replace(source, url=scrub(source.url)) for source in spec.data.datasets)
+    return msgspec.structs.replace(spec, data=msgspec.structs.replace(spec.data, datasets=datasets))
 
 
 def spec_digest_fields(spec: RunSpec) -> dict[str, Any]:

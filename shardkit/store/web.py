@@ -6,9 +6,11 @@ Elsewhere: what an answer must look like (http.py), which addresses data may poi
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Mapping
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 from urllib.parse import urljoin, urlsplit
 
@@ -26,6 +28,7 @@ MOST_REDIRECTS = 5
 CONNECTIONS = 32
 SMALL_BODY_BYTES = 1 << 16
 _REDIRECTS = (301, 302, 303, 307, 308)
+_asking: ContextVar[bool] = ContextVar("asking", default=False)
 _NO_RETRIES = urllib3.Retry(total=None, connect=0, read=0, redirect=0, status=0, other=0)
 
 
@@ -59,16 +62,7 @@ class Web:
         for _ in range(MOST_REDIRECTS + 1):
             if self._guard is not None:
                 self._guard.check(url)
-            answer = self._pool().request(
-                "GET",
-                url,
-                headers=sent,
-                timeout=urllib3.Timeout(connect=silence_seconds, read=silence_seconds),
-                preload_content=False,
-                decode_content=False,
-                redirect=False,
-                retries=_NO_RETRIES,
-            )
+            answer = self._send(url, sent, silence_seconds)
             location = answer.headers.get("Location") if answer.status in _REDIRECTS else None
             if location is None:
                 return Answer(answer, url, linked_tag)
@@ -80,6 +74,22 @@ class Web:
             url = target
         raise Again(f"found more than {MOST_REDIRECTS} redirects")
 
+    def _send(self, url: str, headers: Mapping[str, str], silence_seconds: float) -> BaseHTTPResponse:
+        asking = _asking.set(True)
+        try:
+            return self._pool().request(
+                "GET",
+                url,
+                headers=headers,
+                timeout=urllib3.Timeout(connect=silence_seconds, read=silence_seconds),
+                preload_content=False,
+                decode_content=False,
+                redirect=False,
+                retries=_NO_RETRIES,
+            )
+        finally:
+            _asking.reset(asking)
+
     def _pool(self) -> urllib3.PoolManager:
         with self._lock:
             pool = self._pools.get(os.getpid())
@@ -89,6 +99,18 @@ class Web:
                     pool.pool_classes_by_scheme = self._guard.pool_classes()
                 self._pools = {os.getpid(): pool}
             return pool
+
+
+class _WithoutQueries(logging.Filter):
+    """Where a program logs everything, urllib3 writes each request with its query: for ours, without it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if _asking.get() and isinstance(record.args, tuple):
+            record.args = tuple(arg.partition("?")[0] if isinstance(arg, str) else arg for arg in record.args)
+        return True
+
+
+logging.getLogger("urllib3.connectionpool").addFilter(_WithoutQueries())
 
 
 def origin(url: str) -> tuple[str, str, int]:

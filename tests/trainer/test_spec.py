@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from shardkit import SpecError
-from trainer.spec import load_run
+from trainer.spec import load_run, without_secrets
 
 SPECS = Path(__file__).resolve().parents[2] / "specs" / "runs"
 MINIMAL = "name: x\nmodel: {language: {pretrained: somewhere}}\nprofiles: {long: {steps: 7, optimizer.rate: 1.0e-5}}\n"
@@ -63,3 +63,11 @@ def test_a_missing_file_and_an_unknown_profile_are_named(spec_file: Path) -> Non
         load_run(spec_file.with_name("none.yaml"))
     with pytest.raises(SpecError, match="no profile 'huge'; there are: long"):
         load_run(spec_file, profile="huge")
+
+
+def test_a_run_s_kept_spec_holds_no_secret_of_a_url(spec_file: Path) -> None:
+    url = "https://user:canary@host/data?token=canary"
+    spec = load_run(spec_file, {"data.datasets": f"[{{url: '{url}', weight: 2}}, {{url: plain}}]"})
+    kept = without_secrets(spec)
+    assert [source.url for source in spec.data.datasets] == [url, "plain"]
+    assert [(source.url, source.weight) for source in kept.data.datasets] == [("https://host/data", 2), ("plain", None)]
