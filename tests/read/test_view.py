@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import blake3
@@ -14,7 +15,9 @@ from hypothesis import strategies as st
 from shardkit.errors import ShardDamaged, SpecError
 from shardkit.read import table
 from shardkit.read.dataset import Dataset, open_dataset
+from shardkit.read.loader import open_loader
 from shardkit.read.order import EpochOrder
+from shardkit.read.serve import serve_folder
 from shardkit.read.view import ViewedSamples, resolve_view
 from shardkit.read.where import parse_where
 from shardkit.store.layout import Sums, index_path, shard_path
@@ -129,6 +132,30 @@ def test_filter_reads_no_sample_and_each_index_at_most_once(tmp_path: Path, monk
     monkeypatch.setattr(table, "INDEX_BYTES", 0)
     fresh = open_dataset(tmp_path)
     assert resolve_view(fresh, parse_where("modality~text")).samples == 95  # the manifest is enough
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["tables", "pages"])
+def test_filter_over_a_network_asks_for_each_index_once(
+    dataset: Dataset, whole: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not whole:
+        monkeypatch.setattr(table, "INDEX_BYTES", 0)
+    with serve_folder(dataset.url) as server:
+        remote = open_dataset(server.url)
+        server.requests.clear()
+        view = resolve_view(remote, parse_where("category=c2"))
+        asked = Counter((request.path, request.offset) for request in server.requests)
+        indexes = {index_path(entry.index.digest) for entry in remote.manifest.shards}
+        assert view.samples == 9 and {path for path, _ in asked} == indexes and set(asked.values()) == {1}
+        if not whole:  # the heads' dictionaries say it: no page is asked for
+            heads = {index_path(entry.index.digest): entry.head_bytes for entry in remote.manifest.shards}
+            assert all(request.length == heads[request.path] for request in server.requests)
+            return
+        server.requests.clear()
+        loader = open_loader(remote, where="category=c2", tail="split", batch_size=4)
+        assert sum(len(batch) for batch in loader) == 9
+        shard = shard_path(remote.manifest.shards[-1])
+        assert {request.path for request in server.requests} == {shard}  # neither another shard nor an index again
 
 
 def test_view_takes_a_bit_a_sample() -> None:
