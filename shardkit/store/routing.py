@@ -15,7 +15,7 @@ from shardkit.errors import UrlRefused
 from shardkit.store.guard import open_found
 from shardkit.store.layout import Manifest
 from shardkit.store.patterns import open_file, split_file
-from shardkit.store.ranges import GAP_BYTES
+from shardkit.store.ranges import GAP_BYTES, Viewing
 from shardkit.store.scrub import scrub
 from shardkit.store.urls import ByteStore, LocalStore
 from shardkit.store.web import origin
@@ -118,6 +118,13 @@ class RoutedStore:
         """See ByteStore."""
         store, name = self._find(path)
         return store.read_ranges(name, ranges, gap_bytes)
+
+    def read_view(self, path: str, offset: int, length: int) -> memoryview:
+        """See ranges.Viewing."""
+        store, name = self._find(path)
+        if isinstance(store, Viewing):
+            return store.read_view(name, offset, length)
+        return memoryview(store.read_range(name, offset, length))
 
     def size(self, path: str) -> int:
         """See ByteStore."""

@@ -20,10 +20,12 @@ import pytest
 from shardkit.errors import ShardDamaged, SpecError
 from shardkit.read.dataset import Dataset, open_dataset
 from shardkit.read.diskcache import CacheWarning, Counts, DiskCache, Key, cache_folder, open_cache
+from shardkit.read.foreign import Indexing, index_tars
 from shardkit.read.loader import open_loader
 from shardkit.read.serve import FolderServer, serve_folder
 from shardkit.store import fs
 from shardkit.store.layout import shard_path
+from tests.read.foreign import text_tars
 from tests.read.made import make_dataset, numbered
 from tests.store.flaky import flaky_server
 
@@ -451,3 +453,20 @@ def test_where_caches_lie(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     monkeypatch.setenv("SHARDKIT_CACHE", str(tmp_path / "own"))
     assert cache_folder() == tmp_path / "own"
     assert cache_folder(tmp_path / "given") == tmp_path / "given"
+
+
+def test_tars_that_others_made_are_cached_by_their_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Named themselves, then with their index on the server, too."""
+    monkeypatch.setenv("SHARDKIT_CACHE", str(tmp_path / "indexes"))
+    (tmp_path / "tars").mkdir()
+    text_tars(tmp_path / "tars", [9, 7])
+    with serve_folder(tmp_path / "tars") as server:
+        url = f"{server.url}/shard-{{000..001}}.tar"
+        index_tars([f"{server.url}/shard-00{at}.tar" for at in range(2)], tmp_path / "tars" / "own", Indexing())
+        for place in (url, f"{server.url}/own"):
+            plain = epoch(open_dataset(place), tail="split")
+            assert epoch(open_dataset(place, cache=tmp_path / "cache"), tail="split") == plain
+            server.requests.clear()
+            assert epoch(open_dataset(place, cache=tmp_path / "cache"), tail="split") == plain
+            of_bytes = [request for request in server.requests if request.length > 1]  # others ask for tags
+            assert {request.path for request in of_bytes} <= {"own/manifest.json"}
