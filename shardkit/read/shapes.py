@@ -7,6 +7,7 @@ Elsewhere: checking text and messages (records.normalize), sizes from headers (m
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -69,9 +70,8 @@ def sample_of(name: str, source: str, members: Members) -> Sample:
         raise Refused("schema", f"sample {name}: found {found}; {WANTED}; its bytes are in `members`")
     named = [(modality, member) for modality, group in seen.media.items() for member in group]
     blobs = {f"{modality}.{seen.media[modality].index(member)}": b"" for modality, member in named}
-    options: dict[str, Any] = {"marks": True} if shape.normalizer in ("messages", "question_answer") else {}
-    spec = FilesSource(name=source, normalizer=shape.normalizer, path="", category=shape.name, options=options)
-    draft = normalize(Row(position=name, fields=shape.columns(seen), blobs=blobs), spec, "")
+    row = Row(position=name, fields=shape.columns(seen), blobs=blobs)
+    draft = normalize(row, _spec(source, shape.normalizer, shape.name), "")
     return Sample(
         id=draft.id,
         messages=draft.messages,
@@ -99,6 +99,13 @@ class Describer:
         counts = {modality: sum(_modality(member) == modality for member in members) for modality in EXTENSIONS}
         present = sorted(modality for modality, count in counts.items() if count)
         return Facts(0, counts["image"], 0, 0, 0, self.source, "", "+".join(present), "")
+
+
+@lru_cache(maxsize=256)
+def _spec(source: str, normalizer: str, category: str) -> FilesSource:
+    """What the normaliser is told: texts of messages come with their marks made here."""
+    options: dict[str, str | int | float | bool] = {"marks": True} if normalizer == "messages" else {}
+    return FilesSource(name=source, normalizer=normalizer, path="", category=category, options=options)
 
 
 def _own_record(members: Members) -> Sample | None:

@@ -24,6 +24,8 @@ HARMLESS_PAX = {"path", "mtime", "atime", "ctime", "comment", "uid", "gid", "una
 HARMLESS_PREFIXES = ("SCHILY.xattr.", "SCHILY.dev", "SCHILY.ino", "SCHILY.nlink", "LIBARCHIVE.", "RHT.security.")
 """PAX records that say nothing about where bytes lie or how many there are; bsdtar and GNU tar write them."""
 
+OCTAL = re.compile(rb" *([0-7]+)[ \0]*")
+CONTROL = re.compile(r"[\0-\x1f\x7f]")
 PIECE_BYTES = 1 << 20
 NAME_BYTES = 4096
 
@@ -213,12 +215,13 @@ class ForeignReader:
 
     def _check_name(self, name: str) -> None:
         plain = _plain(name)
-        parts = plain.split("/")
-        if not plain or "\\" in name or name.startswith("/") or ".." in parts or len(name.encode()) > NAME_BYTES:
+        encoded = plain.encode()
+        climbs = ".." in plain and ".." in plain.split("/")
+        if not plain or "\\" in name or plain.startswith("/") or climbs or len(encoded) > NAME_BYTES:
             raise self._damaged(f"the name {name[:80]!r} is empty, absolute, too long, climbs or holds a backslash")
-        if any(sign < " " or sign == "\x7f" for sign in name):
+        if CONTROL.search(name):
             raise self._damaged(f"the name {name[:80]!r} holds control characters")
-        mark = xxhash.xxh3_64_intdigest(plain.encode())
+        mark = xxhash.xxh3_64_intdigest(encoded)
         if mark in self._seen or len(self._seen) >= self._limits.members:
             raise self._damaged(f"{name[:80]!r} occurs twice, or there are too many members")
         self._seen.add(mark)
@@ -239,7 +242,7 @@ class ForeignReader:
         return data
 
     def _octal(self, field: bytes, what: str) -> int:
-        match = re.fullmatch(rb" *([0-7]+)[ \0]*", field)
+        match = OCTAL.fullmatch(field)
         if match is None:
             raise self._damaged(f"the {what} {field!r} is not an octal number")
         return int(match[1], 8)
