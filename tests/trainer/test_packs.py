@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 import torch
 
 from shardkit import Cost, SpecError
 from tests.trainer.conftest import FakeItem
 from trainer.data.collate import IGNORED, Row, TrainBatch, collate, collate_packs
-from trainer.data.packs import cost_of, to_pack
+from trainer.data.media import Undecodable
+from trainer.data.packs import cost_of, decode_media, to_pack
 from trainer.data.reading import encode_item
 from trainer.data.tokenise import Encoded, Speech
 from trainer.losses.sft import LossParts, answer_weights, sft_loss
@@ -200,6 +202,30 @@ def test_cost_counts_what_the_row_will_hold(made: Packs) -> None:
     assert found.tokens == len(dict(made.rows)["a4"].ids) and found.size_bytes > 2 * 3 * 32 * 32
 
 
+def test_media_that_wait_as_files_are_the_same_when_they_are_decoded(
+    made: Packs, item: Callable[..., FakeItem]
+) -> None:
+    one = item(("user", "<|image|> <|audio|> <|video|>"), ("assistant", "3"), images=1, sounds=1, frames=2, track=True)
+    given: Any = one
+    now = encode_item(given, made.speech, made.model.senses, 512)
+    waiting = encode_item(given, made.speech, made.model.senses, 512, later=True)
+    first, second = cost_of(("k", now)), cost_of(("k", waiting))
+    assert first is not None and second is not None and second.size_bytes < first.size_bytes / 2
+    assert msgspec.structs.replace(first, size_bytes=0) == msgspec.structs.replace(second, size_bytes=0)
+    _, found = decode_media(("k", waiting))
+    for mine, other in zip((*found.images, *found.windows), (*now.images, *now.windows), strict=True):
+        assert np.array_equal(mine, other)
+    assert msgspec.structs.replace(found, images=(), windows=()) == msgspec.structs.replace(now, images=(), windows=())
+
+
+def test_a_medium_that_does_not_decode_is_named(made: Packs, item: Callable[..., FakeItem]) -> None:
+    one: Any = item(("user", "<|image|>"), ("assistant", "3"), images=1, key="broken")
+    one.members["image0.png"] = b"no image"
+    waiting = encode_item(one, made.speech, made.model.senses, 512, later=True)
+    with pytest.raises(Undecodable, match="sample broken: a medium does not decode"):
+        decode_media(("broken", waiting))
+
+
 def test_a_pack_smaller_than_a_sample_may_be_is_refused(tiny_spec: ModelSpec) -> None:
     from tests.trainer.datasets import tiny_run
 
@@ -208,7 +234,8 @@ def test_a_pack_smaller_than_a_sample_may_be_is_refused(tiny_spec: ModelSpec) ->
     assert to_pack(PackSpec(tokens=64, images=2)).images == 2
 
 
-def test_long_packs_of_random_rows_keep_their_boundaries(made: Packs) -> None:
+def test_packs_of_rows_that_the_assistant_begins_keep_their_boundaries(made: Packs) -> None:
+    """Every token is said, the first ones too: they have nothing before them that could foretell them."""
     choose = random.Random(3)
     packs = []
     for _ in range(4):
@@ -217,6 +244,9 @@ def test_long_packs_of_random_rows_keep_their_boundaries(made: Packs) -> None:
     batch = made.collate(packs)
     with torch.no_grad():
         packed = made.model(batch)
+        total = sft_loss(made.model, batch, LossSpec())[0]
+        singles = [sft_loss(made.model, made.alone(row), LossSpec())[0] for pack in packs for row in pack]
+        torch.testing.assert_close(total, torch.stack(singles).sum(), rtol=1e-5, atol=1e-5)
         for at, pack in enumerate(packs):
             start = 0
             for row in pack:

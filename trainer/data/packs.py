@@ -11,9 +11,12 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+import msgspec
+
 from shardkit import Cost, Item, Mixture, NothingToPack, Pack, PackedBatch, SpecError, open_loader
 from trainer.data.collate import Row, collate_packs
-from trainer.data.media import Senses, Unfit
+from trainer.data.later import decode_images, decode_windows
+from trainer.data.media import Senses, Unfit, undecodable
 from trainer.data.sounds import HOP, RATE
 from trainer.data.reading import Drawn, Reading, encode_item, is_held_out, loader_fields, nothing_to_train_on
 from trainer.data.sources import Data
@@ -34,6 +37,7 @@ def draw_packs(
         pack=to_pack(reading.data.pack),
         cost=cost_of,
         decode=partial(encode_or_why, reading=reading, speech=speech, senses=senses),
+        finish=decode_media,
         **{name: value for name, value in loader_fields(reading, isinstance(dataset, Mixture)).items() if name != "tail"},
     )
     if state is not None:
@@ -62,9 +66,20 @@ def encode_or_why(item: Item, *, reading: Reading, speech: Speech, senses: Sense
     if is_held_out(item.key, reading.data.held_out):
         return "held-out"
     try:
-        return item.key, encode_item(item, speech, senses, reading.data.max_tokens)
+        later = not item.is_foreign  # of those, what does not decode is left out: that must be known before it is packed
+        return item.key, encode_item(item, speech, senses, reading.data.max_tokens, later)
     except Unfit as reason:
         return str(reason)
+
+
+def decode_media(row: Row) -> Row:
+    """The sample as it is handed out, its media decoded. Raises Undecodable."""
+    key, encoded = row
+    try:
+        images, windows = decode_images(encoded.images), decode_windows(encoded.windows)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise undecodable(key, error) from None
+    return key, msgspec.structs.replace(encoded, images=images, windows=windows)
 
 
 def cost_of(row: Row | str) -> Cost | None:

@@ -93,8 +93,10 @@ def nothing_to_train_on(total: int, left_out: Counter[str]) -> str:
     )
 
 
-def encode_item(item: Item, speech: Speech, senses: Senses, max_tokens: int) -> Encoded:
+def encode_item(item: Item, speech: Speech, senses: Senses, max_tokens: int, later: bool = False) -> Encoded:
     """One item of a dataset as tokens and media; raises Unfit, or Undecodable for a medium.
+
+    `later`: with media as their files' bytes, to be decoded when they are needed (later.py).
 
     In tars that others made, what is no record or does not decode is left out and counted: it is not damage.
     """
@@ -102,7 +104,7 @@ def encode_item(item: Item, speech: Speech, senses: Senses, max_tokens: int) -> 
         sample = item.sample
         if not any(message.role == "assistant" for message in sample.messages):
             raise Unfit("unlabelled")  # before its media are decoded for nothing
-        return speech.encode(sample, load_media(item, senses), senses, max_tokens)
+        return speech.encode(sample, load_media(item, senses, later), senses, max_tokens)
     except Refused as refused:
         raise Unfit(refused.reason) from None
     except Undecodable:
