@@ -19,6 +19,7 @@ from shardkit.read.loader import Batch, Loader, open_loader
 from shardkit.read.mix import Mix
 from shardkit.read.mixture import Mixture
 from shardkit.read.reader import Reader
+from shardkit.read.serve import serve_folder
 from shardkit.read.spec import LoaderSpec
 from shardkit.store.layout import shard_path
 from tests.read.made import image_sample, make_dataset, text_sample
@@ -198,6 +199,18 @@ def test_mixed_batches_survive_damage_and_pickling(roots: list[Path], tmp_path: 
     with pytest.raises(ShardDamaged, match="digest"):
         for _ in range(3):
             list(open_loader(open_dataset([roots[1], tmp_path]), batch_size=6))
+
+
+def test_a_mixture_of_servers_and_folders_reads_as_one_of_folders(roots: list[Path]) -> None:
+    fields: dict[str, Any] = {"batch_size": 5, "tail": "split", "mix": Mix(weights=(2, 2, 1))}
+    local = list(open_loader(open_dataset(roots), **fields))
+    with serve_folder(roots[1]) as server:
+        mixture = open_dataset([roots[0], server.url, roots[2]])
+        server.requests.clear()
+        for workers, budget in ((0, 1 << 28), (2, 1 << 28), (0, 20_000)):
+            found = list(open_loader(mixture, num_workers=workers, read_ahead_bytes=budget, **fields))
+            assert [list(batch) for batch in found] == [list(batch) for batch in local]
+        assert any(request.path.startswith("shards/") for request in server.requests)
 
 
 def saved(source: Any, **fields: Any) -> dict[str, Any]:
