@@ -75,6 +75,12 @@ class ObjectStore:
             return memoryview(b"")
         return memoryview(self._read(Reading(path, offset, length, self._patience), length)).toreadonly()
 
+    def read_view(self, path: str, offset: int, length: int) -> memoryview:
+        """See ranges.Viewing."""
+        if length == 0:
+            return memoryview(b"")
+        return memoryview(self._read(Reading(path, offset, length, self._patience), length)).toreadonly()
+
     def size(self, path: str) -> int:
         """See ByteStore."""
         found: list[int] = []
@@ -129,7 +135,13 @@ class ObjectStore:
         return f"{self._prefix}/{path}".strip("/") if self._prefix else path
 
     def _read(self, reading: Reading, max_bytes: int) -> bytearray:
+        is_whole = reading.length is None
+
         def attempt(reading: Reading, library: Any, client: Any) -> None:
+            if reading.data and not self._process().tags.get(reading.path):
+                reading.data.clear()  # nothing says that the rest would be of the same object
+            if is_whole and not reading.data:
+                reading.length = None
             self._attempt(reading, max_bytes, library, client)
 
         self._persist(reading, attempt)
@@ -154,10 +166,7 @@ class ObjectStore:
         persist(reading, name, attempt, ())
 
     def _attempt(self, reading: Reading, max_bytes: int, library: Any, client: Any) -> None:
-        tag = self._process().tags.get(reading.path)
-        if reading.data and tag is None:
-            reading.data.clear()  # nothing says that the rest would be of the same object
-        options: dict[str, Any] = {"if_match": tag} if reading.data else {}
+        options: dict[str, Any] = {"if_match": self._process().tags[reading.path]} if reading.data else {}
         first = reading.offset + len(reading.data)
         if reading.length is not None:
             options["range"] = (first, reading.offset + reading.length)
