@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -22,7 +23,7 @@ from trainer.data.tokenise import Encoded, Speech
 from trainer.losses.sft import LossParts, answer_weights, sft_loss
 from trainer.model.isolation import check_isolation
 from trainer.model.omni import Omni
-from trainer.spec import LossSpec, ModelSpec, PackSpec
+from trainer.spec import LossSpec, ModelSpec, PackSpec, load_run
 
 WEIGHTINGS = ("token", "square", "sample")
 
@@ -200,6 +201,11 @@ def test_cost_counts_what_the_row_will_hold(made: Packs) -> None:
     found = costs["a4"]
     assert isinstance(found, Cost) and 0.6 < found.audio_seconds < 0.8
     assert found.tokens == len(dict(made.rows)["a4"].ids) and found.size_bytes > 2 * 3 * 32 * 32
+
+
+def test_the_real_run_has_a_profile_that_packs() -> None:
+    spec = load_run(Path(__file__).parents[2] / "specs" / "runs" / "real.yaml", profile="packed")
+    assert spec.data.pack is not None and spec.data.pack.tokens == 8192 and spec.batch_size == 8
 
 
 def test_media_that_wait_as_files_are_the_same_when_they_are_decoded(

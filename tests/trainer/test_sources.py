@@ -91,6 +91,8 @@ def test_train_and_eval_on_several_datasets(
     assert result.exit_code == 0, result.output
     lines = read_metrics(tmp_path / "out")
     assert len(lines) == 4 and set(lines[-1]["loss_by_modality"]) <= {"text", "image"}
+    epochs = [list(line["source_epochs"].values()) for line in lines]
+    assert set(lines[0]["source_epochs"]) == set(two) and epochs == sorted(epochs) and epochs[-1][0] > epochs[-1][1]
     progress = read_progress(tmp_path / "out" / "checkpoints" / "step-00000004")
     assert progress.version == "+".join(open_dataset(url).version for url in two)
     result = CliRunner().invoke(app, ["eval", str(tmp_path / "out"), *options, "--json"])

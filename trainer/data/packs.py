@@ -32,19 +32,21 @@ def draw_packs(
 ) -> Iterator[Drawn]:
     """Packed batches for ever, from `state` on. Raises SpecError where there is nothing to train on."""
     assert reading.data.pack is not None, "open_stream draws packs only where they are asked for"
+    mixed = isinstance(dataset, Mixture)
     loader = open_loader(
         dataset,
         pack=to_pack(reading.data.pack),
         cost=cost_of,
         decode=partial(encode_or_why, reading=reading, speech=speech, senses=senses),
         finish=decode_media,
-        **{name: value for name, value in loader_fields(reading, isinstance(dataset, Mixture)).items() if name != "tail"},
+        **{name: value for name, value in loader_fields(reading, mixed).items() if name != "tail"},
     )
     if state is not None:
         loader.load_state_dict(state)
     try:
         for batch in loader:
-            yield _prepare(batch, senses, speech.pad_id)
+            drawn = _prepare(batch, senses, speech.pad_id)
+            yield msgspec.structs.replace(drawn, source_epochs=loader.source_epochs) if mixed else drawn
     except NothingToPack as error:
         reasons = Counter(map(str, error.passed))
         raise SpecError(nothing_to_train_on(len(dataset), reasons)) from None

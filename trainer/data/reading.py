@@ -22,7 +22,8 @@ from trainer.spec import DataSpec
 class Drawn(msgspec.Struct, frozen=True, kw_only=True):
     """What one step reads: its batch (none if no sample was fit), the state behind it, and why samples were left out.
 
-    `read` counts samples read; `cut_tokens` and `cut_seconds` what did not fit the model's limits.
+    `read` counts samples read; `cut_tokens` and `cut_seconds` what did not fit the model's limits. `source_epochs` says
+    of each dataset of a mixture how often it was read.
     """
 
     batch: TrainBatch | None
@@ -31,6 +32,7 @@ class Drawn(msgspec.Struct, frozen=True, kw_only=True):
     left_out: dict[str, int]
     cut_tokens: int = 0
     cut_seconds: float = 0.0
+    source_epochs: dict[str, float] = {}
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):

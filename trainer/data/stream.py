@@ -16,6 +16,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
+
 from shardkit import Batch, Mixture, SpecError, open_loader
 from trainer.data.collate import Row, collate
 from trainer.data.media import Senses, Unfit
@@ -45,14 +47,15 @@ def epoch_of(state: dict[str, Any]) -> int:
 def _draw(
     dataset: Data, reading: Reading, speech: Speech, senses: Senses, state: dict[str, Any] | None
 ) -> Iterator[Drawn]:
-    loader = open_loader(dataset, **loader_fields(reading, isinstance(dataset, Mixture)))
+    mixed = isinstance(dataset, Mixture)
+    loader = open_loader(dataset, **loader_fields(reading, mixed))
     if state is not None:
         loader.load_state_dict(state)
     empty: Counter[str] = Counter()
     while True:
         for items in loader:
             drawn = _prepare(items, reading, speech, senses)
-            yield drawn
+            yield msgspec.structs.replace(drawn, source_epochs=loader.source_epochs) if mixed else drawn
             empty = Counter() if drawn.batch else empty + Counter(drawn.left_out)
             if sum(empty.values()) >= max(1, len(dataset)) // reading.world_size:
                 raise SpecError(nothing_to_train_on(len(dataset), empty))
