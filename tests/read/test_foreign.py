@@ -6,6 +6,7 @@ import logging
 import os
 import pickle
 import random
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -184,6 +185,66 @@ def test_tars_are_indexed_once_and_only_what_changed_again(tmp_path: Path, count
         open_dataset(pattern, first.version)
     with pytest.raises(StateConflict):
         open_loader(again, batch_size=2).load_state_dict(open_loader(first, batch_size=2).state_dict())
+
+
+def test_a_tar_of_the_same_size_that_was_written_again_is_noticed(tmp_path: Path, counted: list[str]) -> None:
+    (path,) = text_tars(tmp_path, [5])
+    first = open_dataset(path)
+    data = path.read_bytes().replace(b"text 3 ", b"TEXT 3 ")
+    path.write_bytes(data)
+    os.utime(path, ns=(1, 1))
+    assert open_dataset(path).version != first.version
+    index_tars(path, tmp_path / "out", Indexing())
+    path.write_bytes(data.replace(b"text 4 ", b"TEXT 4 "))
+    assert index_tars(path, tmp_path / "out", Indexing()).new == 1
+    assert len(counted) == 4
+
+
+def test_a_tar_that_changes_while_it_is_indexed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (path,) = text_tars(tmp_path, [5])
+    index_tar = foreign.index_tar
+
+    def slowly(*arguments: object) -> object:
+        made = index_tar(*arguments)  # type: ignore[arg-type]
+        os.utime(path, ns=(1, 1))
+        return made
+
+    monkeypatch.setattr(foreign, "index_tar", slowly)
+    with pytest.raises(ShardDamaged, match="changed while it was indexed"):
+        open_dataset(path)
+
+
+@pytest.mark.parametrize("harm", ["altered record", "torn record", "no index", "torn index"])
+def test_what_is_left_of_an_earlier_run_is_not_believed_blindly(tmp_path: Path, counted: list[str], harm: str) -> None:
+    text_tars(tmp_path, [3, 4])
+    out = tmp_path / "out"
+    made = index_tars(tmp_path / "*.tar", out, Indexing())
+    record = min((out / ".build" / "tars").iterdir())
+    index = min((out / "indexes").rglob("*.idx"))
+    if "record" in harm:
+        data = record.read_bytes()
+        record.write_bytes(data.replace(b'"samples":', b'"samples":1') if harm == "altered record" else data[:-9])
+    elif harm == "no index":
+        index.unlink()
+    else:
+        index.write_bytes(index.read_bytes()[:-1])
+    again = index_tars(tmp_path / "*.tar", out, Indexing())
+    assert (again.new, again.version, len(counted)) == (1, made.version, 3)
+    assert len(list(open_dataset(out))) == 7
+
+
+def test_repair_writes_no_tar_that_others_made(tmp_path: Path) -> None:
+    from shardkit.store.repair import repair
+    from shardkit.store.urls import open_store
+
+    (path,) = text_tars(tmp_path, [5])
+    good = path.read_bytes()
+    index_tars(path, tmp_path / "out", Indexing())
+    shutil.copytree(tmp_path / "out", tmp_path / "mirror" / "out")
+    (tmp_path / "mirror" / "shard-000.tar").write_bytes(good)
+    path.write_bytes(good[:-512])
+    repair(tmp_path / "out", [open_store(tmp_path / "mirror" / "out")])
+    assert path.read_bytes() == good[:-512]
 
 
 def test_a_tar_that_changes_under_an_open_dataset_is_an_error(tmp_path: Path) -> None:
