@@ -44,24 +44,21 @@ class MixedPlaces:
         return len(self._members)
 
     def __getitem__(self, part: slice) -> MixedPlaces:
-        members, rows = self._members[part], self._rows[part].copy()
-        parts = {}
-        for member in np.unique(members).tolist():
-            (here,) = np.nonzero(members == member)
-            parts[member] = self._parts[member].pick(rows[here])
-            rows[here] = np.arange(len(here))
-        return MixedPlaces(members, rows, parts)
+        return MixedPlaces(self._members[part], self._rows[part], self._parts)
 
     def __iter__(self) -> Iterator[MixedPlace]:
-        places = {member: list(part) for member, part in self._parts.items()}
-        for member, row in zip(self._members.tolist(), self._rows.tolist(), strict=True):
-            yield member, places[member][row]
+        found: list[MixedPlace | None] = [None] * len(self)
+        for member, here, places in self.by_member():
+            for at, place in zip(here.tolist(), places, strict=True):
+                found[at] = member, place
+        yield from (place for place in found if place is not None)
 
     def by_member(self) -> Iterator[tuple[int, I64, Places]]:
         """For each dataset: where its places stand among all, and its places in that order."""
         for member, part in self._parts.items():
             (here,) = np.nonzero(self._members == member)
-            yield member, here, part.pick(self._rows[here])
+            if here.size:
+                yield member, here, part.pick(self._rows[here])
 
 
 class MixedStream:
@@ -123,11 +120,12 @@ class MixedStream:
 
     def read_many(self, places: MixedPlaces) -> list[Found]:
         """The samples at places in their order, or why one cannot be had."""
-        results: dict[int, Found] = {}
+        results: list[Found | None] = [None] * len(places)
         for member, here, part in places.by_member():
             found = self._members[member].fetcher.read_many(part, self._by_blocks[member])
-            results.update(zip(here.tolist(), found, strict=True))
-        return [results[at] for at in range(len(places))]
+            for at, one in zip(here.tolist(), found, strict=True):
+                results[at] = one
+        return [one for one in results if one is not None]
 
     def announce(self, places: Iterable[MixedPlace], executor: Executor) -> int:
         """Begin to read what these samples need and is not there yet; how many bytes that will be."""
