@@ -6,6 +6,7 @@ Elsewhere: trying them (trial.py). Whoever changes a line named here changes it 
 
 from __future__ import annotations
 
+from tools.mutants.foreign import FOREIGN
 from tools.mutants.mixing import MIXING
 from tools.mutants.trial import Mutant
 
@@ -246,10 +247,10 @@ SAMPLE_DIGESTS = (
         f"{ALONE}::test_frame_that_holds_less_than_the_index_says_is_damage",
     ),
     _one(
-        "end and size of a frame",
+        "end of a frame",
         MANIFEST,
-        "if not decoder.eof or decoder.unused_data or len(raw) != size:",
-        "if False:",
+        "allow_extra_data=False",
+        "allow_extra_data=True",
         CHAIN,
     ),
 )
@@ -387,5 +388,5 @@ CACHING = (
 
 MUTANTS = (
     *FORCES, *READ_BACKS, *ORDERS, *LOCKS, *CHAIN_DIGESTS, *INDEX_DIGESTS, *SAMPLE_DIGESTS, *VERIFYING, *READING,
-    *RESUMING, *CACHING, *MIXING,
+    *RESUMING, *CACHING, *FOREIGN, *MIXING,
 )  # fmt: skip
