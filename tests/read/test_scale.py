@@ -7,8 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from shardkit.read import table
 from shardkit.read.dataset import open_dataset
 from shardkit.read.loader import open_loader
+from shardkit.read.order import EpochOrder
+from shardkit.read.serve import serve_folder
+from shardkit.records.row import Member, Prepared
+from tests.read.made import image_sample, make_dataset
 from tools.order_scale import BLOCK, Scale, count_blocks, count_reading, make_order, simulate, walk_rank, write_manifest
 
 SMALL = Scale(samples=120_007, shards=311, sample_bytes=51_200, ranks=8, batch_size=4, lanes=64, positions=50)
@@ -38,6 +43,32 @@ def test_ranks_with_lanes_of_their_own_fetch_the_dataset_about_once() -> None:
     assert found["lanes_are_a_multiple_of_the_global_batch"] and found["fetched_over_dataset"] <= 1.05
     with pytest.raises(SystemExit, match="own"):
         walk_rank(order, 0, Scale(samples=120_007, shards=311, ranks=7, batch_size=4, lanes=64))
+
+
+def test_a_server_is_asked_for_as_many_bytes_as_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four ranks with a lane each, read for real from a server, heads and pages one by one as in a large dataset."""
+    monkeypatch.setattr(table, "INDEX_BYTES", 100_000)  # less than these indexes take
+    numbers = iter(range(10_000))
+    make_dataset(tmp_path, [[image(next(numbers)) for _ in range(size)] for size in (250, 301, 249, 160)], block=BLOCK)
+    dataset = open_dataset(tmp_path)
+    span = dataset[0].size_bytes
+    assert all(item.size_bytes == span for item in dataset)
+    with serve_folder(tmp_path) as server:
+        for rank in range(4):
+            loader = open_loader(open_dataset(server.url), world_size=4, rank=rank, lanes=4)
+            assert sum(len(batch) for batch in loader) == 240
+        asked = {kind: [r for r in server.requests if r.path.startswith(kind)] for kind in ("shards/", "indexes/")}
+    order = EpochOrder(dataset.live, seed=0, epoch=0, lanes=4, window=1)
+    blocks, data_bytes = count_blocks(order, span)
+    assert sum(request.length for request in asked["shards/"]) == data_bytes <= 1.05 * len(order) * span
+    assert len(asked["indexes/"]) == blocks + 4 * 4  # a page a block, and each rank needs the head of each shard once
+
+
+def image(number: int) -> Prepared:
+    """An image whose sample takes as many bytes of the tar as any other's."""
+    made = image_sample(number, size=6000)
+    data = made.members[0].data[:6000]
+    return Prepared(sample=made.sample, members=(Member(name="image0.png", data=data),))
 
 
 def test_simulation_opens_the_manifest_that_it_made(tmp_path: Path) -> None:
