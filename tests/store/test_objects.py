@@ -226,9 +226,13 @@ def test_store_works_in_children_after_its_parent_used_it(proxy: Proxy, method: 
     queue = context.Queue()
     child = context.Process(target=read_in_child, args=(store, queue))
     child.start()
-    assert queue.get(timeout=60) == DATA[7:16]
-    child.join()
-    assert child.exitcode == 0
+    try:
+        assert queue.get(timeout=40) == DATA[7:16]
+        child.join(timeout=40)
+        assert child.exitcode == 0
+    finally:
+        child.kill()
+        child.join()
 
 
 def test_grandchildren_and_threads_read_too(proxy: Proxy) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from tools.mutants.foreign import FOREIGN
 from tools.mutants.mixing import MIXING
+from tools.mutants.stores import STORES
 from tools.mutants.trial import Mutant
 
 FS, SHARD, PUBLISH = "shardkit/store/fs.py", "shardkit/store/shard.py", "shardkit/store/publish.py"
@@ -388,5 +389,5 @@ CACHING = (
 
 MUTANTS = (
     *FORCES, *READ_BACKS, *ORDERS, *LOCKS, *CHAIN_DIGESTS, *INDEX_DIGESTS, *SAMPLE_DIGESTS, *VERIFYING, *READING,
-    *RESUMING, *CACHING, *FOREIGN, *MIXING,
+    *RESUMING, *CACHING, *FOREIGN, *MIXING, *STORES,
 )  # fmt: skip
