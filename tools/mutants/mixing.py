@@ -74,7 +74,7 @@ MIXING = (
         READER,
         "        reader = self if self.spec.where is not None else self._through(where)\n",
         "        reader = self\n",
-        f"{RESUMED}[a view]",
+        RESUMED,
     ),
     _one(
         "omitted samples in views",
