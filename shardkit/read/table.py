@@ -66,6 +66,7 @@ class Table:
         self._names = _words(head.member_names, page.column("member_names"))
         self._offsets = _native(page, "member_offsets").data
         self._sizes = _native(page, "member_sizes").data
+        self._check_spans(rows)
         self._check_members(page, counts)
         self.layout, self.cuts = _layout(page, counts, head.member_names)
         self._digests, self._keys = page.member_digests, page.keys
@@ -74,6 +75,12 @@ class Table:
         self._chunks, self._chunk_starts = page.chunk_digests, page.chunk_starts().data if self.foreign else None
         members = len(self._names)
         self.page_bytes = 72 * page.samples + 48 * members + 256 + 2 * len(page.names) + len(page.chunk_digests)
+
+    def _check_spans(self, rows: I64) -> None:
+        """Every sample lies in its block. A forged index would have other bytes read, or none."""
+        room = np.array([ref.tar_bytes for ref in self.blocks], dtype=np.int64)[rows // self.per_block]
+        if bool((self.within < 0).any() or (self.sizes < 0).any() or (self.within > room - self.sizes).any()):
+            raise ShardDamaged("an index places a sample outside of its block; run `shardkit verify`")
 
     def _check_members(self, page: IndexPage, counts: I64) -> None:
         """Every member lies behind a header and within its sample's span; checked here once for all."""

@@ -10,7 +10,7 @@ import functools
 import itertools
 import struct
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import blake3
 import msgspec
@@ -51,9 +51,9 @@ class IndexHead(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     format: int = FORMAT
     shard: str
     codec: Codec
-    samples: int
-    block_samples: int
-    tar_bytes: int
+    samples: Count
+    block_samples: Annotated[int, msgspec.Meta(ge=1)]
+    tar_bytes: Count
     sources: tuple[str, ...]
     categories: tuple[str, ...]
     modality_sets: tuple[str, ...]
@@ -366,6 +366,9 @@ class IndexReader:
         starts = tuple(itertools.accumulate((ref.page_bytes for ref in head.pages), initial=entry.head_bytes))
         if starts[-1] != entry.index.bytes or sum(ref.samples for ref in head.pages) != head.samples:
             raise ShardDamaged(f"{self._path}: its pages do not add up to the file")
+        full, block = [ref.samples for ref in head.pages[:-1]], head.block_samples
+        if full.count(block) != len(full) or (head.pages and not 0 < head.pages[-1].samples <= block):
+            raise ShardDamaged(f"{self._path}: its pages are not of {block} samples each")
         self._head, self._starts = head, starts
 
 
