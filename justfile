@@ -22,9 +22,9 @@ build *ARGS:
 train *ARGS:
     {{python}} -m trainer train {{ARGS}}
 
-# measure beside peers in the same run
+# measure beside peers in the same run: one JSON object with the ratios (just bench --scale 0.1); tables without --json
 bench *ARGS:
-    {{python}} -m tools.bench {{ARGS}}
+    {{python}} -m tools.bench --peers --json {{ARGS}}
 
 # format and apply the safe fixes
 fmt:

@@ -29,6 +29,7 @@ PEERS_VENV = ROOT / ".venv-bench"
 WANTED_PYTHON = (3, 11)
 EXTRAS = ("cloud", "dev", "fast", "speech", "train", "web")
 # Their own requirements contradict constraints.txt; the extra `bench` lists what they import.
+PEERS = ("webdataset", "streaming", "datasets")
 PEERS_WITHOUT_DEPENDENCIES = ("mosaicml-streaming==0.13.0",)
 
 
@@ -58,6 +59,8 @@ def ensure_environment() -> bool:
 
 def ensure_peers() -> None:
     """Add what benchmarks compare with; not part of the test environment because it brings many packages."""
+    if all(any(VENV.glob(f"lib/python*/site-packages/{name}")) for name in PEERS) and peers_stamp() == wanted_peers():
+        return
     install([*constrained(), "--editable", f"{ROOT}[bench]"])
     install(["--no-deps", *PEERS_WITHOUT_DEPENDENCIES])
     make_peers_venv()
@@ -65,9 +68,8 @@ def ensure_peers() -> None:
 
 def make_peers_venv() -> None:
     """Make the environment of the peers that need torchvision; it sees the project's packages behind its own."""
-    wanted = (ROOT / "constraints-bench.txt").read_text()
-    stamp = PEERS_VENV / "made-from"
-    if stamp.is_file() and stamp.read_text() == wanted:
+    wanted = wanted_peers()
+    if peers_stamp() == wanted:
         return
     say(f"making {PEERS_VENV}")
     subprocess.run([venv_python(), "-m", "venv", "--clear", str(PEERS_VENV)], check=True)
@@ -75,7 +77,18 @@ def make_peers_venv() -> None:
     (PEERS_VENV / inside / "project.pth").write_text(f"{VENV / inside}\n{ROOT}\n")
     exact = [line for line in wanted.splitlines() if line and not line.startswith("#")]
     install(["--no-deps", *exact], PEERS_VENV)
-    stamp.write_text(wanted)
+    (PEERS_VENV / "made-from").write_text(wanted)
+
+
+def peers_stamp() -> str:
+    """Return what the peers' environment was made from, or nothing."""
+    stamp = PEERS_VENV / "made-from"
+    return stamp.read_text() if stamp.is_file() else ""
+
+
+def wanted_peers() -> str:
+    """Return what decides the peers' environment."""
+    return (ROOT / "constraints-bench.txt").read_text()
 
 
 def read_stamp() -> str:
@@ -144,7 +157,7 @@ def constrained() -> list[str]:
 
 
 def install(arguments: list[str], venv: Path = VENV) -> None:
-    """Run pip of an environment; show a line every ten packages instead of its hundreds, and its last lines where it fails."""
+    """Run an environment's pip; show a line every ten packages, not its hundreds, and its last lines where it fails."""
     command = [str(venv / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install", *arguments]
     say("installing (a few minutes and about 2 GB of disk on first use)")
     environment = {**os.environ, "PIP_NO_INPUT": "1", "PIP_PROGRESS_BAR": "off"}

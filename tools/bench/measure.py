@@ -1,149 +1,180 @@
-"""Rounds of all sides in turn, medians and ratios.
+"""Rounds of all sides in turn, each measurement in a process of its own, medians.
 
-Here: what is measured beside what, and how often.
-Elsewhere: the sides (ours.py, peers.py), tables (table.py).
+Here: what is measured beside what, how often, and in which order.
+Elsewhere: the sides (sides.py), one measurement (worker.py, resume.py), ratios (ratios.py), tables (table.py).
 """
 
 from __future__ import annotations
 
-import gc
+import json
 import os
 import shutil
 import statistics
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from tools.bench import ours, peers
+from tools.bench.resume import STATE
+from tools.bench.sides import SIDES, Side, Task
 from tools.bench.workloads import WORKLOADS, Workload
 
-
-class Side(NamedTuple):
-    """One competitor: its name, what it needs installed, how it writes and reads, what a crash leaves of its files."""
-
-    name: str
-    package: str
-    write: Callable[[Workload, Path], None]
-    make: Callable[[Workload, Path], None]
-    read: Callable[[Path], int] | None
-    durability: str
+ROOT = Path(__file__).resolve().parents[2]
+READING: tuple[Task, ...] = ("read", "decode", "resume")
+OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "NO_ALBUMENTATIONS_UPDATE": "1"}
 
 
-NOTHING = "no fsync"
-ENCODED = "no fsync; JSON encoded, all digests, index"
-GIVEN = "no fsync; bytes given as to the peers"
-SIDES = (
-    Side("shardkit", "shardkit", ours.write_records, ours.make, ours.read, ENCODED),
-    Side("shardkit, JSON given", "shardkit", ours.write_bytes, ours.make, None, GIVEN),
-    Side("webdataset", "webdataset", peers.write_webdataset, peers.write_webdataset, peers.read_webdataset, NOTHING),
-    Side("MosaicML MDS", "streaming", peers.write_mds, peers.write_mds, peers.read_mds, NOTHING),
-    Side("LitData", "litdata", peers.write_litdata, peers.write_litdata, peers.read_litdata, NOTHING),
-    Side("bare write + fsync", "os", peers.write_bare, peers.write_bare, None, "fsync; no container, no digest"),
-    Side(
-        "shardkit, full publish", "shardkit", ours.publish, ours.publish, None,
-        "fsync of files and folders, read back, linked",
-    ),
-)  # fmt: skip
+class Plan(NamedTuple):
+    """What is to be measured: workloads, tasks, sides (those that are installed), share of the workloads, rounds."""
+
+    workloads: tuple[str, ...]
+    tasks: tuple[Task, ...]
+    sides: tuple[Side, ...]
+    scale: float
+    rounds: int
 
 
 class Figure(NamedTuple):
-    """Samples a second of one side: the median, and all rounds."""
+    """One side at one task: the median and all rounds, in samples a second, or in seconds to resume; what to know."""
 
     workload: str
-    task: str
+    task: Task
     side: str
-    rate: float
+    value: float
     rounds: tuple[float, ...]
-    durability: str
+    about: str
 
 
-def measure(names: list[str], scale: float, rounds: int, folder: Path) -> list[Figure]:
-    """Write and read every workload by every side, in interleaved rounds; medians."""
+def installed(peers: bool) -> tuple[Side, ...]:
+    """The sides that can be measured here: ours and the bare disk, with `peers` all."""
+    known = ("shardkit", "bare")
+    return tuple(side for side in SIDES if side.installed() and (peers or side.name.startswith(known)))
+
+
+def measure(plan: Plan, folder: Path) -> list[Figure]:
+    """Write and read every workload by every side, in interleaved rounds."""
     figures: list[Figure] = []
-    for name in names:
-        workload = WORKLOADS[name](scale)
-        _say(f"workload {workload.name}: {workload.about}")
-        _warm_up(workload, folder)
-        gc.collect()
-        gc.freeze()  # no side's garbage collection walks through the workload
-        figures += _writing(workload, rounds, folder)
-        figures += _reading(workload, rounds, folder)
-        gc.unfreeze()
+    for name in plan.workloads:
+        workload = WORKLOADS[name](plan.scale)
+        saved = folder / f"{name}.workload"
+        workload.save(saved)
+        say(f"workload {name}: {workload.about}")
+        for task in plan.tasks:
+            sides = [side for side in plan.sides if task in side.work]
+            if task == "decode" and not workload.raw[0][1]:
+                continue
+            figures += (
+                _reading(task, sides, plan, workload, folder)
+                if task in READING
+                else _writing(task, sides, plan, workload, folder)
+            )
+        saved.unlink()
     return figures
 
 
-def _warm_up(workload: Workload, folder: Path) -> None:
-    """Every side once on a few samples: nobody's imports are measured."""
-    few = workload._replace(prepared=workload.prepared[:64], raw=workload.raw[:64])
-    for side in _installed():
-        target = _fresh(folder / "warm")
-        side.make(few, target)
-        if side.read is not None:
-            side.read(target)
-        side.write(few, _fresh(target))
-        shutil.rmtree(target)
-
-
-def _installed() -> list[Side]:
-    return [side for side in SIDES if peers.available(side.package)]
-
-
-def _writing(workload: Workload, rounds: int, folder: Path) -> list[Figure]:
-    sides = _installed()
-    seconds: dict[str, list[float]] = {side.name: [] for side in sides}
-    for _ in range(rounds):
+def _writing(task: Task, sides: list[Side], plan: Plan, workload: Workload, folder: Path) -> Iterator[Figure]:
+    found: dict[str, list[float]] = {side.name: [] for side in sides}
+    for number in range(plan.rounds):
         for side in sides:
-            target = _fresh(folder / "write")
-            seconds[side.name].append(_timed(lambda side=side, target=target: side.write(workload, target)))  # type: ignore[misc]
-    shutil.rmtree(folder / "write")
-    return [_figure(workload, "write", side, seconds[side.name]) for side in sides]
+            answer = _worker(side, side.work[task], workload, folder, folder / "written")
+            _note(found, workload, task, side, number, answer and answer["samples"] / answer["seconds"])
+    shutil.rmtree(folder / "written", ignore_errors=True)
+    yield from _figures(found, workload, task, {side.name: side.about(task) for side in sides})
 
 
-def _reading(workload: Workload, rounds: int, folder: Path) -> list[Figure]:
-    sides = [side for side in _installed() if side.read is not None]
-    seconds: dict[str, list[float]] = {side.name: [] for side in sides}
-    for number, side in enumerate(sides):
-        side.make(workload, _fresh(folder / f"read-{number}"))
-    for _ in range(rounds):
-        for number, side in enumerate(sides):
-            assert side.read is not None
-            seconds[side.name].append(_timed_read(side.read, folder / f"read-{number}", workload))
-    for number in range(len(sides)):
-        shutil.rmtree(folder / f"read-{number}")
-    return [_figure(workload, "read", side, seconds[side.name]) for side in sides]
+def _reading(task: Task, sides: list[Side], plan: Plan, workload: Workload, folder: Path) -> Iterator[Figure]:
+    found: dict[str, list[float]] = {side.name: [] for side in sides}
+    about = {side.name: side.about(task) for side in sides}
+    expected: dict[str, str] = {}
+    for side in sides:
+        data = folder / f"data-{workload.name}-{side.make.replace(':', '-')}"
+        if not data.exists() and _worker(side, side.make, workload, folder, data) is None:
+            shutil.rmtree(data, ignore_errors=True)
+        if task == "resume":
+            expected[side.name] = _save_state(side, data, workload)
+    for number in range(plan.rounds):
+        for side in sides:
+            data = folder / f"data-{workload.name}-{side.make.replace(':', '-')}"
+            if task == "resume":
+                value, about[side.name] = _resume(side, data, expected[side.name])
+            else:
+                answer = _worker(side, side.work[task], workload, folder, data)
+                value = answer and _rate(answer, task, workload, side)
+            _note(found, workload, task, side, number, value)
+    yield from _figures(found, workload, task, about)
 
 
-def _timed_read(read: Callable[[Path], int], folder: Path, workload: Workload) -> float:
-    seen: list[int] = []
-    seconds = _timed(lambda: seen.append(read(folder)))
-    if seen != [workload.size_bytes]:
-        raise RuntimeError(f"{read.__name__} gave {seen[0]:,} bytes of {workload.size_bytes:,}: no fair comparison")
-    return seconds
+def _rate(answer: dict[str, float], task: Task, workload: Workload, side: Side) -> float:
+    """Samples a second; a side that gave other bytes than it was given is no competitor."""
+    size = workload.size_bytes if task == "read" else 512 * 512 * 3 * len(workload.raw)
+    if not 0.98 * size <= answer["bytes"] <= size or (task == "read" and answer["samples"] > len(workload.raw)):
+        raise RuntimeError(f"{side.name} gave {answer['bytes']:,} bytes of {size:,}: no fair comparison")
+    return answer["samples"] / answer["seconds"]
 
 
-def _timed(work: Callable[[], None]) -> float:
-    """Wall-clock seconds, begun with clean memory and nothing waiting for the disk."""
-    gc.collect()
-    os.sync()
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
+def _worker(side: Side, work: str, workload: Workload, folder: Path, target: Path) -> dict[str, float] | None:
+    """One measurement; None where the side failed, which is shown and does not stop the others."""
+    asked = {
+        "work": work,
+        "kind": "read" if work in {side.work.get(task) for task in READING} else "write",
+        "workload": str(folder / f"{workload.name}.workload"),
+        "folder": str(target),
+        "records": side.records,
+    }
+    output = _run([side.python, "-m", "tools.bench.worker", json.dumps(asked)], side)
+    found: dict[str, float] | None = json.loads(output.splitlines()[-1]) if output else None
+    return found
 
 
-def _figure(workload: Workload, task: str, side: Side, seconds: list[float]) -> Figure:
-    rates = tuple(len(workload.raw) / one for one in seconds)
-    figure = Figure(workload.name, task, side.name, statistics.median(rates), rates, side.durability)
-    _say(f"  {task:<6}{side.name:<24}{figure.rate:>12,.0f} samples/s")
-    return figure
+def _save_state(side: Side, data: Path, workload: Workload) -> str:
+    name = side.work["resume"].partition(":")[2]
+    command = [side.python, "-m", "tools.bench.resume", name, str(data), str(len(workload.raw))]
+    return _run(command, side).strip().rpartition("\n")[2]
 
 
-def _fresh(folder: Path) -> Path:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return folder
+def _resume(side: Side, data: Path, expected: str) -> tuple[float | None, str]:
+    """Seconds from the start of the process until its first batch is there, and whether that is the right one."""
+    if not expected or not (data / STATE).exists():
+        return None, ""
+    name = side.work["resume"].partition(":")[2]
+    begin = time.perf_counter()
+    output = _run([side.python, "-m", "tools.bench.resume", name, str(data)], side, begin)
+    seconds, _, found = output.strip().rpartition("\n")[2].partition(" ")
+    return float(seconds), "exact" if found == expected else "not exact"
 
 
-def _say(line: str) -> None:
+def _run(command: list[str], side: Side, begin: float | None = None) -> str:
+    """What a process prints; with `begin`, its last line behind the seconds until it came. Empty where it failed."""
+    environment = {**os.environ, **OFFLINE}
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        lines = [f"{time.perf_counter() - begin} {line}" if begin else line for line in process.stdout]
+        _, errors = process.communicate()
+    if process.returncode:
+        say(f"  {side.name} failed: {errors.strip()[-2000:]}")
+        return ""
+    return "".join(lines)
+
+
+def _note(
+    found: dict[str, list[float]], workload: Workload, task: Task, side: Side, number: int, value: float | None
+) -> None:
+    if value:
+        found[side.name].append(value)
+        shown = f"{value:.2f} s" if task == "resume" else f"{value:,.0f} samples/s"
+        say(f"  {workload.name} {task:<8}{side.name:<26}round {number + 1}: {shown}")
+
+
+def _figures(found: dict[str, list[float]], workload: Workload, task: Task, about: dict[str, Any]) -> Iterator[Figure]:
+    for name, values in found.items():
+        if values:
+            yield Figure(workload.name, task, name, statistics.median(values), tuple(values), about[name])
+
+
+def say(line: str) -> None:
+    """Progress, where the figures are not disturbed."""
     print(line, file=sys.stderr, flush=True)

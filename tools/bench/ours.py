@@ -6,15 +6,15 @@ Elsewhere: peers (peers.py), rounds and ratios (measure.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from itertools import count, repeat, tee
 from pathlib import Path
 
 from blake3 import blake3
 from xxhash import xxh3_128_hexdigest
 
-from shardkit import open_dataset, open_loader
-from shardkit.records.row import Prepared
+from shardkit import decode_images, open_dataset, open_loader
+from shardkit.records.sample import decode_sample
 from shardkit.spec import Limits
 from shardkit.store import tar
 from shardkit.store.index import facts_of
@@ -25,23 +25,72 @@ from shardkit.store.spans import Part
 from tools.bench.workloads import IMAGE_MEMBER, Workload
 
 BATCH = 64
+WORKERS = 2
 LIMITS = Limits()
 BLOCK = LIMITS.block_samples
 
 
-def write_records(workload: Workload, folder: Path) -> None:
-    """The writer of a build: records encoded, keys, all digests, indexes; neither forced to the disk nor read back."""
-    for _ in staged_shards(workload.prepared, folder, durable=False):
+def write_bytes(workload: Workload, folder: Path) -> None:
+    """The shard writer from bytes, as peers take them: all digests, headers, the index; no fsync, no reading back."""
+    for _ in staged_shards(workload, folder, durable=False):
         pass
 
 
-def write_bytes(workload: Workload, folder: Path) -> None:
-    """The same from bytes, as the peers take them: all digests, headers and the index, but no JSON is encoded.
+def write_records(workload: Workload, folder: Path) -> None:
+    """The same from records, as a build has them: keys and canonical JSON as well."""
+    left = iter(workload.prepared)
+    for _ in _sealed(lambda writer: writer.encode(left), folder, durable=False):
+        pass
 
-    The key is the XXH3-128 of record and member digests instead of that of the record's parts: the same work, less
-    one encoding. What the index says of a sample besides its place is the same for all.
+
+def publish(workload: Workload, folder: Path) -> None:
+    """The full publish: shards forced to the disk, read back, linked; then the version and the pointer."""
+    _publish(workload, folder, durable=True)
+
+
+def make(workload: Workload, folder: Path) -> None:
+    """A dataset to read: the same bytes, in less time."""
+    _publish(workload, folder, durable=False)
+
+
+def read(folder: Path) -> tuple[int, int]:
+    """One shuffled epoch in the caller's thread, every digest checked: samples, bytes of all members."""
+    samples = seen = 0
+    for batch in open_loader(open_dataset(folder), batch_size=BATCH, tail="split"):
+        for item in batch:
+            samples += 1
+            for data in item.members.values():
+                seen += len(data)
+    return samples, seen
+
+
+def decode(folder: Path) -> tuple[int, int]:
+    """One shuffled epoch, images decoded to uint8 by two threads, every digest checked: images, bytes of pixels."""
+    loader = open_loader(
+        open_dataset(folder), batch_size=BATCH, tail="split", num_workers=WORKERS, decode=decode_images
+    )
+    images = seen = 0
+    for batch in loader:
+        for decoded in batch:
+            for pixels in decoded.values():
+                images += 1
+                seen += pixels.nbytes
+    return images, seen
+
+
+def staged_shards(workload: Workload, folder: Path, *, durable: bool) -> Iterator[StagedShard]:
+    """The workload as shards of the default size."""
+    samples = _encoded(workload)
+    return _sealed(lambda _: samples, folder, durable=durable)
+
+
+def _encoded(workload: Workload) -> Iterator[Encoded]:
+    """Samples from the bytes of records and images.
+
+    The key is the XXH3-128 of the record and of the image's digest instead of that of the record's parts. What the
+    index says of a sample besides its place is the same for all.
     """
-    about = facts_of(workload.prepared[0].sample)
+    about = facts_of(decode_sample(workload.raw[0][0]))
     hasher = blake3()
     reset, update, digest = hasher.reset, hasher.update, hasher.digest
 
@@ -55,48 +104,18 @@ def write_bytes(workload: Workload, folder: Path) -> None:
         return xxh3_128_hexdigest(raw[0] + members[1][2]), members, about
 
     if workload.raw[0][1]:
-        samples: Iterator[Encoded] = map(pictured, workload.raw)
-    else:
-        first, second = tee(record for record, _ in workload.raw)
-        samples = zip(map(xxh3_128_hexdigest, first), zip(map(part, repeat(tar.JSON), second)), repeat(about))
-    for _ in _sealed(lambda _: samples, folder, durable=False):
-        pass
+        return map(pictured, workload.raw)
+    first, second = tee(record for record, _ in workload.raw)
+    return zip(map(xxh3_128_hexdigest, first), zip(map(part, repeat(tar.JSON), second)), repeat(about))
 
 
-def publish(workload: Workload, folder: Path) -> None:
-    """The full publish: shards forced to the disk, read back, linked; then the version and the pointer."""
+def _publish(workload: Workload, folder: Path, *, durable: bool) -> None:
     with lock(folder):
         entries = []
-        for staged in staged_shards(workload.prepared, folder, durable=True):
+        for staged in staged_shards(workload, folder, durable=durable):
             publish_shard(folder, staged)
             entries.append(staged.entry)
         publish_version(folder, manifest_of(entries))
-
-
-def make(workload: Workload, folder: Path) -> None:
-    """A dataset to read: the same bytes, in less time."""
-    with lock(folder):
-        entries = []
-        for staged in staged_shards(workload.prepared, folder, durable=False):
-            publish_shard(folder, staged)
-            entries.append(staged.entry)
-        publish_version(folder, manifest_of(entries))
-
-
-def read(folder: Path) -> int:
-    """One shuffled epoch in the caller's thread, every digest checked; bytes of all members seen."""
-    seen = 0
-    for batch in open_loader(open_dataset(folder), batch_size=BATCH, tail="split"):
-        for item in batch:
-            for data in item.members.values():
-                seen += len(data)
-    return seen
-
-
-def staged_shards(samples: Sequence[Prepared], folder: Path, *, durable: bool) -> Iterator[StagedShard]:
-    """The samples as shards of the default size."""
-    left = iter(samples)
-    return _sealed(lambda writer: writer.encode(left), folder, durable=durable)
 
 
 def _sealed(

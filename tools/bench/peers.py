@@ -1,33 +1,47 @@
 """Peers' side of the benchmarks, each as its documentation shows it, on the same bytes.
 
-Here: webdataset, MosaicML streaming, LitData (where installed), and the bare limits.
-Elsewhere: our side (ours.py), rounds and ratios (measure.py).
+Here: webdataset, MosaicML streaming, LitData, Hugging Face datasets, and the bare limit of a disk.
+Elsewhere: our side (ours.py), resuming (resume.py), which environment each lives in (sides.py).
+
+A function `import_NAME` is called before NAME is timed.
 """
 
 from __future__ import annotations
 
-import importlib.util
+import io
 import os
 import sys
 import types
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tools.bench.ours import BATCH
 from tools.bench.workloads import Workload
 
 SHARD_BYTES = 256 << 20
 SHARD_SAMPLES = 10_000
 CHUNK_BYTES = 64 << 20
+BATCH = 64
+WORKERS = 2
+ROW_GROUP = 1000
 
 
 def write_webdataset(workload: Workload, folder: Path) -> None:
     """ShardWriter with shards of our size and a fixed mtime, which is its fastest setting."""
+    _write_tars(workload, folder, SHARD_SAMPLES)
+
+
+def make_webdataset(workload: Workload, folder: Path) -> None:
+    """The same in at least four shards, so that each of two workers has its own."""
+    _write_tars(workload, folder, min(SHARD_SAMPLES, -(-len(workload.raw) // 4)))
+
+
+def _write_tars(workload: Workload, folder: Path, samples: int) -> None:
     import webdataset
 
     pattern = str(folder / "shard-%06d.tar")
     with webdataset.ShardWriter(
-        pattern, maxsize=SHARD_BYTES, maxcount=SHARD_SAMPLES, verbose=0, mtime=0, encoder=False
+        pattern, maxsize=SHARD_BYTES, maxcount=samples, verbose=0, mtime=0, encoder=False
     ) as sink:
         for number, (record, image) in enumerate(workload.raw):
             sample = {"__key__": f"{number:08d}", "json": record}
@@ -36,13 +50,39 @@ def write_webdataset(workload: Workload, folder: Path) -> None:
             sink.write(sample)
 
 
-def read_webdataset(folder: Path) -> int:
+def import_read_webdataset() -> None:
+    """What reading needs."""
+    import webdataset  # noqa: F401
+
+
+def read_webdataset(folder: Path) -> tuple[int, int]:
     """One epoch with shuffled shards and its sample buffer; nothing is decoded."""
     import webdataset
 
-    files = sorted(str(path) for path in folder.glob("*.tar"))
+    files = _tars(folder)
     stream = webdataset.WebDataset(files, shardshuffle=len(files), seed=0, empty_check=False).shuffle(1000)
-    return sum(len(value) for sample in stream for name, value in sample.items() if not name.startswith("__"))
+    return _count({name: value for name, value in row.items() if not name.startswith("__")} for row in stream)
+
+
+def import_decode_webdataset() -> None:
+    """What decoding needs."""
+    _imported("torch", "webdataset", "PIL.Image", "numpy")
+
+
+def decode_webdataset(folder: Path) -> tuple[int, int]:
+    """WebLoader with two workers, each decoding and batching its own shards."""
+    import webdataset
+
+    files = _tars(folder)
+    stream = webdataset.WebDataset(
+        files, shardshuffle=len(files), seed=0, nodesplitter=webdataset.split_by_node, empty_check=False
+    )
+    batches = stream.shuffle(1000).decode("rgb8").to_tuple("jpg").batched(BATCH)
+    return _pixels(batch[0] for batch in webdataset.WebLoader(batches, batch_size=None, num_workers=WORKERS))
+
+
+def _tars(folder: Path) -> list[str]:
+    return sorted(str(path) for path in folder.glob("*.tar"))
 
 
 def write_mds(workload: Workload, folder: Path) -> None:
@@ -55,12 +95,39 @@ def write_mds(workload: Workload, folder: Path) -> None:
             sink.write({"json": record, "jpg": image} if with_image else {"json": record})
 
 
-def read_mds(folder: Path) -> int:
+def import_read_mds() -> None:
+    """What reading needs."""
+    _streaming()
+
+
+def read_mds(folder: Path) -> tuple[int, int]:
     """One shuffled epoch of StreamingDataset on local files; its hashes are off by default."""
     streaming = _streaming()
     streaming.base.util.clean_stale_shared_memory()
-    dataset = streaming.StreamingDataset(local=str(folder), shuffle=True, batch_size=BATCH)
-    return sum(len(value) for sample in dataset for value in sample.values())
+    return _count(streaming.StreamingDataset(local=str(folder), shuffle=True, batch_size=BATCH))
+
+
+def import_decode_mds() -> None:
+    """What decoding needs."""
+    _streaming()
+    _imported("torch", "PIL.Image", "numpy")
+
+
+def decode_mds(folder: Path) -> tuple[int, int]:
+    """StreamingDataset under torch's DataLoader with two workers."""
+    from torch.utils.data import DataLoader
+
+    streaming = _streaming()
+    streaming.base.util.clean_stale_shared_memory()
+
+    base: Any = streaming.StreamingDataset
+
+    class Images(base):  # type: ignore[misc]
+        def __getitem__(self, at: int) -> Any:
+            return rgb(super().__getitem__(at)["jpg"])
+
+    images = Images(local=str(folder), shuffle=True, batch_size=BATCH)
+    return _pixels(DataLoader(images, batch_size=BATCH, num_workers=WORKERS))
 
 
 def write_litdata(workload: Workload, folder: Path) -> None:
@@ -75,12 +142,83 @@ def write_litdata(workload: Workload, folder: Path) -> None:
     writer.merge()
 
 
-def read_litdata(folder: Path) -> int:
+def import_read_litdata() -> None:
+    """What reading needs."""
+    _imported("litdata")
+
+
+def read_litdata(folder: Path) -> tuple[int, int]:
     """One shuffled epoch of StreamingDataset on local files."""
     from litdata import StreamingDataset
 
-    dataset = StreamingDataset(str(folder), shuffle=True)
-    return sum(len(value) for sample in dataset for value in sample.values())
+    return _count(StreamingDataset(str(folder), shuffle=True))
+
+
+def import_decode_litdata() -> None:
+    """What decoding needs."""
+    _imported("litdata", "torch", "PIL.Image", "numpy")
+
+
+def decode_litdata(folder: Path) -> tuple[int, int]:
+    """StreamingDataset with a transform under StreamingDataLoader with two workers."""
+    from litdata import StreamingDataLoader, StreamingDataset
+
+    dataset = StreamingDataset(str(folder), shuffle=True, drop_last=False, transform=lambda row: rgb(row["jpg"]))
+    return _pixels(StreamingDataLoader(dataset, batch_size=BATCH, num_workers=WORKERS))
+
+
+def write_parquet(workload: Workload, folder: Path) -> None:
+    """Parquet by pyarrow, not compressed, in row groups of a thousand."""
+    import pyarrow
+    import pyarrow.parquet
+
+    names = ["json", "jpg"] if workload.raw[0][1] else ["json"]
+    schema = pyarrow.schema([(name, pyarrow.binary()) for name in names])
+    with pyarrow.parquet.ParquetWriter(
+        folder / "data.parquet", schema, compression="none", use_dictionary=False
+    ) as sink:
+        for at in range(0, len(workload.raw), ROW_GROUP):
+            columns = list(zip(*workload.raw[at : at + ROW_GROUP], strict=True))[: len(names)]
+            sink.write_table(pyarrow.table([pyarrow.array(one, pyarrow.binary()) for one in columns], schema))
+
+
+def make_arrow(workload: Workload, folder: Path) -> None:
+    """The Arrow files that `load_dataset` makes of the Parquet."""
+    import datasets
+
+    write_parquet(workload, folder)
+    datasets.disable_progress_bars()
+    cached = datasets.Dataset.from_parquet(str(folder / "data.parquet"), cache_dir=str(folder / "cache"))
+    cached.save_to_disk(str(folder / "arrow"))
+
+
+def import_read_arrow() -> None:
+    """What reading needs."""
+    _imported("datasets")
+
+
+def read_arrow(folder: Path) -> tuple[int, int]:
+    """One shuffled epoch of a map-style Dataset."""
+    import datasets
+
+    return _count(datasets.load_from_disk(str(folder / "arrow")).shuffle(seed=0))
+
+
+def import_decode_arrow() -> None:
+    """What decoding needs."""
+    _imported("datasets", "torch", "PIL.Image", "numpy")
+
+
+def decode_arrow(folder: Path) -> tuple[int, int]:
+    """A map-style Dataset with a transform under torch's DataLoader with two workers."""
+    import datasets
+    from torch.utils.data import DataLoader
+
+    images = datasets.load_from_disk(str(folder / "arrow")).with_transform(
+        lambda rows: {"jpg": [rgb(data) for data in rows["jpg"]]}
+    )
+    loader = DataLoader(images, batch_size=BATCH, shuffle=True, num_workers=WORKERS)
+    return _pixels(batch["jpg"] for batch in loader)
 
 
 def write_bare(workload: Workload, folder: Path) -> None:
@@ -101,9 +239,34 @@ def write_bare(workload: Workload, folder: Path) -> None:
         os.close(fd)
 
 
-def available(package: str) -> bool:
-    """Whether a peer is installed."""
-    return importlib.util.find_spec(package) is not None
+def rgb(data: bytes) -> Any:
+    """An image as uint8 (height, width, 3), as peers' own decoders do it: by Pillow."""
+    import numpy as np
+    from PIL import Image
+
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+def _count(rows: Iterable[dict[str, bytes]]) -> tuple[int, int]:
+    samples = size = 0
+    for row in rows:
+        samples += 1
+        for value in row.values():
+            size += len(value)
+    return samples, size
+
+
+def _pixels(batches: Iterable[Any]) -> tuple[int, int]:
+    images = size = 0
+    for batch in batches:
+        images += len(batch)
+        size += batch.nbytes
+    return images, size
+
+
+def _imported(*names: str) -> None:
+    for name in names:
+        __import__(name)
 
 
 def _streaming() -> Any:

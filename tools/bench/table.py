@@ -1,7 +1,7 @@
-"""Figures as a Markdown table and as JSON.
+"""Figures and ratios as text, as Markdown and as JSON.
 
 Here: what README shows.
-Elsewhere: measuring (measure.py).
+Elsewhere: measuring (measure.py), ratios (ratios.py).
 """
 
 from __future__ import annotations
@@ -9,52 +9,50 @@ from __future__ import annotations
 import json
 
 from tools.bench.measure import Figure
+from tools.bench.ratios import GOALS, RECORDS, ratios
 
-OURS = "shardkit"
-GIVEN = "shardkit, JSON given"
-BARE = "bare write + fsync"
-PUBLISH = "shardkit, full publish"
+HEADS = ("workload", "task", "side", "median", "rounds", "")
+TASKS = {
+    "write": "write", "publish": "full publish", "read": "read raw, one process",
+    "decode": "decode to uint8, two workers", "resume": "process start to first batch of a resume at half an epoch",
+    "http": "decode to uint8, two workers, 20 ms away",
+}  # fmt: skip
 
 
-def as_markdown(figures: list[Figure]) -> str:
-    """A row a side; the ratio is ours to theirs, and for the full publish its own to the bare write."""
-    lines = [
-        "| workload | task | side | samples/s | shardkit is | durability |",
-        "|---|---|---|---:|---:|---|",
-    ]
-    for figure in figures:
-        shown = _ratio(figure, figures)
-        about = figure.durability if figure.task == "write" else _checks(figure.side)
-        lines.append(f"| {figure.workload} | {figure.task} | {figure.side} | {figure.rate:,.0f} | {shown} | {about} |")
-    return "\n".join(lines)
+def as_markdown(figures: list[Figure], *, padded: bool = False) -> str:
+    """The ratios with their goals, then a row for each figure; `padded` for reading in a terminal."""
+    rows = [(one.workload, TASKS[one.task], one.side, _shown(one), _rounds(one), one.about) for one in figures]
+    return "\n\n".join((_table(("ratio", "found", "goal"), _goals(figures), padded), _table(HEADS, rows, padded)))
 
 
 def as_json(figures: list[Figure]) -> str:
-    """One object: all figures with their rounds, samples a second."""
-    rows = [figure._asdict() | {"ratio": ratio_of(figure, figures)} for figure in figures]
-    return json.dumps({"figures": rows})
+    """One object: every ratio by its name, and all figures with their rounds (samples a second; resume: seconds)."""
+    return json.dumps({**ratios(figures), "figures": [figure._asdict() for figure in figures]})
 
 
-def ratio_of(figure: Figure, figures: list[Figure]) -> float | None:
-    """How many times faster ours is than this side; the full publish is compared with the bare write."""
-    if figure.side in (OURS, GIVEN, BARE):
-        return None
-    base = _rate(figures, figure, BARE if figure.side == PUBLISH else OURS)
-    return figure.rate / base if figure.side == PUBLISH else base / figure.rate
+def _goals(figures: list[Figure]) -> list[tuple[str, ...]]:
+    found = ratios(figures)
+    rows = []
+    for goal in (*GOALS, RECORDS):
+        value = found[goal.name]
+        wanted = f"{'at most' if goal.at_most else 'at least'} {goal.goal}" if goal.goal else ""
+        rows.append((goal.name, "not measured" if value is None else f"{value:.2f}", wanted))
+    return rows
 
 
-def _ratio(figure: Figure, figures: list[Figure]) -> str:
-    ratio = ratio_of(figure, figures)
-    if ratio is None:
-        return ""
-    return f"{ratio:.2f}x of bare" if figure.side == PUBLISH else f"{ratio:.1f}x"
+def _shown(figure: Figure) -> str:
+    return f"{figure.value:.2f} s" if figure.task == "resume" else f"{figure.value:,.0f}/s"
 
 
-def _rate(figures: list[Figure], like: Figure, side: str) -> float:
-    return next(
-        other.rate for other in figures if (other.workload, other.task, other.side) == (like.workload, like.task, side)
-    )
+def _rounds(figure: Figure) -> str:
+    return " ".join(f"{one:.2f}" if figure.task == "resume" else f"{one:,.0f}" for one in figure.rounds)
 
 
-def _checks(side: str) -> str:
-    return "every digest checked" if side == OURS else "nothing checked"
+def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]], padded: bool) -> str:
+    widths = [max(map(len, column)) if padded else 0 for column in zip(heads, *rows, strict=True)]
+    lines = [_line(heads, widths), "|" + "|".join("-" * (width + 2 if padded else 3) for width in widths) + "|"]
+    return "\n".join(lines + [_line(row, widths) for row in rows])
+
+
+def _line(cells: tuple[str, ...], widths: list[int]) -> str:
+    return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"

@@ -6,15 +6,17 @@ Elsewhere: writing and reading them (ours.py, peers.py).
 
 from __future__ import annotations
 
+import functools
 import io
 import struct
 from collections.abc import Callable
-from typing import NamedTuple
+from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from shardkit.records.row import Member, Prepared
-from shardkit.records.sample import Image, Message, Modalities, Sample, encode_sample
+from shardkit.records.sample import Image, Message, Modalities, Sample, decode_sample, encode_sample
 
 DISTINCT_IMAGES = 64
 """JPEGs that are encoded; each sample's copy carries its number in a comment, so that no two are equal."""
@@ -22,48 +24,64 @@ DISTINCT_IMAGES = 64
 IMAGE_MEMBER = "image0.jpg"
 
 
-class Workload(NamedTuple):
-    """Samples as our writer takes them, and the same as the bytes that peers take: (json, jpg or nothing)."""
+class Workload:
+    """Samples as the bytes that peers take, (json, jpg or nothing), and as our builds have them."""
 
-    name: str
-    about: str
-    prepared: list[Prepared]
-    raw: list[tuple[bytes, bytes]]
+    def __init__(self, name: str, about: str, raw: list[tuple[bytes, bytes]]) -> None:
+        self.name, self.about, self.raw = name, about, raw
+
+    @functools.cached_property
+    def prepared(self) -> list[Prepared]:
+        """The same samples, decoded."""
+        return [_prepared(record, image) for record, image in self.raw]
 
     @property
     def size_bytes(self) -> int:
         """Bytes of all records and media, without any container."""
         return sum(len(record) + len(image) for record, image in self.raw)
 
+    def few(self) -> Workload:
+        """Its first samples."""
+        return Workload(self.name, self.about, self.raw[:64])
+
+    def save(self, path: Path) -> None:
+        """Keep it for processes that `load` it."""
+        path.write_bytes(msgspec.msgpack.encode((self.name, self.about, self.raw)))
+
+
+def load(path: Path) -> Workload:
+    """A workload that was saved."""
+    return Workload(*msgspec.msgpack.decode(path.read_bytes(), type=tuple[str, str, list[tuple[bytes, bytes]]]))
+
 
 def make_a(scale: float) -> Workload:
     """JPEGs with chats."""
     count = max(64, round(8000 * scale))
     images = _jpegs()
-    prepared = [_with_image(number, images[number % len(images)]) for number in range(count)]
-    raw = [(encode_sample(entry.sample), entry.members[0].data) for entry in prepared]
+    raw = [_with_image(number, images[number % len(images)]) for number in range(count)]
     mean = sum(len(image) for _, image in raw) // count
-    return Workload("A", f"{count:,} JPEGs of 512x512, mean {mean:,} B, with chats of 623 B", prepared, raw)
+    return Workload("A", f"{count:,} JPEGs of 512x512, mean {mean:,} B, with chats of 623 B", raw)
 
 
 def make_b(scale: float) -> Workload:
     """Chats."""
     count = max(1000, round(400_000 * scale))
-    prepared = [Prepared(sample=_padded(number, 679, Modalities())) for number in range(count)]
-    raw = [(encode_sample(entry.sample), b"") for entry in prepared]
-    return Workload("B", f"{count:,} chats of 679 B", prepared, raw)
+    raw = [(encode_sample(_padded(number, 679, Modalities())), b"") for number in range(count)]
+    return Workload("B", f"{count:,} chats of 679 B", raw)
 
 
 WORKLOADS: dict[str, Callable[[float], Workload]] = {"A": make_a, "B": make_b}
 
 
-def _with_image(number: int, jpeg: bytes) -> Prepared:
+def _with_image(number: int, jpeg: bytes) -> tuple[bytes, bytes]:
     comment = b"\xff\xfe" + struct.pack(">HI", 6, number)
-    data = jpeg[:2] + comment + jpeg[2:]
     shown = Image(member=IMAGE_MEMBER, type="photo", width=512, height=512)
-    return Prepared(
-        sample=_padded(number, 623, Modalities(image=(shown,))), members=(Member(name=IMAGE_MEMBER, data=data),)
-    )
+    return encode_sample(_padded(number, 623, Modalities(image=(shown,)))), jpeg[:2] + comment + jpeg[2:]
+
+
+def _prepared(record: bytes, image: bytes) -> Prepared:
+    members = (Member(name=IMAGE_MEMBER, data=image),) if image else ()
+    return Prepared(sample=decode_sample(record), members=members)
 
 
 def _padded(number: int, size: int, modalities: Modalities) -> Sample:
