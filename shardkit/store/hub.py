@@ -111,7 +111,11 @@ class HubStore(HttpStore):
         headers = self._request_headers(reading)
         link, ends = self._links.get(reading.path, ("", 0.0))
         if link and time.monotonic() < ends:
-            answer = self._web.get(link, headers, reading.silence_seconds, with_secrets=False).response
+            try:
+                answer = self._web.get(link, headers, reading.silence_seconds, with_secrets=False).response
+            except (HTTPError, OSError):
+                self._links.pop(reading.path, None)  # the Hub may send us to another server
+                raise
             if answer.status in (200, 206, 416) or answer.status >= 500 or answer.status == 429:
                 return answer
             answer.close()

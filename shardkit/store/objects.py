@@ -75,12 +75,6 @@ class ObjectStore:
             return memoryview(b"")
         return memoryview(self._read(Reading(path, offset, length, self._patience), length)).toreadonly()
 
-    def read_view(self, path: str, offset: int, length: int) -> memoryview:
-        """See ranges.Viewing."""
-        if length == 0:
-            return memoryview(b"")
-        return memoryview(self._read(Reading(path, offset, length, self._patience), length)).toreadonly()
-
     def size(self, path: str) -> int:
         """See ByteStore."""
         found: list[int] = []

@@ -53,6 +53,16 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def s3_port(root: Path) -> Iterator[int]:
+    with s3_server() as port:
+        put(port, BUCKET, b"")
+        for path in root.rglob("*"):
+            if path.is_file():
+                put(port, f"{BUCKET}/{path.relative_to(root)}", path.read_bytes())
+        yield port
+
+
 @pytest.fixture(params=["http", "s3", "hf"])
 def place(request: pytest.FixtureRequest, root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     """The same folder behind each kind of server, with every secret that belongs to it."""
@@ -67,16 +77,14 @@ def place(request: pytest.FixtureRequest, root: Path, monkeypatch: pytest.Monkey
             hub.private = True
             yield Place("hf://datasets/owner/name", "", hub.cdn)
     else:
-        with s3_server() as port:
-            put(port, BUCKET, b"")
-            for path in root.rglob("*"):
-                if path.is_file():
-                    put(port, f"{BUCKET}/{path.relative_to(root)}", path.read_bytes())
-            settings = {"AWS_ACCESS_KEY_ID": "CANARYID", "AWS_SECRET_ACCESS_KEY": "canarysecret"}
-            use_environment(
-                monkeypatch, AWS_ENDPOINT_URL=f"http://127.0.0.1:{port}", AWS_SESSION_TOKEN="canarysession", **settings
-            )
-            yield Place(f"s3://{BUCKET}", "", None)
+        settings = {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{request.getfixturevalue('s3_port')}",
+            "AWS_ACCESS_KEY_ID": "CANARYID",
+            "AWS_SECRET_ACCESS_KEY": "canarysecret",
+            "AWS_SESSION_TOKEN": "canarysession",
+        }
+        use_environment(monkeypatch, **settings)
+        yield Place(f"s3://{BUCKET}", "", None)
 
 
 @pytest.fixture(autouse=True)

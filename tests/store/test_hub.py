@@ -74,6 +74,9 @@ def test_file_s_address_is_asked_for_once_and_again_when_it_has_run_out(hub: Hub
     assert store.read_range("a.tar", 7, 10) == DATA[7:17]
     assert sum("/resolve/" in path for path in hub.requests) == 2
     assert hub.cdn.requests[-1][0].endswith("Signature=canarytwo")
+    hub.cdn.faults = ["reset"]
+    assert store.read_range("a.tar", 7, 10) == DATA[7:17]
+    assert sum("/resolve/" in path for path in hub.requests) == 3
 
 
 def test_revision_is_pinned_to_its_commit_when_it_is_first_used(hub: Hub) -> None:
