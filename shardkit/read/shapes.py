@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -20,6 +20,9 @@ from shardkit.records.row import Modality, Row
 from shardkit.records.sample import Audio, Image, Modalities, Sample, Video, decode_sample, member_names
 from shardkit.spec import FilesSource
 from shardkit.store.index import Facts, facts_of
+
+if TYPE_CHECKING:
+    from shardkit.read.item import Item
 
 EXTENSIONS: dict[Modality, tuple[str, ...]] = {
     "image": ("jpg", "jpeg", "png", "webp", "gif", "bmp"),
@@ -63,11 +66,26 @@ def sample_of(name: str, source: str, members: Members) -> Sample:
     own = _own_record(members)
     if own is not None:
         return own
+    try:
+        return _converted(name, source, members)
+    except Refused as refused:
+        raise Refused(refused.reason, f"sample {name}: {refused.detail or refused.reason}") from None
+
+
+def record_to_show(item: Item) -> Sample:
+    """The item's record; of a sample that others made and that is none, what can be said of it."""
+    try:
+        return item.sample
+    except Refused as refused:
+        why = {"no record": f"{refused.reason}: {refused.detail}"}
+        return Sample(id=item.key, domain="", category=refused.reason, source="", provenance=why)
+
+
+def _converted(name: str, source: str, members: Members) -> Sample:
     seen = _sort_out(members)
     shape = next((shape for shape in SHAPES if shape.fits(seen)), None)
     if shape is None:
-        found = ", ".join(members) or "nothing"
-        raise Refused("schema", f"sample {name}: found {found}; {WANTED}; its bytes are in `members`")
+        raise Refused("schema", f"found {', '.join(members) or 'nothing'}; {WANTED}; its bytes are in `members`")
     named = [(modality, member) for modality, group in seen.media.items() for member in group]
     blobs = {f"{modality}.{seen.media[modality].index(member)}": b"" for modality, member in named}
     row = Row(position=name, fields=shape.columns(seen), blobs=blobs)
@@ -123,7 +141,7 @@ def _sort_out(members: Members) -> _Seen:
         if modality is not None:
             media[modality].append(member)
     text = next((_decode(name, members[name]) for name in TEXTS if name in members), None)
-    fields = _fields(members[JSON]) if JSON in members else {}
+    fields = _fields(members[JSON], text is None) if JSON in members else {}
     if text is None:
         text = next((fields[name] for name in ("caption", "text", "transcript") if _is_text(fields.get(name))), None)
     return _Seen(media, fields, text)
@@ -141,12 +159,15 @@ def _decode(name: str, data: bytes | memoryview) -> str:
         raise Refused("not-utf8", name) from None
 
 
-def _fields(data: bytes | memoryview) -> dict[str, Any]:
+def _fields(data: bytes | memoryview, needed: bool) -> dict[str, Any]:
+    """The fields of a `json`; one that cannot be read is an error only where nothing else has the text."""
     if len(data) > MAX_JSON_BYTES:
         raise Refused("too-big", f"json of {len(data)} bytes, at most {MAX_JSON_BYTES}")
     try:
         found = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        if not needed:
+            return {}
         raise Refused("not-json", JSON) from None
     return found if isinstance(found, dict) else {}
 

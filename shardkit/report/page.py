@@ -14,10 +14,15 @@ from typing import Any
 import msgspec
 
 from shardkit.read.dataset import Dataset, Item
+from shardkit.read.shapes import record_to_show
 from shardkit.records.marks import Mark, split_marks, unescape_marks
+from shardkit.records.sample import Sample
 from shardkit.store.layout import Manifest
 
-MIME = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp", "gif": "image/gif", "flac": "audio/flac"}
+MIME = {
+    "png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg", "webp": "image/webp", "gif": "image/gif",
+    "bmp": "image/bmp", "flac": "audio/flac", "wav": "audio/wav", "mp3": "audio/mpeg", "ogg": "audio/ogg",
+}  # fmt: skip
 LONGEST_TEXT = 4000
 
 
@@ -95,8 +100,8 @@ def _spread(parts: Sequence[range], count: int) -> list[int]:
 
 
 def _card(item: Item) -> Card:
-    sample = item.sample
-    media = _media(item)
+    sample = record_to_show(item)
+    media = _media(item, sample)
     turns = [_turn(message.role, message.content, media) for message in sample.messages]
     left = [medium for queue in media.values() for medium in queue]
     if left:
@@ -118,9 +123,9 @@ def _turn(role: str, content: str, media: dict[Mark, list[Medium]]) -> Turn:
     return Turn(role=role, pieces=tuple(pieces))
 
 
-def _media(item: Item) -> dict[Mark, list[Medium]]:
+def _media(item: Item, sample: Sample) -> dict[Mark, list[Medium]]:
     """The sample's media by their marks, in order; each is taken from the front as its mark comes."""
-    media = item.sample.modalities
+    media = sample.modalities
     images = [
         Medium(
             kind="image",

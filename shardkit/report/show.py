@@ -18,6 +18,7 @@ import msgspec
 from shardkit.errors import SpecError
 from shardkit.read.dataset import Dataset
 from shardkit.read.item import Item
+from shardkit.read.shapes import record_to_show
 from shardkit.records.sample import Sample
 from shardkit.store.index import IndexHead, IndexPage, IndexReader
 
@@ -83,14 +84,14 @@ def as_json(item: Item) -> dict[str, Any]:
         "key": item.key,
         "shard": item.shard,
         "ordinal": item.ordinal,
-        "record": msgspec.to_builtins(item.sample),
+        "record": msgspec.to_builtins(record_to_show(item)),
         "members": {name: len(data) for name, data in item.members.items()},
     }
 
 
 def as_text(item: Item) -> str:
     """A sample as lines for a terminal: what it is, its messages, its members."""
-    sample = item.sample
+    sample = record_to_show(item)
     about = [("key", item.key), ("shard", f"{item.shard}, sample {item.ordinal}"), ("id", sample.id)]
     about += [("source", sample.source), ("category", f"{sample.domain}/{sample.category}")]
     about += [("licence", sample.licence)] if sample.licence else []

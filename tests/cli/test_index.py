@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Command
-from tests.read.foreign import text_tars
+from tests.read.foreign import png_bytes, text_tars, write_tar
 from tests.store import hostile
 
 
@@ -44,6 +44,16 @@ def test_tars_can_be_looked_at_without_an_index_of_ones_own(shardkit: Command, t
     assert "s0003" in shardkit("ls", pattern).out
     assert shardkit("verify", pattern).code == 0
     assert sorted(path.name for path in tars.iterdir()) == ["shard-000.tar", "shard-001.tar"]
+
+
+def test_what_is_no_record_is_shown_all_the_same(shardkit: Command, tmp_path: Path) -> None:
+    write_tar(tmp_path / "odd.tar", [("a/k", {"cls": b"3"}), ("a/p", {"png": png_bytes(), "txt": b"a red box"})])
+    shown = shardkit("cat", tmp_path / "odd.tar", "a/k")
+    assert shown.code == 0 and "found cls" in shown.out and "1 bytes  cls" in shown.out
+    assert "a red box" in shardkit("cat", tmp_path / "odd.tar", "a/p").out
+    assert shardkit("report", tmp_path / "odd.tar", "--out", tmp_path / "page.html").code == 0
+    page = (tmp_path / "page.html").read_text()
+    assert "a red box" in page and "data:image/png;base64," in page
 
 
 def test_samples_that_lack_a_member_are_counted(shardkit: Command, tars: Path, tmp_path: Path) -> None:
