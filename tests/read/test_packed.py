@@ -296,13 +296,6 @@ def test_torch_workers_pack_lanes_of_their_own_and_a_resume_gathers_them(dataset
         def __iter__(self) -> Any:
             return iter(self.loader)
 
-    class Kept(Stream):
-        def state_dict(self) -> dict[str, Any]:
-            return self.loader.state_dict()
-
-        def load_state_dict(self, state: dict[str, Any]) -> None:
-            self.loader.load_state_dict(state)
-
     whole = list(islice(opened(dataset, batch_size=2), 12))
     found = list(islice(data.DataLoader(Stream(opened(dataset, batch_size=2)), batch_size=None, num_workers=2), 7))
     assert names(found) == names(whole[:7])
@@ -311,13 +304,6 @@ def test_torch_workers_pack_lanes_of_their_own_and_a_resume_gathers_them(dataset
     assert names(list(islice(loader, 5))) == names(whole[7:])
     with pytest.raises(StateConflict, match="hold 4 of 8 lanes"):
         loader.load_state_dict(found[-1].state)
-    stateful = pytest.importorskip("torchdata.stateful_dataloader")
-    begun = stateful.StatefulDataLoader(Kept(opened(dataset, batch_size=2)), batch_size=None, num_workers=2)
-    assert names(list(islice(begun, 5))) == names(whole[:5])
-    state = begun.state_dict()
-    again = stateful.StatefulDataLoader(Kept(opened(dataset, batch_size=2)), batch_size=None, num_workers=2)
-    again.load_state_dict(state)
-    assert names(list(islice(again, 7))) == names(whole[5:])
     one_lane = opened(dataset, world_size=8)
     with pytest.raises(SpecError, match="has 1 lanes and 2 torch workers"):
         next(iter(data.DataLoader(Stream(one_lane), batch_size=None, num_workers=2)))
