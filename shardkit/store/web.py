@@ -1,6 +1,6 @@
 """GET requests over http and https whose redirects are followed by hand, so that each step can be checked.
 
-Here: connections of this process, redirects, which credentials go to whom.
+Here: connections of this process, proxies, redirects, which credentials go to whom.
 Elsewhere: what an answer must look like (http.py), which addresses data may point to (addresses.py).
 """
 
@@ -12,7 +12,8 @@ import threading
 from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any, NamedTuple
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
+from urllib.request import getproxies_environment, proxy_bypass
 
 import urllib3
 from urllib3.exceptions import MaxRetryError
@@ -49,7 +50,7 @@ class Web:
     def __init__(self, secret_headers: Mapping[str, str] | None = None, guard: Guard | None = None) -> None:
         self.secret_headers = dict(secret_headers or {})
         self._guard = guard
-        self._pools: dict[int, urllib3.PoolManager] = {}
+        self._pools: dict[int, dict[str, urllib3.PoolManager]] = {}
         self._lock = threading.Lock()
 
     def get(self, url: str, headers: Mapping[str, str], silence_seconds: float, *, with_secrets: bool = True) -> Answer:
@@ -77,7 +78,7 @@ class Web:
     def _send(self, url: str, headers: Mapping[str, str], silence_seconds: float) -> BaseHTTPResponse:
         asking = _asking.set(True)
         try:
-            return self._pool().request(
+            return self._pool(url).request(
                 "GET",
                 url,
                 headers=headers,
@@ -90,15 +91,38 @@ class Web:
         finally:
             _asking.reset(asking)
 
-    def _pool(self) -> urllib3.PoolManager:
+    def _pool(self, url: str) -> urllib3.PoolManager:
+        proxy = "" if self._guard is not None else find_proxy(url)  # a proxy would resolve found hosts unchecked
         with self._lock:
-            pool = self._pools.get(os.getpid())
-            if pool is None:
-                pool = urllib3.PoolManager(maxsize=CONNECTIONS)
+            if os.getpid() not in self._pools:
+                self._pools = {os.getpid(): {}}
+            pools = self._pools[os.getpid()]
+            if proxy not in pools:
+                pools[proxy] = _proxied(proxy) if proxy else urllib3.PoolManager(maxsize=CONNECTIONS)
                 if self._guard is not None:
-                    pool.pool_classes_by_scheme = self._guard.pool_classes()
-                self._pools = {os.getpid(): pool}
-            return pool
+                    pools[proxy].pool_classes_by_scheme = self._guard.pool_classes()
+            return pools[proxy]
+
+
+def find_proxy(url: str) -> str:
+    """The proxy that the environment names for a URL (https_proxy, no_proxy, …); none for this machine itself."""
+    parts = urlsplit(url)
+    host = (parts.hostname or "").lower()
+    if host in ("localhost", "::1") or host.startswith("127.") or proxy_bypass(parts.netloc.rpartition("@")[2]):
+        return ""
+    proxies = getproxies_environment()
+    found = proxies.get(parts.scheme.lower()) or proxies.get("all") or ""
+    return found if not found or "://" in found else f"http://{found}"
+
+
+def _proxied(proxy: str) -> urllib3.PoolManager:
+    parts = urlsplit(proxy)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise StorageFailed(f"cannot use the proxy {scrub(proxy)} of the environment: wanted http://host:port")
+    login = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else None
+    headers = urllib3.make_headers(proxy_basic_auth=login) if login else None
+    place = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], "", "", ""))
+    return urllib3.ProxyManager(place, maxsize=CONNECTIONS, proxy_headers=headers)
 
 
 class _WithoutQueries(logging.Filter):

@@ -235,10 +235,22 @@ def test_guard_goes_along_into_other_processes(server: Flaky) -> None:
         store.read_range("file", 0, 1)
 
 
-def test_name_that_cannot_be_resolved_is_a_clear_error(names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
-    def nowhere(*args: Any, **more: Any) -> Any:
-        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+def nowhere(*args: Any, **more: Any) -> Any:
+    raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
+
+def test_found_urls_go_through_no_proxy_that_would_resolve_them_unchecked(
+    server: Flaky, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", server.url)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setattr(socket, "getaddrinfo", nowhere)
+    with pytest.raises(StorageFailed, match="NameResolutionError"):
+        HttpStore("http://found.invalid", QUICK, Guard()).read_range("file", 0, 1)
+    assert server.requests == []
+
+
+def test_name_that_cannot_be_resolved_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", nowhere)
     with pytest.raises(StorageFailed, match="NameResolutionError"):
         HttpStore("http://found.invalid", QUICK, Guard()).read_range("file", 0, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -201,3 +202,30 @@ def test_store_works_in_children_and_threads(server: Flaky, method: str) -> None
 def test_store_survives_pickling(server: Flaky) -> None:
     store: HttpStore = pickle.loads(pickle.dumps(store_of(server)))
     assert store.read_range("file", 1, 2) == DATA[1:3]
+
+
+def nowhere(*args: object, **more: object) -> object:
+    raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+
+def test_proxy_of_the_environment_is_used_but_not_for_this_machine(
+    server: Flaky, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "no_proxy", "NO_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    proxied = server.root / "http:" / "data.invalid"
+    proxied.mkdir(parents=True)
+    (proxied / "file").write_bytes(b"by proxy")
+    monkeypatch.setenv("http_proxy", server.url.replace("//", "//user:canary@"))
+    assert HttpStore("http://data.invalid", QUICK).read_range("file", 0, 8) == b"by proxy"
+    assert server.headers[-1]["proxy-authorization"].startswith("Basic ")
+    assert store_of(server).read_range("file", 0, 3) == DATA[:3]
+    assert "proxy-authorization" not in server.headers[-1]
+    monkeypatch.setenv("no_proxy", "data.invalid")
+    monkeypatch.setattr(socket, "getaddrinfo", nowhere)
+    with pytest.raises(StorageFailed, match="NameResolutionError"):
+        HttpStore("http://data.invalid", QUICK).read_range("file", 0, 8)
+    monkeypatch.setenv("http_proxy", "socks5://user:canary@host:1")
+    with pytest.raises(StorageFailed, match=r"proxy socks5://host:1 of the environment: wanted http") as caught:
+        HttpStore("http://other.invalid", QUICK).read_range("file", 0, 8)
+    assert "canary" not in str(caught.value)
