@@ -255,7 +255,7 @@ def decode_head(data: bytes, digest: str, where: str) -> IndexHead:
     found = blake3_128(data).hex()
     if found != digest:
         raise ShardDamaged(f"{where}: its head has digest {found}, the manifest says {digest}; run `shardkit verify`")
-    if data[:8] != MAGIC or struct.unpack("<I", data[8:12])[0] != len(data) - PREFIX_BYTES:
+    if data[:8] != MAGIC or int.from_bytes(data[8:PREFIX_BYTES], "little") != len(data) - PREFIX_BYTES:
         raise ShardDamaged(f"{where}: it does not begin with an index head of {len(data)} bytes")
     try:
         head = msgspec.msgpack.decode(data[PREFIX_BYTES:], type=IndexHead)

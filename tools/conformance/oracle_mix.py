@@ -67,7 +67,7 @@ def counts_of(weights: Sequence[float], lanes: int) -> Counts:
     return tuple(counts)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def word_of(counts: Counts) -> tuple[int, ...]:
     """The source of every slot of a word."""
     length = sum(counts)

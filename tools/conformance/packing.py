@@ -99,7 +99,7 @@ def _run(case: Case, pool: Pool, done: list[int]) -> None:
             open_loader(
                 source, rank=rank, world_size=leg.ranks, batch_size=leg.batch, num_workers=leg.workers,
                 pack=_packing(case.rules, leg.carried), cost=cost_of,
-                **(case.reading.fields if (rank == 0 and not case.reading.schedule) or not states else {}),
+                **(case.reading.fields if rank == 0 or not states else {}),
             )
             for rank in range(leg.ranks)
         ]  # fmt: skip

@@ -182,8 +182,9 @@ def compare(found: Step, wanted: Turn) -> None:
 
 
 def _arguments(reading: Reading, rank: int) -> dict[str, Any]:
-    """Every other rank repeats what the state says, the others leave it to the state."""
-    return reading.fields if rank % 2 == 0 and not reading.schedule else {}
+    """Every other rank repeats what the state says, the others leave to it what they can."""
+    fields = reading.fields
+    return fields if rank % 2 == 0 else {name: fields[name] for name in ("mix",) if name in fields}
 
 
 def _has_steps(epochs: Epochs, epoch: int, leg: Leg, tail: str) -> bool:
