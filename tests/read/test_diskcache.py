@@ -470,3 +470,16 @@ def test_tars_that_others_made_are_cached_by_their_digest(tmp_path: Path, monkey
             assert epoch(open_dataset(place, cache=tmp_path / "cache"), tail="split") == plain
             of_bytes = [request for request in server.requests if request.length > 1]  # others ask for tags
             assert {request.path for request in of_bytes} <= {"own/manifest.json"}
+
+
+@pytest.mark.parametrize("fault", ["reset", "truncate", "503", "wrong range", "other bytes"])
+def test_what_a_stumbling_server_sends_is_not_kept_before_it_is_right(root: Path, tmp_path: Path, fault: str) -> None:
+    local = epoch(open_dataset(root))
+    with flaky_server(root) as server:
+        dataset = open_dataset(server.url, cache=tmp_path)
+        server.faults = [fault, "", fault]
+        assert epoch(dataset) == local
+        server.requests.clear()
+        assert epoch(open_dataset(server.url, cache=tmp_path)) == local
+        assert [path for path, _ in server.requests] == ["/manifest.json"]
+    assert counts(dataset).damaged == 0
