@@ -54,13 +54,17 @@ def make(workload: Workload, folder: Path) -> None:
 
 
 def read(folder: Path) -> tuple[int, int]:
-    """One shuffled epoch in the caller's thread, every digest checked: samples, bytes of all members."""
+    """One shuffled epoch in the caller's thread, every digest checked: samples, bytes of all members.
+
+    Counted from opening the dataset on, the indexes included. Every member is taken as `bytes`, as of all peers:
+    who hands out views of a mapped file has read nothing yet.
+    """
     samples = seen = 0
     for batch in open_loader(open_dataset(folder), batch_size=BATCH, tail="split"):
         for item in batch:
             samples += 1
             for data in item.members.values():
-                seen += len(data)
+                seen += len(bytes(data))
     return samples, seen
 
 

@@ -27,6 +27,9 @@ VERIFIED = "tests/store/test_verify.py"
 PUBLISHED = "tests/store/test_publish.py"
 CHAIN = "tests/store/test_manifest.py"
 READ = "tests/read/test_dataset.py"
+CHUNKS = "tests/read/test_member.py::test_a_flipped_byte_is_noticed_where_it_is_needed_and_nowhere_else"
+SPANS = "shardkit/read/spans.py"
+FLIPPED = "tests/read/test_spans.py::test_a_flipped_byte_takes_one_sample_out_of_a_batch_and_says_which"
 ALONE = "tests/faults/test_checks.py"
 PAGES = f"{ALONE}::test_head_and_single_pages_of_an_index_have_digests_of_their_own"
 STORED_ORDER = f"{ALONE}::test_samples_read_in_stored_order_are_checked"
@@ -233,6 +236,9 @@ SAMPLE_DIGESTS = (
         "        if False:\n",
         STORED_ORDER,
     ),
+    _one("small spans", SPANS, "if list(map(_xxh3, data)) == wanted else None", "if True else None", FLIPPED),
+    _one("large spans", SPANS, " or list(map(_xxh3, parts)) != wanted[group]:", ":", FLIPPED),
+    _one("chunks", "shardkit/read/member.py", "if blake3_128(chunk) != self._digests[number]:", "if False:", CHUNKS),
     _one(
         "digests of members from the network",
         "shardkit/read/item.py",
