@@ -74,6 +74,8 @@ class Guard(msgspec.Struct, frozen=True, kw_only=True):
             raise _refused(url, f"found scheme {parts.scheme[:20]!r}, wanted http or https")
         if not host:
             raise _refused(url, "found no host")
+        if not host.isascii() or "%" in host:
+            raise _refused(url, "found a host with other characters than a name's; write it in ASCII (xn--…)")
         if login is not None:
             raise _refused(url, "found a user or password in it, which data may not bring")
         _check_spelling(url, host)

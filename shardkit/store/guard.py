@@ -26,6 +26,8 @@ def open_found(url: str, base: str = "", *, allow_private: bool = False) -> tupl
     absolute = urljoin(_public(base), url) if base else url
     guard = Guard(allow_private=allow_private)
     guard.check(absolute)
+    if urlsplit(absolute).path.endswith("/") or not urlsplit(absolute).path:
+        raise UrlRefused(f"{shown(absolute)} was found in data and is not read: it names no file")
     folder, name = split_file(absolute)
     if not base or origin(absolute) != origin(base):
         return HttpStore(folder, guard=guard), name

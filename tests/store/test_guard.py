@@ -72,19 +72,31 @@ INSIDE = (
     "127.0.0.1", "127.1.2.3", "localhost", "10.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.1.1", "100.64.0.1",
     "198.18.0.1", "[::1]", "[fd00::1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[::ffff:0:127.0.0.1]",
     "[64:ff9b::7f00:1]", "[64:ff9b::10.0.0.1]", "[64:ff9b:1::a00:1]", "[2002:7f00:1::]", "[2002:c0a8:101::1]",
-    "[::7f00:1]", "[fdff::5efe:10.0.0.1]", "[2600::5efe:10.0.0.1]", "[2600::200:5efe:192.168.0.1]",
+    "[::7f00:1]", "[0:0:0:0:0:ffff:7f00:1]", "LOCALHOST", "localhost.", "[fdff::5efe:10.0.0.1]", "[2600::5efe:10.0.0.1]", "[2600::200:5efe:192.168.0.1]",
 )  # fmt: skip
 NEVER = (
     "169.254.169.254", "169.254.0.1", "0.0.0.0", "0.1.2.3", "224.0.0.1", "239.1.1.1", "240.0.0.1", "255.255.255.255",
     "192.0.0.1", "192.0.2.1", "192.88.99.1", "[::]", "[fe80::1]", "[fec0::1]", "[ff02::1]", "[2001:db8::1]",
     "[2001:0:7f00:1::]", "[::ffff:169.254.169.254]", "[64:ff9b::a9fe:a9fe]", "[2002:a9fe:a9fe::]",
 )  # fmt: skip
-SPELLINGS = ("0x7f.1", "2130706433", "0x7f000001", "017700000001", "127.1", "127.0.1", "0177.0.0.1", "127.0.0.1.")
+SPELLINGS = (
+    "0x7f.1",
+    "2130706433",
+    "0x7f000001",
+    "017700000001",
+    "127.1",
+    "127.0.1",
+    "0177.0.0.1",
+    "127.0.0.1.",
+    "0",
+    "0x0",
+)
 PLAINLY_WRONG = (
     "file:///etc/passwd", "ftp://host/a", "gopher://host/a", "pipe:cat", "s3://bucket/a", "hf://datasets/o/n/a",
     "//host/a", "http:///a", "http://user:canary@host/a", "http://user@host/a", "http://host\\@127.0.0.1/a",
     "http://ho st/a", "http://host/a\nHost: b", "http://[::1/a", "http://host:99999/a", "", "javascript:1",
-    "/etc/passwd",
+    "/etc/passwd", "http://①②⑦.⓪.⓪.①/a", "http://127。0。0。1/a", "http://ⓛocalhost/a", "http://[::1%25lo]/a",
+    "http://127.0.0.1%2eexample.com/a", "http://%31%32%37.0.0.1/a", "http://localhost:9@example.com/a",
 )  # fmt: skip
 
 
@@ -102,7 +114,7 @@ def test_some_addresses_are_refused_also_with_permission(host: str) -> None:
 
 @pytest.mark.parametrize("host", INSIDE)
 def test_permission_opens_private_addresses_only(host: str) -> None:
-    if host != "localhost":
+    if "localhost" not in host.lower():
         Guard(allow_private=True).check_address(host, host.strip("[]"))
 
 
@@ -118,6 +130,12 @@ def test_other_schemes_logins_and_malformed_urls_are_refused_before_anything_is_
     assert "canary" not in str(caught.value)
     assert not is_found_url(url)
     assert names.asked == []
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1#@example.com/a", "http://example.com?@host/a", "http://host/a/"])
+def test_a_found_url_that_names_no_file_is_refused(url: str) -> None:
+    with pytest.raises(UrlRefused, match="names no file"):
+        open_found(url)
 
 
 def test_the_user_s_own_urls_are_trusted(server: Flaky) -> None:
