@@ -9,6 +9,8 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import (
     FIRST_COMPLETED,
@@ -20,7 +22,7 @@ from concurrent.futures import (
     wait,
 )
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 
 import blake3
@@ -185,17 +187,13 @@ def _index_missing(folder: Path, missing: list[TarFile], source: str, how: Index
     limits = ForeignLimits(unended=how.unended)
     waiting: dict[Future[IndexedTar], TarFile] = {}
     left = iter(missing)
-    with _executor(how, len(missing)) as pool:
-        try:
-            for tar in left:
-                waiting[pool.submit(index_file, tar, source, limits)] = tar
-                if len(waiting) >= 2 * max(1, how.workers or FIRST_USE_THREADS):
-                    yield from _finished(folder, waiting)
-            while waiting:
+    with _executor(how, len(missing)) as (pool, stop):
+        for tar in left:
+            waiting[pool.submit(index_file, tar, source, limits, stop)] = tar
+            if len(waiting) >= 2 * max(1, how.workers or FIRST_USE_THREADS):
                 yield from _finished(folder, waiting)
-        finally:
-            for future in waiting:
-                future.cancel()
+        while waiting:
+            yield from _finished(folder, waiting)
 
 
 def _finished(folder: Path, waiting: dict[Future[IndexedTar], TarFile]) -> Iterator[TarRecord]:
@@ -210,20 +208,59 @@ def _finished(folder: Path, waiting: dict[Future[IndexedTar], TarFile]) -> Itera
         yield _keep(folder, tar, indexed)
 
 
-def index_file(tar: TarFile, source: str, limits: ForeignLimits) -> IndexedTar:
-    """Index one tar where it lies; for a process of its own. Raises ShardDamaged also where it changes meanwhile."""
+def index_file(tar: TarFile, source: str, limits: ForeignLimits, stop: threading.Event | None = None) -> IndexedTar:
+    """Index one tar where it lies; for a process of its own, or a thread that ends soon after `stop` is set.
+
+    Raises ShardDamaged also where it changes meanwhile.
+    """
     store, name = open_file(tar.place)
-    indexed = index_tar(store, name, tar.bytes, Describer(source), limits)
+    indexed = index_tar(_Until(store, stop), name, tar.bytes, Describer(source), limits)
     again, _ = open_file(tar.place)
     if again.size(name) != tar.bytes or (isinstance(again, Tagged) and again.tag(name) != tar.tag):
         raise ShardDamaged(f"{scrub(tar.place)}: changed while it was indexed; run the same command again")
     return indexed
 
 
-def _executor(how: Indexing, count: int) -> Executor:
+class _Until:
+    """A store that is read until somebody says stop."""
+
+    def __init__(self, store: ByteStore, stop: threading.Event | None) -> None:
+        self._store, self._stop = store, stop
+        self.url = store.url
+
+    def read_range(self, path: str, offset: int, length: int) -> bytes:
+        if self._stop is not None and self._stop.is_set():
+            raise StorageFailed(f"{self.url}/{path}: indexing was stopped; run the same command again")
+        return self._store.read_range(path, offset, length)
+
+
+@contextmanager
+def _executor(how: Indexing, count: int) -> Iterator[tuple[Executor, threading.Event | None]]:
+    """A pool, and what stops its threads. An error or a signal ends at once what is under way: tars may be long."""
+    others = {child.pid for child in active_children()}
+    stop = None if how.workers else threading.Event()
+    pool: Executor
     if how.workers:
-        return ProcessPoolExecutor(min(how.workers, count), mp_context=get_context("spawn"))
-    return ThreadPoolExecutor(min(FIRST_USE_THREADS, count), thread_name_prefix="shardkit-index")
+        pool = ProcessPoolExecutor(min(how.workers, count), mp_context=get_context("spawn"), initializer=_quietly)
+    else:
+        pool = ThreadPoolExecutor(min(FIRST_USE_THREADS, count), thread_name_prefix="shardkit-index")
+    try:
+        yield pool, stop
+    except BaseException:
+        if stop is not None:
+            stop.set()
+        pool.shutdown(wait=False, cancel_futures=True)
+        for child in active_children():
+            if how.workers and child.pid not in others:
+                child.terminate()
+        raise
+    pool.shutdown()
+
+
+def _quietly() -> None:
+    """Ctrl-C goes to all processes of a terminal: the parent answers it and ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 class _Progress:

@@ -13,7 +13,6 @@ import zstandard
 
 from shardkit.errors import ShardDamaged
 from shardkit.store.manifest import decompress_block
-from shardkit.store.urls import ByteStore
 
 CHUNK_BYTES = 4 << 20
 FRAME_BYTES = 128 << 20
@@ -33,6 +32,19 @@ class Frame(NamedTuple):
     file_bytes: int
 
 
+class Ranges(Protocol):
+    """What is needed of a store to read a file from its beginning."""
+
+    @property
+    def url(self) -> str:
+        """For messages."""
+        ...
+
+    def read_range(self, path: str, offset: int, length: int) -> bytes:
+        """See ByteStore."""
+        ...
+
+
 class TarStream(Protocol):
     """The bytes of a tar in order; `frames` of those unfolded so far, none for a plain tar."""
 
@@ -46,7 +58,7 @@ class TarStream(Protocol):
 class FileStream:
     """A file of a store from its beginning, each byte hashed once. Memory: CHUNK_BYTES and what is asked for."""
 
-    def __init__(self, store: ByteStore, path: str, size: int) -> None:
+    def __init__(self, store: Ranges, path: str, size: int) -> None:
         self.size = size
         self.frames: list[Frame] = []
         self.at = 0
@@ -156,7 +168,7 @@ class UnfoldedStream:
         return ShardDamaged(f"{self._where}: {message}; unpack it (`zstd -d`) and index the plain .tar")
 
 
-def open_tar(store: ByteStore, path: str, size: int, where: str) -> tuple[FileStream, TarStream]:
+def open_tar(store: Ranges, path: str, size: int, where: str) -> tuple[FileStream, TarStream]:
     """The file and the tar in it, which is the file itself unless it is `.tar.zst`. Raises ShardDamaged for gzip."""
     file = FileStream(store, path, size)
     magic = store.read_range(path, 0, min(4, size))

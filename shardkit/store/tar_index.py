@@ -30,8 +30,7 @@ from shardkit.store.index import (
     encode_head,
 )
 from shardkit.store.layout import FileRef, ShardEntry, Sums
-from shardkit.store.streaming import Frame, open_tar
-from shardkit.store.urls import ByteStore
+from shardkit.store.streaming import Frame, Ranges, open_tar
 
 BLOCK_SAMPLES = 16
 KEPT_BYTES = 16 << 20
@@ -52,7 +51,7 @@ class IndexedTar(msgspec.Struct, frozen=True, kw_only=True):
     index: bytes
 
 
-def index_tar(store: ByteStore, path: str, size: int, describe: Describe, limits: ForeignLimits) -> IndexedTar:
+def index_tar(store: Ranges, path: str, size: int, describe: Describe, limits: ForeignLimits) -> IndexedTar:
     """Read a file of `size` bytes once, in bounded memory, and index it.
 
     Raises ShardDamaged (hostile, cut, a name that comes twice, frames that do not hold whole samples), StorageFailed.

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -435,6 +436,30 @@ def test_secrets_of_urls_are_in_no_file_and_no_message(tmp_path: Path, caplog: p
     files = [path for root in (cache_folder(), tmp_path / "out") for path in root.rglob("*") if path.is_file()]
     assert files and not [text for text in told if "CANARY" in text]
     assert not [path for path in files if b"CANARY" in path.read_bytes() or "CANARY" in str(path)]
+
+
+def test_an_error_ends_long_tars_that_are_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    video = hostile.patched(124, b"%011o\0" % (6 << 30), hostile.plain("video.mp4")[:512])
+    with (tmp_path / "long.tar").open("wb") as file:  # 6 GiB, sparse: half a minute and more to read
+        file.write(video)
+        file.truncate(512 + (6 << 30) + 1024)
+    (tmp_path / "short.tar").write_bytes(b"no tar")
+    read: list[int] = []
+    read_range = foreign._Until.read_range
+
+    def counting(store: foreign._Until, path: str, offset: int, length: int) -> bytes:
+        if path == "long.tar":
+            read.append(length)
+        return read_range(store, path, offset, length)
+
+    monkeypatch.setattr(foreign._Until, "read_range", counting)
+    with pytest.raises(ShardDamaged, match="short"):
+        open_dataset([tmp_path / "long.tar", tmp_path / "short.tar"])
+    for thread in threading.enumerate():
+        if thread.name.startswith("shardkit-index"):
+            thread.join(60)
+            assert not thread.is_alive()
+    assert sum(read) < 6 << 30
 
 
 def test_what_is_no_tar_is_said(tmp_path: Path) -> None:
