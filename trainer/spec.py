@@ -174,7 +174,8 @@ class DataSpec(Strict, frozen=True, kw_only=True):
     `datasets` are what is read where no --data is given, mixed as `mix` says if there are several. `max_tokens` cuts
     long samples at the end. `pack` fills rows with several samples; `batch_size` then counts packs. `held_out` is the
     share of samples, chosen by their keys, that are never trained on. `lanes`, `window` and `decoders` (its
-    num_workers) go to the loader; `prefetch` batches are prepared ahead.
+    num_workers) go to the loader; `prefetch` batches are prepared ahead. `cache` is a folder in which up to
+    `cache_bytes` of what comes over a network are kept for the next run.
     """
 
     datasets: tuple[SourceSpec, ...] = ()
@@ -186,6 +187,8 @@ class DataSpec(Strict, frozen=True, kw_only=True):
     window: int | None = None
     decoders: int = 1
     prefetch: int = 2
+    cache: str | None = None
+    cache_bytes: int | None = None
 
     def __post_init__(self) -> None:
         if self.max_tokens < 8:
@@ -309,7 +312,8 @@ def spec_digest_fields(spec: RunSpec) -> dict[str, Any]:
     """What must be the same when a run is resumed: all but how long it goes and how it is watched."""
     raw: dict[str, Any] = msgspec.to_builtins(spec)
     free = ("steps", "checkpoint", "eval", "profiles", "description", "device", "threads")
-    reading = ("decoders", "prefetch", "datasets")  # a copy elsewhere does as well; versions and weights are checked
+    # a copy of the data elsewhere does as well; versions and weights are checked
+    reading = ("decoders", "prefetch", "cache", "cache_bytes", "datasets")
     absent = [name for name in ("pack", "mix") if raw["data"][name] is None]  # written before there were any
     raw["data"] = {name: value for name, value in raw["data"].items() if name not in {*reading, *absent}}
     return {name: value for name, value in raw.items() if name not in free}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from shardkit import SpecError
-from trainer.spec import load_run, without_secrets
+from trainer.spec import load_run, spec_digest_fields, without_secrets
 
 SPECS = Path(__file__).resolve().parents[2] / "specs" / "runs"
 MINIMAL = "name: x\nmodel: {language: {pretrained: somewhere}}\nprofiles: {long: {steps: 7, optimizer.rate: 1.0e-5}}\n"
@@ -71,3 +71,10 @@ def test_a_run_s_kept_spec_holds_no_secret_of_a_url(spec_file: Path) -> None:
     kept = without_secrets(spec)
     assert [source.url for source in spec.data.datasets] == [url, "plain"]
     assert [(source.url, source.weight) for source in kept.data.datasets] == [("https://host/data", 2), ("plain", None)]
+
+
+def test_how_a_run_fetches_is_free_when_it_is_resumed(spec_file: Path) -> None:
+    first = spec_digest_fields(load_run(spec_file))
+    again = load_run(spec_file, {"data.cache": "/elsewhere", "data.cache_bytes": "1000", "data.decoders": "3"})
+    assert spec_digest_fields(again) == first
+    assert spec_digest_fields(load_run(spec_file, {"data.max_tokens": "64"})) != first

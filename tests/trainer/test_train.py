@@ -37,8 +37,11 @@ def test_a_run_over_http_leaves_metrics_checkpoints_and_a_plot(
     dataset: Path, tmp_path: Path, tiny_spec: ModelSpec
 ) -> None:
     events: list[dict[str, Any]] = []
+    run = tiny_run(tiny_spec)
+    cached = msgspec.structs.replace(run, data=msgspec.structs.replace(run.data, cache=str(tmp_path / "cache")))
     with serve_folder(dataset) as server:
-        outcome = train(tiny_run(tiny_spec), server.url, tmp_path, report=events.append, measure=open_measure())
+        outcome = train(cached, server.url, tmp_path, report=events.append, measure=open_measure())
+    assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == ["blocks"]
     lines = read_metrics(tmp_path)
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
     for line in lines:

@@ -70,6 +70,8 @@ def loader_fields(reading: Reading, mixed: bool = False) -> dict[str, Any]:
         "rank": reading.rank,
         "world_size": reading.world_size,
         "num_workers": reading.data.decoders,
+        "cache": reading.data.cache,
+        "cache_bytes": reading.data.cache_bytes,
     }
 
 
