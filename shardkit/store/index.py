@@ -19,6 +19,7 @@ import numpy as np
 from shardkit.errors import ShardDamaged
 from shardkit.records.sample import Sample, modality_set
 from shardkit.spec import Codec
+from shardkit.store.joined import join_pages
 from shardkit.store.layout import FORMAT, UNREADABLE, Count, ShardEntry, index_path
 from shardkit.store.urls import ByteStore
 
@@ -336,17 +337,16 @@ class IndexReader:
     def whole(self) -> IndexPage:
         """All pages as one, from one read of the whole file, checked against the file's digest.
 
-        A quarter of a microsecond a sample: pages are not checked one by one. Raises ShardDamaged, StorageFailed.
+        Pages are not checked one by one. Raises ShardDamaged, StorageFailed.
         """
         data = self._read_whole()
         try:
-            ends = itertools.pairwise(self._starts)
-            pages = [_page_decoder.decode(data[start:end]) for start, end in ends]
+            columns, samples = join_pages(data, self._starts, _page_decoder)
         except UNREADABLE as error:
             raise ShardDamaged(f"{self._path}: a page cannot be decoded: {error}") from None
-        if any(page.samples != ref.samples for page, ref in zip(pages, self.head.pages, strict=True)):
+        if samples != [ref.samples for ref in self.head.pages]:
             raise ShardDamaged(f"{self._path}: a page does not have as many samples as the head says")
-        joined = IndexPage(**{name: b"".join([getattr(page, name) for page in pages]) for name in _COLUMNS})
+        joined = IndexPage(**{name: columns.get(name, b"") for name in _COLUMNS})
         _check_lengths(joined, self.head.samples, self._path)
         return joined
 
