@@ -88,7 +88,8 @@ def read_pointer(store: ByteStore) -> Pointer:
     except FileMissing:
         raise NotADataset(
             f"{store.url} is no dataset: found no {POINTER_PATH} in it; give the folder or URL that holds "
-            f"{POINTER_PATH}, or finish its build by running `shardkit build` again"
+            f"{POINTER_PATH}, or finish its build by running `shardkit build` again; tars that others made are named "
+            "themselves, such as FOLDER/*.tar"
         ) from None
     return decode_pointer(data, f"{store.url}/{POINTER_PATH}")
 
