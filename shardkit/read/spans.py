@@ -19,8 +19,8 @@ import numpy as np
 import xxhash
 
 from shardkit.errors import ShardDamaged, StorageFailed
-from shardkit.store.buffers import Buffers
 from shardkit.read.places import Places
+from shardkit.store.buffers import Buffers
 from shardkit.store.urls import LocalStore
 
 SMALL_BYTES = 16 << 10
