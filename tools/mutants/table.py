@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from tools.mutants.foreign import FOREIGN
 from tools.mutants.mixing import MIXING
+from tools.mutants.packing import PACKING
 from tools.mutants.stores import STORES
 from tools.mutants.trial import Mutant
 
@@ -395,5 +396,5 @@ CACHING = (
 
 MUTANTS = (
     *FORCES, *READ_BACKS, *ORDERS, *LOCKS, *CHAIN_DIGESTS, *INDEX_DIGESTS, *SAMPLE_DIGESTS, *VERIFYING, *READING,
-    *RESUMING, *CACHING, *FOREIGN, *MIXING, *STORES,
+    *RESUMING, *CACHING, *FOREIGN, *MIXING, *PACKING, *STORES,
 )  # fmt: skip
