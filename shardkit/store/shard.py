@@ -108,6 +108,7 @@ class ShardWriter:
         """
         keys, waiting, total = self._keys, self._waiting, self.tar_bytes
         before = count = self.samples
+        known: Facts | None = None
         try:
             for key, parts, facts in samples:
                 if key in keys:
@@ -118,10 +119,11 @@ class ShardWriter:
                     if name not in KNOWN or length > MAX_MEMBER_BYTES:
                         tar.check_member(name, length)
                     size += (length + 2 * BLOCK - 1) & -BLOCK
-                row = (key, parts, size, pack_numbers(*facts[:5]), facts[5:])
+                if facts is not known:  # samples that are told apart by nothing share theirs
+                    known, numbers, words = facts, pack_numbers(*facts[:5]), facts[5:]
                 if size >= LARGE_BYTES:
                     self._make_way(count, total, len(parts))
-                waiting += row
+                waiting += (key, parts, size, numbers, words)
                 keys.add(key)
                 count += 1
                 total += size

@@ -57,16 +57,16 @@ class Spans(NamedTuple):
 def as_columns(waiting: Waiting) -> Columns:
     """The samples that wait, at least one, as columns."""
     parts: list[Sequence[Part]] = waiting[1::ROW]
-    members = [*itertools.chain.from_iterable(itertools.chain.from_iterable(parts))]
+    names, data, digests = zip(*itertools.chain.from_iterable(parts), strict=True)
     return Columns(
         keys=waiting[0::ROW],
         counts=np.fromiter(map(len, parts), dtype=np.int64, count=len(parts)),
         ends=np.array(waiting[2::ROW], dtype=np.int64).cumsum(),
         numbers=waiting[3::ROW],
         words=waiting[4::ROW],
-        names=members[0::3],
-        data=members[1::3],
-        digests=members[2::3],
+        names=names,
+        data=data,
+        digests=digests,
     )
 
 
