@@ -90,7 +90,7 @@ def test_a_hostile_tar_names_itself_and_the_remedy(shardkit: Command, tars: Path
 
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_a_stopped_index_says_how_to_go_on_and_does(shardkit: Command, tars: Path, workers: str) -> None:
-    text_tars(tars, [30] * 60)
+    text_tars(tars, [20] * 24)
     command = [sys.executable, "-m", "shardkit", "index", f"{tars}/*.tar", "--workers", workers, "--json"]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert running.stdout is not None and running.stderr is not None
@@ -104,4 +104,4 @@ def test_a_stopped_index_says_how_to_go_on_and_does(shardkit: Command, tars: Pat
     outcome = shardkit("index", f"{tars}/*.tar", "--json")
     assert outcome.code == 0
     last = json.loads(outcome.out.splitlines()[-1])
-    assert last["samples"] == 1800 and last["indexed"] < 60, "what was done before is not done again"
+    assert last["samples"] == 480 and last["indexed"] < 24, "what was done before is not done again"
