@@ -24,7 +24,7 @@ from tests.store.made import build_tiny
 
 DATA = random.Random(9).randbytes(5000)
 URL = "hf://datasets/owner/name"
-QUICK = Patience(deadline_seconds=5, silence_seconds=0.5, attempts=4, first_pause_seconds=0.01)
+QUICK = Patience(deadline_seconds=30, silence_seconds=0.7, attempts=6, first_pause_seconds=0.01)
 NAMES = ("data/é b#%.tar", "data/a.tar", "data/note.txt", "data/sub/c.tar", "data/sub/d.tar", "empty.txt", "top.tar")
 
 

@@ -29,7 +29,7 @@ from tests.store.made import build_tiny
 DATA = random.Random(4).randbytes(10_240)
 NAMES = ("data/file", "data/é b+c%20.tar", "data/[x]#~.tar", "data/sub/deep.tar", "data/sub/er/deep.tar", "data2/file")
 QUICK = Patience(deadline_seconds=2.0, silence_seconds=0.3, attempts=4, first_pause_seconds=0.01)
-LONG = Patience(deadline_seconds=30.0, silence_seconds=0.3, first_pause_seconds=0.01)
+LONG = Patience(deadline_seconds=60.0, silence_seconds=0.7, first_pause_seconds=0.01)
 SECRET = "canaryoftheaccesskey"
 
 
