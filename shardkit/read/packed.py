@@ -17,6 +17,7 @@ import msgspec
 from shardkit.errors import NothingToPack, SpecError, StateConflict
 from shardkit.read.ahead import FETCHING_THREADS, thread_pool
 from shardkit.read.batch import NAMED_SKIPS, Skipped, torch_worker
+from shardkit.read.batch import Packed as Packed
 from shardkit.read.feed import DAMAGE, CostOf, Decode, Feed, Feeder, Read
 from shardkit.read.finish import Finish, finished
 from shardkit.read.pack import Candidate, Cost, Packing, lanes_for, next_pack
@@ -38,31 +39,6 @@ from shardkit.read.state import OrderState
 from shardkit.read.stream import Place, Source, Stream
 
 BARREN = 1000
-
-
-class Packed(list[Any]):
-    """Decoded samples that go together, the oldest of its lane first (buckets: by length).
-
-    `lengths` are their tokens, `cost` is the sum. `passed` holds what `decode` made of samples read on the way whose
-    cost was none; `num_oversized` counts those that fit no pack. `lane` is the lane's number.
-    """
-
-    def __init__(
-        self,
-        items: Sequence[Any],
-        lengths: tuple[int, ...],
-        cost: Cost,
-        *,
-        lane: int = 0,
-        passed: tuple[Any, ...] = (),
-        num_oversized: int = 0,
-    ) -> None:
-        super().__init__(items)
-        self.lengths, self.cost, self.lane = lengths, cost, lane
-        self.passed, self.num_oversized = passed, num_oversized
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _packed, (list(self), self.lengths, self.cost, self.lane, self.passed, self.num_oversized)
 
 
 class PackedBatch(list[Packed]):
@@ -394,9 +370,3 @@ def _check_packing(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
                 f"packing has {name} {found.get(name)!r} in the state and {wanted.get(name)!r} in the arguments; "
                 f"give the same, or begin anew without the state"
             )
-
-
-def _packed(
-    items: list[Any], lengths: tuple[int, ...], cost: Cost, lane: int, passed: tuple[Any, ...], num_oversized: int
-) -> Packed:
-    return Packed(items, lengths, cost, lane=lane, passed=passed, num_oversized=num_oversized)
