@@ -148,8 +148,9 @@ def parse_wanted(text: str) -> Wanted:
 
 def _shared(rows: Sequence[Sequence[str]]) -> int:
     """How many first elements (of lists) or characters (of texts) all have in common."""
-    first, last = min(rows), max(rows)
-    return next((at for at, one in enumerate(first) if at >= len(last) or last[at] != one), len(first))
+    first = rows[0]
+    same = (all(row[at : at + 1] == first[at : at + 1] for row in rows) for at in range(len(first)))
+    return next((at for at, held in enumerate(same) if not held), len(first))
 
 
 def _shown(urls: Urls) -> str:

@@ -21,7 +21,8 @@ from shardkit.store.index import Facts, IndexHead, IndexPage, IndexReader, Membe
 from shardkit.store.layout import ShardEntry, Sums, index_path, shard_path
 from shardkit.store.manifest import decompress_block
 from shardkit.store.urls import ByteStore
-from shardkit.store.verify_foreign import Deep, verify_foreign
+from shardkit.store.verify_foreign import Deep as Deep
+from shardkit.store.verify_foreign import verify_foreign
 
 CHUNK_BYTES = 4 << 20
 

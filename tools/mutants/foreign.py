@@ -11,7 +11,8 @@ from tools.mutants.trial import Mutant
 READER, STREAMING, TAR_INDEX = (f"shardkit/store/{name}.py" for name in ("foreign", "streaming", "tar_index"))
 ROUTING, VERIFYING, REPAIR = (f"shardkit/store/{name}.py" for name in ("routing", "verify_foreign", "repair"))
 INDEXING, TAR_SET = "shardkit/read/foreign.py", "shardkit/read/tar_set.py"
-READ, CORPUS = "tests/read/test_foreign.py", "tests/store/test_hostile.py"
+READ, ONCE = "tests/read/test_foreign.py", "tests/read/test_foreign_index.py"
+CORPUS = "tests/store/test_hostile.py"
 BOUNDED = f"{CORPUS}::test_files_that_are_huge_or_claim_it_take_little_memory"
 REFUSED = f"{CORPUS}::test_hostile_tar_is_refused_with_a_message_and_nothing_is_written"
 
@@ -38,49 +39,49 @@ FOREIGN = (
         INDEXING,
         "        fcntl.flock(descriptor, fcntl.LOCK_EX)\n",
         "",
-        f"{READ}::test_several_processes_index_once",
+        f"{ONCE}::test_several_processes_index_once",
     ),
     _one(
         "second look when the lock is there",
         INDEXING,
         "            found = _current(folder, tars) or _index_in_cache(folder, tars)\n",
         "            found = _index_in_cache(folder, tars)\n",
-        f"{READ}::test_several_processes_index_once",
+        f"{ONCE}::test_several_processes_index_once",
     ),
     _one(
         "digest of a tar's record",
         INDEXING,
         "blake3.blake3(body).hexdigest().encode() == digest and entry",
         "entry",
-        f"{READ}::test_what_is_left_of_an_earlier_run_is_not_believed_blindly",
+        f"{ONCE}::test_what_is_left_of_an_earlier_run_is_not_believed_blindly",
     ),
     _one(
         "index that a record names",
         INDEXING,
         "    return record if same and whole and there else None\n",
         "    return record if same and whole else None\n",
-        f"{READ}::test_what_is_left_of_an_earlier_run_is_not_believed_blindly",
+        f"{ONCE}::test_what_is_left_of_an_earlier_run_is_not_believed_blindly",
     ),
     _one(
         "tag of a tar",
         INDEXING,
         "(record.path, record.bytes, record.tag) == (tar.path, tar.bytes, tar.tag)",
         "(record.path, record.bytes) == (tar.path, tar.bytes)",
-        f"{READ}::test_a_tar_of_the_same_size_that_was_written_again_is_noticed",
+        f"{ONCE}::test_a_tar_of_the_same_size_that_was_written_again_is_noticed",
     ),
     _one(
         "tag of a tar on first use",
         TAR_SET,
         "[[tar.path, tar.bytes, tar.tag] for tar in self.tars]",
         "[[tar.path, tar.bytes] for tar in self.tars]",
-        f"{READ}::test_a_tar_of_the_same_size_that_was_written_again_is_noticed",
+        f"{ONCE}::test_a_tar_of_the_same_size_that_was_written_again_is_noticed",
     ),
     _one(
         "change while a tar is indexed",
         INDEXING,
         "(isinstance(again, Tagged) and again.tag(name) != tar.tag)",
         "False",
-        f"{READ}::test_a_tar_that_changes_while_it_is_indexed_is_refused",
+        f"{ONCE}::test_a_tar_that_changes_while_it_is_indexed_is_refused",
     ),
     _one(
         "secrets of a tar's URL",
