@@ -12,7 +12,7 @@ from shardkit.read.order import EpochOrder
 from tools.conformance import resume
 from tools.conformance.__main__ import main
 
-CASES = 120
+CASES = 80
 
 
 def test_random_chains_of_jobs_give_exactly_the_rest(tmp_path: Path) -> None:

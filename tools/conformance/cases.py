@@ -15,7 +15,7 @@ from tools.conformance import damage, foreign_tars, positions
 from tools.conformance.damage import Bench, Trial
 from tools.conformance.positions import ALONE, EVEN, Topology
 from tools.conformance.process import Tool
-from tools.conformance.verdict import NOT_OFFERED, Cell, count
+from tools.conformance.verdict import NOT_OFFERED, NOT_TRIED, Cell, count
 
 UNEVEN = (list(range(10)), [10], list(range(11, 16)), [16, 17])
 
@@ -60,7 +60,8 @@ CASES = (
 def run_case(case: Case, tool: Tool, trials: int, seconds: float) -> Cell:
     """A case on a tool, in a folder of its own that is gone afterwards."""
     if not all(tool.offers(need) for need in case.needs):
-        return NOT_OFFERED
+        untried = any(f"{need}, not tried" in tool.about["offers"] for need in case.needs)
+        return NOT_TRIED if untried else NOT_OFFERED
     tool.stop()  # a fresh process: some leak a descriptor with every dataset
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(prefix="conformance-", dir=memory if memory.is_dir() else None) as folder:

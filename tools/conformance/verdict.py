@@ -24,6 +24,7 @@ LEGEND = {
     "hung": "no answer within 20 seconds",
     "crashed": "the process died",
     "could not run": "the case could not be set up for this tool; the reason is in the JSON",
+    "not tried": "the tool has the feature; the case is not written for it",
     "not offered": "the tool has no such feature",
 }
 
@@ -49,7 +50,7 @@ class Cell(NamedTuple):
             if count and self.samples.get(word):
                 parts.append(f"{word} {self.samples[word]:,} (in {count:,})")
             elif count:
-                parts.append(word if word == "not offered" else f"{word} {count:,}")
+                parts.append(word if word.startswith("not ") else f"{word} {count:,}")
         return ", ".join(parts)
 
     @property
@@ -59,6 +60,7 @@ class Cell(NamedTuple):
 
 
 GOOD = ("exact", "noticed", "refused", "not offered")
+NOT_TRIED = Cell({"not tried": 1}, {})
 NOT_OFFERED = Cell({"not offered": 1}, {})
 
 

@@ -20,9 +20,11 @@ from tools.conformance.material import IMAGE, TEXT
 
 Fields = dict[str, bytes]
 ABOUT = "defaults; lanes=4, window=8 for shuffling; tail=split"
-OFFERS = {"own tars", "tars", "cache", "http", "ranks", "resume", "reshape"}
+OFFERS = {"own tars", "tars", "cache", "http", "ranks", "resume", "reshape", "mixing"}
 DATA = "shards/*/*"
 BLOCK = 2
+MIXED = (2.0, 1.0)
+"""Weights of the datasets of a mixture, which every side mixes so."""
 
 
 def version() -> str:
@@ -60,8 +62,10 @@ def read_tar(place: str) -> Iterator[tuple[str, Fields]]:
 def batches(place: str, how: dict[str, Any], state: Any) -> Iterator[tuple[list[Fields], Any]]:
     """One epoch, or what is left of it."""
     fields = {"lanes": 4, "window": 8 if how["shuffle"] else 1, "tail": "split", "seed": how["seed"]}
+    mixed = {f"{place}/{number}/data": weight for number, weight in enumerate(MIXED)} if how["mixed"] else None
+    source = open_dataset(place) if mixed is None else open_dataset(mixed)
     loader = open_loader(
-        open_dataset(place), batch_size=how["batch"], num_workers=how["workers"], rank=how["rank"],
+        source, batch_size=how["batch"], num_workers=how["workers"], rank=how["rank"],
         world_size=how["ranks"], **fields,
     )  # fmt: skip
     if state is not None:

@@ -22,7 +22,7 @@ ABOUT = (
     "default, save_state_rank after every batch; errors raised (by default up to 100 are logged and passed over); "
     "WorkerConfig for ranks; it has no checksums"
 )
-OFFERS = {"own tars", "tars", "ranks", "resume"}
+OFFERS = {"own tars", "tars", "ranks", "resume", "mixing, not tried"}
 DATA = "*.tar"
 PART = "train"
 DATASET_YAML = """\

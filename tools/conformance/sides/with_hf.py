@@ -16,7 +16,7 @@ ABOUT = (
     "load_dataset('webdataset', streaming=True); state_dict of the iterable dataset, shuffled with its buffer; "
     "split_dataset_by_node for ranks; a cache: load_dataset without streaming"
 )
-OFFERS = {"tars", "cache", "http", "ranks", "resume", "empty shard"}
+OFFERS = {"tars", "cache", "http", "ranks", "resume", "mixing", "empty shard"}
 DATA = "*.parquet"
 
 
@@ -60,7 +60,13 @@ def batches(place: str, how: dict[str, Any], state: Any) -> Iterator[tuple[list[
     """One epoch of one rank, or what is left of it."""
     from datasets.distributed import split_dataset_by_node
 
-    stream = _load(place, "")
+    if how["mixed"]:
+        import datasets
+
+        members = [_load(f"{place}/{number}/data", "") for number in range(2)]
+        stream = datasets.interleave_datasets(members, probabilities=[2 / 3, 1 / 3], seed=how["seed"])
+    else:
+        stream = _load(place, "")
     if how["ranks"] > 1:
         stream = split_dataset_by_node(stream, rank=how["rank"], world_size=how["ranks"])
     if how["shuffle"]:

@@ -18,7 +18,7 @@ ABOUT = (
     "case asks for one; StreamingDataLoader.state_dict, drop_last=False; one process a rank under torch.distributed; "
     "it has no checksums"
 )
-OFFERS = {"cache", "ranks", "resume", "reshape"}
+OFFERS = {"cache", "ranks", "resume", "reshape", "mixing"}
 DATA = "*.bin"
 
 
@@ -57,10 +57,15 @@ def read(place: str, cache: str) -> Iterator[Fields]:
 
 def batches(place: str, how: dict[str, Any], state: Any) -> Iterator[tuple[list[Fields], Any]]:
     """One epoch of one rank, or what is left of it."""
-    from litdata import StreamingDataLoader
+    from litdata import CombinedStreamingDataset, StreamingDataLoader
 
     _join_ranks(how["ranks"])
-    dataset = _dataset(place, "", shuffle=how["shuffle"], seed=how["seed"], drop_last=False)
+    fields = {"shuffle": how["shuffle"], "seed": how["seed"], "drop_last": False}
+    if how["mixed"]:
+        members = [_dataset(f"{place}/{number}/data", "", **fields) for number in range(2)]
+        dataset = CombinedStreamingDataset(members, seed=how["seed"], weights=[2 / 3, 1 / 3], iterate_over_all=False)
+    else:
+        dataset = _dataset(place, "", **fields)
     loader = StreamingDataLoader(dataset, batch_size=how["batch"], num_workers=how["workers"], collate_fn=list)
     if state is not None:
         loader.load_state_dict(state)

@@ -21,7 +21,7 @@ ABOUT = (
     "validate_hash='sha1'), which is its best checking: at download; py1e shuffling, StreamingDataLoader.state_dict; "
     "one process a rank"
 )
-OFFERS = {"cache", "ranks", "resume", "reshape"}
+OFFERS = {"cache", "ranks", "resume", "reshape", "mixing"}
 DATA = "*/*.mds"
 HASH = "sha1"
 
@@ -55,10 +55,11 @@ def batches(place: str, how: dict[str, Any], state: Any) -> Iterator[tuple[list[
     """One epoch of one rank, or what is left of it."""
     _join_ranks(how["ranks"])
     with _Local("", f"{place}-local-{how['run']}") as local:
-        dataset = _dataset(
-            place, local, batch_size=how["batch"], shuffle=how["shuffle"], shuffle_seed=how["seed"],
-            num_canonical_nodes=2,
-        )  # fmt: skip
+        fields = {"shuffle": how["shuffle"], "shuffle_seed": how["seed"], "num_canonical_nodes": 2}
+        if how["mixed"]:
+            dataset = _mixture(place, local, batch_size=how["batch"], **fields)
+        else:
+            dataset = _dataset(place, local, batch_size=how["batch"], **fields)
         loader = _streaming().StreamingDataLoader(
             dataset, batch_size=how["batch"], num_workers=how["workers"], drop_last=False, collate_fn=list
         )
@@ -72,6 +73,18 @@ def _dataset(place: str, local: str, **fields: Any) -> Any:
     streaming = _streaming()
     streaming.base.util.clean_stale_shared_memory()
     return streaming.StreamingDataset(remote=place, local=local, validate_hash=HASH, **fields)
+
+
+def _mixture(place: str, local: str, **fields: Any) -> Any:
+    streaming = _streaming()
+    streaming.base.util.clean_stale_shared_memory()
+    streams = [
+        streaming.Stream(
+            remote=f"{place}/{number}/data", local=f"{local}/{number}", proportion=weight / 3, validate_hash=HASH
+        )
+        for number, weight in enumerate((2, 1))
+    ]
+    return streaming.StreamingDataset(streams=streams, **fields)
 
 
 def _join_ranks(ranks: int) -> None:
