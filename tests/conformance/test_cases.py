@@ -54,7 +54,7 @@ def test_verdicts() -> None:
         (["x"], "E", "", "silent-wrong"),
         (["a", "b"], "", "", "lost"),
         (["a", "a", "b", "c"], "", "", "repeated"),
-        ([], "", "hung", "hung"),
+        ([], "", "no answer", "no answer"),
     ):
         verdict = judge(Answer(list(seen), [], error, died), wanted)
         assert verdict.word == word and word in LEGEND

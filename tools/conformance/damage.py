@@ -132,6 +132,9 @@ def bad_server(fault: str) -> Any:
 
     def trials(tool: Tool, bench: Bench) -> Iterator[Trial]:
         written = write(tool, bench.folder)
+        with serve_badly(written.folder, "", 0) as server:
+            control = tool.ask("read", place=server.url, cache="")
+        assert control.seen == written.wanted, f"{tool.name} cannot read from a good server: {control}"
         for number in bench.spread((1, 2, 3, 0)):
             with serve_badly(written.folder, fault, number) as server:
                 answer = tool.ask("read", place=server.url, cache="")

@@ -105,7 +105,6 @@ class Rank:
         rank, world, port = place
         ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_PORT": port}
         quiet = {
-            "HF_HUB_OFFLINE": "1",
             "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
             "XDG_CACHE_HOME": cache,
             "MASTER_ADDR": "127.0.0.1",
@@ -134,7 +133,7 @@ class Rank:
         """The answer, or that none came in time or the process died."""
         line = self._line(seconds)
         if line is None:
-            return Answer([], [], "", "hung")
+            return Answer([], [], "", "no answer")
         if not line:
             return Answer([], [], "", "crashed")
         answer = json.loads(line)

@@ -21,7 +21,7 @@ LEGEND = {
     "lost": "samples did not come and no error did",
     "repeated": "samples came twice",
     "uneven steps": "ranks got different numbers of batches, at which a job that synchronises them hangs",
-    "hung": "no answer within 20 seconds",
+    "no answer": "none within 20 seconds: it may still be trying",
     "crashed": "the process died",
     "could not run": "the case could not be set up for this tool; the reason is in the JSON",
     "not tried": "the tool has the feature; the case is not written for it",
@@ -84,11 +84,14 @@ def judge(answer: Answer, wanted: Sequence[Any]) -> Verdict:
     return judge_sequence(answer.seen, wanted, bool(answer.error))
 
 
-def judge_sequence(seen: Sequence[Any], wanted: Sequence[Any], error: bool = False) -> Verdict:
-    """The same for a sequence of hashable samples."""
+def judge_sequence(
+    seen: Sequence[Any], wanted: Sequence[Any], error: bool = False, before: Sequence[Any] = ()
+) -> Verdict:
+    """The same for a sequence of hashable samples; those that came `before` and are not wanted again are repeated."""
     found, should = Counter(_hashable(seen)), Counter(_hashable(wanted))
-    if any(one not in should for one in found):
-        return Verdict("silent-wrong", sum(found[one] for one in found if one not in should))
+    known = should.keys() | set(_hashable(before))
+    if any(one not in known for one in found):
+        return Verdict("silent-wrong", sum(found[one] for one in found if one not in known))
     repeated, lost = (found - should).total(), (should - found).total()
     if repeated:
         return Verdict("repeated", repeated)
