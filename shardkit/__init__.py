@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from shardkit.media.moments import sound_between as sound_between
     from shardkit.media.pixels import decode_image as decode_image
     from shardkit.media.pixels import decode_images as decode_images
+    from shardkit.read.batch import Skipped as Skipped
     from shardkit.read.dataset import Dataset as Dataset
     from shardkit.read.dataset import Item as Item
     from shardkit.read.dataset import open_dataset as open_dataset
@@ -72,6 +73,7 @@ _HOMES = {
     "sound_between": "shardkit.media.moments",
     "decode_image": "shardkit.media.pixels",
     "decode_images": "shardkit.media.pixels",
+    "Skipped": "shardkit.read.batch",
     "Dataset": "shardkit.read.dataset",
     "Item": "shardkit.read.dataset",
     "open_dataset": "shardkit.read.dataset",
@@ -126,6 +128,7 @@ __all__ = [
     "Sample",
     "ShardDamaged",
     "ShardkitError",
+    "Skipped",
     "SpecError",
     "StateConflict",
     "build_dataset",

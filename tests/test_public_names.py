@@ -36,6 +36,7 @@ PUBLIC_NAMES = (
     "Sample",
     "ShardDamaged",
     "ShardkitError",
+    "Skipped",
     "SpecError",
     "StateConflict",
     "__version__",

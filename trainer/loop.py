@@ -178,4 +178,5 @@ def _figures(run: Run, drawn: list[Drawn], batches: list[TrainBatch], seconds: f
         "cut_tokens": sum(each.cut_tokens for each in drawn),
         "audio_cut": sum(each.cut_seconds for each in drawn),
         "epoch": epoch_of(drawn[-1].state),
+        **({"damaged": damaged} if (damaged := [name for each in drawn for name in each.damaged]) else {}),
     } | ({"source_epochs": drawn[-1].source_epochs} if drawn[-1].source_epochs else {})

@@ -175,7 +175,8 @@ class DataSpec(Strict, frozen=True, kw_only=True):
     long samples at the end. `pack` fills rows with several samples; `batch_size` then counts packs. `held_out` is the
     share of samples, chosen by their keys, that are never trained on. `lanes`, `window` and `decoders` (its
     num_workers) go to the loader; `prefetch` batches are prepared ahead. `cache` is a folder in which up to
-    `cache_bytes` of what comes over a network are kept for the next run.
+    `cache_bytes` of what comes over a network are kept for the next run. `on_damage`: `skip` leaves damaged or
+    unreachable samples out, and the metrics count and name them.
     """
 
     datasets: tuple[SourceSpec, ...] = ()
@@ -189,6 +190,7 @@ class DataSpec(Strict, frozen=True, kw_only=True):
     prefetch: int = 2
     cache: str | None = None
     cache_bytes: int | None = None
+    on_damage: Literal["error", "skip"] = "error"
 
     def __post_init__(self) -> None:
         if self.max_tokens < 8:

@@ -21,16 +21,20 @@ NAMED_SKIPS = 1000
 class Batch(list[Any]):
     """Items of one step of one rank (or what `decode` made of them), and the reading state after it.
 
-    `padded` counts the items at the end that only fill the batch; they are marked (`item.padded`).
+    `padded` counts the items at the end that only fill the batch; they are marked (`item.padded`). `skipped` names the
+    samples that should have been here and were left out with on_damage="skip".
     """
 
-    def __init__(self, items: list[Any], state: dict[str, Any], padded: int = 0) -> None:
+    def __init__(
+        self, items: list[Any], state: dict[str, Any], padded: int = 0, skipped: tuple[Skipped, ...] = ()
+    ) -> None:
         super().__init__(items)
         self.state = state
         self.padded = padded
+        self.skipped = skipped
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Batch, (list(self), self.state, self.padded)
+        return Batch, (list(self), self.state, self.padded, self.skipped)
 
 
 class Packed(list[Any]):

@@ -41,6 +41,10 @@ READ_AT_ONCE = 64
 Decode = Callable[[Item], Any]
 
 
+Made = tuple[Step, list[Any] | Exception, tuple[Skipped, ...]]
+"""A step with its items, or the error that ends reading there, and the samples that it leaves out."""
+
+
 class Loader:
     """Hands out one epoch of batches for each `for`, and goes on where the last one stopped.
 
@@ -70,13 +74,13 @@ class Loader:
         make = partial(self._make, self._stream, samples)
         work = reading_ahead(self._located(state), self._stream, self.spec)
         for made in in_order(work, make, self.spec.num_workers):
-            for step, items in made:
+            for step, items, skipped in made:
                 if isinstance(items, Exception):
                     raise items
                 after = _after(state, step)
                 if run == self._runs:
                     self._state = after
-                yield Batch(items, after.as_json(), max(0, step.stop - max(step.start, samples)))
+                yield Batch(items, after.as_json(), max(0, step.stop - max(step.start, samples)), skipped)
         if run == self._runs and self._state.epoch == state.epoch:
             self._state = _next_epoch(state)
 
@@ -128,24 +132,25 @@ class Loader:
         if chunk:
             yield from find(chunk, samples)
 
-    def _make(
-        self, stream: Stream, samples: int, steps: Sequence[Step], places: Located
-    ) -> list[tuple[Step, list[Any] | Exception]]:
+    def _make(self, stream: Stream, samples: int, steps: Sequence[Step], places: Located) -> list[Made]:
         """Each step with its items, read, checked and decoded; or the error that ends reading there."""
-        made: list[tuple[Step, list[Any] | Exception]] = []
+        made: list[Made] = []
         found = stream.read_many(places)
         at = 0
         for step in steps:
             part = slice(at, at + step.stop - step.start)
             try:
-                made.append((step, self._items(stream, samples, step, found[part], places[part])))
+                made.append((step, *self._items(stream, samples, step, found[part], places[part])))
             except Exception as error:  # raised where the step would have been handed out
-                return [*made, (step, error)]
+                return [*made, (step, error, ())]
             at = part.stop
         return made
 
-    def _items(self, stream: Stream, samples: int, step: Step, found: list[Found], places: Located) -> list[Any]:
-        """The items of a step, decoded; damaged ones left out where the spec says so."""
+    def _items(
+        self, stream: Stream, samples: int, step: Step, found: list[Found], places: Located
+    ) -> tuple[list[Any], tuple[Skipped, ...]]:
+        """The items of a step, decoded; damaged ones left out and named where the spec says so."""
+        skipped: list[Skipped] = []
         items = [item for item in found if type(item) is Item]
         if step.stop > samples:
             for position, item in enumerate(found, step.start):
@@ -156,16 +161,17 @@ class Loader:
                 if isinstance(error, Exception):
                     if self.spec.on_damage == "error":
                         raise error
-                    self._note(*stream.name(place), error)
+                    shard, ordinal = stream.name(place)
+                    skipped.append(Skipped(shard=shard, ordinal=ordinal, reason=str(error)))
+            self._note(skipped)
             items = items or [stand_in(stream, self.dataset.url)]
         decode = self.decode
-        return items if decode is None else [decode(item) for item in items]
+        return items if decode is None else [decode(item) for item in items], tuple(skipped)
 
-    def _note(self, shard: str, ordinal: int, error: Exception) -> None:
+    def _note(self, skipped: list[Skipped]) -> None:
         with self._lock:
-            self.num_skipped += 1
-            if len(self.skipped) < NAMED_SKIPS:
-                self.skipped.append(Skipped(shard=shard, ordinal=ordinal, reason=str(error)))
+            self.num_skipped += len(skipped)
+            self.skipped += skipped[: NAMED_SKIPS - len(self.skipped)]
 
     def _begin(self, state: OrderState) -> None:
         self._state = state

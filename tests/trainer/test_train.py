@@ -21,7 +21,7 @@ from trainer.eval.command import evaluate_run
 from trainer.eval.heldout import open_measure
 from trainer.loop import train
 from trainer.metrics import read_metrics
-from trainer.spec import LanguageSpec, ModelSpec
+from trainer.spec import LanguageSpec, ModelSpec, PackSpec
 
 
 def quiet(event: dict[str, Any]) -> None:
@@ -74,6 +74,32 @@ def test_held_out_samples_are_never_trained_on(
     held_out = {key for key in keys if is_held_out(key, 0.2)}
     assert held_out
     assert set(seen) == set(keys) - held_out  # two epochs: every other sample was trained on
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_damage_stops_a_run_or_is_left_out_counted_and_named(
+    dataset: Path, tmp_path: Path, tiny_spec: ModelSpec, packed: bool
+) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(dataset, root)
+    opened = open_dataset(root)
+    item = next(item for item in opened if not is_held_out(item.key, 0.2))
+    digest = opened.manifest.shards[item.shard].shard.digest
+    (shard,) = root.glob(f"shards/*/{digest}.*")
+    data = shard.read_bytes()
+    at = data.index(item.key.encode()) + 600
+    shard.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+    run = tiny_run(tiny_spec, steps=12)
+    pack = PackSpec(tokens=run.data.max_tokens, lanes=1) if packed else None
+    spec = msgspec.structs.replace(run, data=msgspec.structs.replace(run.data, on_damage="skip", pack=pack))
+    train(spec, str(root), tmp_path / "run", report=quiet)
+    lines = read_metrics(tmp_path / "run")
+    named = [name for line in lines for name in line.get("damaged", [])]
+    assert named
+    assert set(named) == {f"{digest}/{item.ordinal}"}
+    assert sum(line["left_out"].get("damaged", 0) for line in lines) == len(named)
+    with pytest.raises(ShardDamaged, match=item.key):
+        train(run, str(root), tmp_path / "other", report=quiet)
 
 
 def test_accumulated_steps_read_the_same_samples_and_give_the_same_losses(

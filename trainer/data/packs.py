@@ -13,12 +13,12 @@ from typing import Any
 
 import msgspec
 
-from shardkit import Cost, Item, Mixture, NothingToPack, Pack, PackedBatch, SpecError, open_loader
+from shardkit import Cost, Item, Mixture, NothingToPack, Pack, PackedBatch, PackedLoader, SpecError, open_loader
 from trainer.data.collate import Row, collate_packs
 from trainer.data.later import decode_images, decode_windows
 from trainer.data.media import Senses, Unfit, undecodable
 from trainer.data.sounds import HOP, RATE
-from trainer.data.reading import Drawn, Reading, encode_item, is_held_out, loader_fields, nothing_to_train_on
+from trainer.data.reading import Drawn, Reading, encode_item, is_held_out, loader_fields, named, nothing_to_train_on
 from trainer.data.sources import Data
 from trainer.data.tokenise import Encoded, Speech
 from trainer.spec import PackSpec
@@ -43,13 +43,24 @@ def draw_packs(
     )
     if state is not None:
         loader.load_state_dict(state)
+    seen = 0
     try:
         for batch in loader:
             drawn = _prepare(batch, senses, speech.pad_id)
+            if loader.num_skipped > seen:
+                drawn = _with_damage(drawn, loader, seen)
+                seen = loader.num_skipped
             yield msgspec.structs.replace(drawn, source_epochs=loader.source_epochs) if mixed else drawn
     except NothingToPack as error:
         reasons = Counter(map(str, error.passed))
         raise SpecError(nothing_to_train_on(len(dataset), reasons)) from None
+
+
+def _with_damage(drawn: Drawn, loader: PackedLoader, seen: int) -> Drawn:
+    """A step that also says what was left out as damaged since `seen` samples; reading ahead, a step may come early."""
+    count = loader.num_skipped - seen
+    left_out = drawn.left_out | {"damaged": count}
+    return msgspec.structs.replace(drawn, left_out=left_out, damaged=named(loader.skipped[seen : seen + count]))
 
 
 def to_pack(spec: PackSpec) -> Pack:
@@ -68,7 +79,9 @@ def encode_or_why(item: Item, *, reading: Reading, speech: Speech, senses: Sense
     if is_held_out(item.key, reading.data.held_out):
         return "held-out"
     try:
-        later = not item.is_foreign  # of those, what does not decode is left out: that must be known before it is packed
+        later = (
+            not item.is_foreign
+        )  # of those, what does not decode is left out: that must be known before it is packed
         return item.key, encode_item(item, speech, senses, reading.data.max_tokens, later)
     except Unfit as reason:
         return str(reason)

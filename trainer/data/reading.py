@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
-from shardkit import Item, Mix, Refused, Sample
+from shardkit import Item, Mix, Refused, Sample, Skipped
 from trainer.data.collate import TrainBatch
 from trainer.data.media import Senses, Undecodable, Unfit, load_media
 from trainer.data.tokenise import Encoded, Speech
@@ -23,7 +24,7 @@ class Drawn(msgspec.Struct, frozen=True, kw_only=True):
     """What one step reads: its batch (none if no sample was fit), the state behind it, and why samples were left out.
 
     `read` counts samples read; `cut_tokens` and `cut_seconds` what did not fit the model's limits. `source_epochs` says
-    of each dataset of a mixture how often it was read.
+    of each dataset of a mixture how often it was read. `damaged` names samples left out as damaged, `SHARD/ORDINAL`.
     """
 
     batch: TrainBatch | None
@@ -33,6 +34,7 @@ class Drawn(msgspec.Struct, frozen=True, kw_only=True):
     cut_tokens: int = 0
     cut_seconds: float = 0.0
     source_epochs: dict[str, float] = {}
+    damaged: tuple[str, ...] = ()
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +57,11 @@ def is_held_out(key: str, share: float) -> bool:
     return int.from_bytes(digest, "big") < share * 2.0**64
 
 
+def named(skipped: Iterable[Skipped]) -> tuple[str, ...]:
+    """Samples left out as damaged, as the metrics name them: digest of the shard and number in it."""
+    return tuple(f"{sample.shard}/{sample.ordinal}" for sample in skipped)
+
+
 def loader_fields(reading: Reading, mixed: bool = False) -> dict[str, Any]:
     """Arguments of open_loader: a last partial batch is split among the ranks, so that no sample is left out.
 
@@ -70,6 +77,7 @@ def loader_fields(reading: Reading, mixed: bool = False) -> dict[str, Any]:
         "rank": reading.rank,
         "world_size": reading.world_size,
         "num_workers": reading.data.decoders,
+        "on_damage": reading.data.on_damage,
         "cache": reading.data.cache,
         "cache_bytes": reading.data.cache_bytes,
     }

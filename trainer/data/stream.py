@@ -22,7 +22,7 @@ from shardkit import Batch, Mixture, SpecError, open_loader
 from trainer.data.collate import Row, collate
 from trainer.data.media import Senses, Unfit
 from trainer.data.packs import draw_packs
-from trainer.data.reading import Drawn, Reading, encode_item, is_held_out, loader_fields, nothing_to_train_on
+from trainer.data.reading import Drawn, Reading, encode_item, is_held_out, loader_fields, named, nothing_to_train_on
 from trainer.data.sources import Data
 from trainer.data.tokenise import Speech
 
@@ -75,6 +75,8 @@ def _prepare(items: Batch, reading: Reading, speech: Speech, senses: Senses) -> 
             kept.append((item.key, encode_item(item, speech, senses, reading.data.max_tokens)))
         except Unfit as reason:
             left_out[str(reason)] += 1
+    if items.skipped:
+        left_out["damaged"] = len(items.skipped)
     return Drawn(
         batch=collate(kept, senses, speech.pad_id) if kept else None,
         state=dict(items.state),
@@ -82,6 +84,7 @@ def _prepare(items: Batch, reading: Reading, speech: Speech, senses: Senses) -> 
         left_out=dict(left_out),
         cut_tokens=sum(row.cut_tokens for _, row in kept),
         cut_seconds=sum(row.cut_seconds for _, row in kept),
+        damaged=named(items.skipped),
     )
 
 
