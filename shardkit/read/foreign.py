@@ -35,7 +35,7 @@ from shardkit.read.tar_set import TarFile, TarSet, Urls, Wanted, look_at_tars, n
 from shardkit.read.tar_version import KIND, make_version
 from shardkit.store import fs
 from shardkit.store.foreign import ForeignLimits
-from shardkit.store.layout import BUILD_FOLDER, Manifest, ShardEntry, Stored, canonical, index_path
+from shardkit.store.layout import BUILD_FOLDER, UNREADABLE, Manifest, ShardEntry, Stored, canonical, index_path
 from shardkit.store.manifest import read_manifest
 from shardkit.store.patterns import open_file
 from shardkit.store.publish import lock, publish_bytes, publish_version
@@ -138,7 +138,7 @@ def trusted_origins() -> frozenset[Origin]:
     """Hosts whose tars the user has indexed on this machine: their URLs in a manifest are as good as typed."""
     try:
         found = msgspec.json.decode((cache_folder() / TRUSTED).read_bytes(), type=list[Origin])
-    except (OSError, msgspec.DecodeError):
+    except (OSError, *UNREADABLE):
         return frozenset()
     return frozenset(found)
 
@@ -296,7 +296,7 @@ def _read_record(folder: Path, tar: TarFile, source: str) -> TarRecord | None:
     try:
         digest, _, body = b"".join(fs.read_chunks(_record_path(folder, tar.path))).partition(b"\n")
         record = msgspec.json.decode(body, type=TarRecord)
-    except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
+    except (FileNotFoundError, NotADirectoryError, *UNREADABLE):
         return None
     entry = record.entry
     same = (record.path, record.bytes, record.tag) == (tar.path, tar.bytes, tar.tag)

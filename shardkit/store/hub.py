@@ -19,6 +19,7 @@ from urllib3.response import BaseHTTPResponse
 from shardkit.errors import FileMissing, SpecError, StorageFailed
 from shardkit.store.http import HttpStore
 from shardkit.store.hub_login import find_endpoint, find_token, is_offline
+from shardkit.store.layout import UNREADABLE
 from shardkit.store.patience import Again, Patience, Reading, persist
 from shardkit.store.scrub import scrub
 from shardkit.store.web import origin, reason_of, retry_after
@@ -227,14 +228,14 @@ def parse_hub(url: str) -> HubPlace:
 def _decode_page(data: bytes, url: str) -> list[_Entry]:
     try:
         return msgspec.json.decode(data, type=list[_Entry])
-    except msgspec.ValidationError:
+    except UNREADABLE:
         raise StorageFailed(f"cannot list {url}: found no listing in the Hub's answer; check HF_ENDPOINT") from None
 
 
 def _is_json(data: bytes) -> bool:
     try:
         msgspec.json.decode(data, type=msgspec.Raw)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return False
     return True
 

@@ -25,6 +25,7 @@ from shardkit.store.layout import (
     BUILD_FOLDER,
     FORMAT,
     POINTER_PATH,
+    UNREADABLE,
     ColumnRef,
     Commit,
     DeadLetter,
@@ -158,7 +159,7 @@ def decode_commit(data: bytes, where: str) -> Commit:
         raise ShardDamaged(f"{where} is damaged: its content does not have its digest")
     try:
         commit = msgspec.json.decode(body, type=Commit)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise ShardDamaged(f"{where} cannot be decoded: {error}") from None
     if commit.format > FORMAT:
         raise ShardDamaged(f"{where}: format {commit.format}, this version reads up to {FORMAT}; update shardkit")
