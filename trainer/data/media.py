@@ -69,7 +69,8 @@ class Unfit(Exception):
 def load_media(item: Item, senses: Senses, later: bool = False) -> tuple[Medium, ...]:
     """All media of a sample, images first, then recordings, then videos, as the record lists them.
 
-    `later`: not decoded further than their numbers and lengths need. Raises Unfit where the model has no encoder for them, Undecodable (naming the sample) where one does not decode.
+    `later`: not decoded further than their numbers and lengths need. Raises Unfit where the model has no encoder for
+    them, Undecodable (naming the sample) where one does not decode.
     """
     try:
         return tuple(_load(item, senses, later))

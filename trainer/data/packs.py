@@ -17,8 +17,8 @@ from shardkit import Cost, Item, Mixture, NothingToPack, Pack, PackedBatch, Pack
 from trainer.data.collate import Row, collate_packs
 from trainer.data.later import decode_images, decode_windows
 from trainer.data.media import Senses, Unfit, undecodable
-from trainer.data.sounds import HOP, RATE
 from trainer.data.reading import Drawn, Reading, encode_item, is_held_out, loader_fields, named, nothing_to_train_on
+from trainer.data.sounds import HOP, RATE
 from trainer.data.sources import Data
 from trainer.data.tokenise import Encoded, Speech
 from trainer.spec import PackSpec

@@ -65,7 +65,7 @@ def log_mel(wave: Floats, mels: int, frames: int) -> tuple[Floats, int]:
 
 def _power(wave: Floats, frames: int) -> Floats:
     """Squared magnitudes (201, frames) of Hann-windowed frames."""
-    views = np.lib.stride_tricks.sliding_window_view(wave, FFT)[:: HOP][:frames]
+    views = np.lib.stride_tricks.sliding_window_view(wave, FFT)[::HOP][:frames]
     spectrum = np.fft.rfft(views * _hann(), axis=-1)
     return np.ascontiguousarray((spectrum.real**2 + spectrum.imag**2).T, dtype=np.float32)
 

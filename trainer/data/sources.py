@@ -37,7 +37,9 @@ def open_data(sources: Sequence[SourceSpec], versions: str = "") -> Data:
     """
     pinned: list[str | None] = [*versions.split("+")] if versions else [None] * len(sources)
     if len(pinned) != len(sources):
-        raise SpecError(f"the checkpoint was trained on {len(pinned)} datasets and {len(sources)} are given; give the same")
+        raise SpecError(
+            f"the checkpoint was trained on {len(pinned)} datasets and {len(sources)} are given; give the same"
+        )
     datasets = [open_dataset(source.url, version=version) for source, version in zip(sources, pinned, strict=True)]
     if len(datasets) == 1:
         return datasets[0]

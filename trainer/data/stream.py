@@ -1,7 +1,7 @@
 """Endless training batches from a dataset, each with the reading state behind it.
 
 Here: drawing from the loader, leaving out what is held out or unfit, preparing ahead in one thread.
-Elsewhere: reading and its order (shardkit), packs (packs.py), which samples are fit (reading.py), stacking (collate.py).
+Elsewhere: reading and its order (shardkit), packs (packs.py), which samples are fit (reading.py), batches (collate.py).
 
 A step always takes its `batch_size` positions of the epoch: samples left out make it smaller, never shift the rest.
 Packed, it takes `batch_size` packs, which are full. So the state is the loader's own, at every step, for any number
@@ -96,9 +96,10 @@ def _ahead(made: Iterator[Drawn], size: int) -> Iterator[Drawn]:
     def put(value: Drawn | BaseException) -> None:
         while not stop.is_set():
             try:
-                return waiting.put(value, timeout=0.1)
+                waiting.put(value, timeout=0.1)
             except queue.Full:
                 continue
+            return
 
     def work() -> None:
         try:
