@@ -111,14 +111,14 @@ class NewFile:
         _sync_file_range(self._fd, start, self.bytes - start)
 
     def close(self) -> None:
-        """Close the descriptor; harmless when closed already."""
+        """Close the descriptor; harmless when closed already. Raises StorageFailed: some disks fail only here."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
-            os.close(fd)
+            _guard("close", str(self.path), lambda: os.close(fd))
 
     def discard(self) -> None:
         """Close and remove the file; its failure to go is left to recovery."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(StorageFailed):
             self.close()
         with contextlib.suppress(OSError, StorageFailed):
             unlink(self.path)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from blake3 import blake3
 
+from shardkit.errors import SpecError
 from shardkit.store.index import PageRef
 from shardkit.store.layout import Sums
 from shardkit.store.spans import Columns, Spans
@@ -79,11 +80,10 @@ class PageBuilder:
         for blocks in _alike(before, ends):
             pages = self._pages(first, before, blocks)
             for page, end in zip(pages, blocks, strict=True):
-                spans = (before.tar_bytes, end.tar_bytes - before.tar_bytes)
-                spans += (before.file_bytes, end.file_bytes - before.file_bytes)
-                self.refs.append(
-                    PageRef(len(page), blake3(page).digest(length=16), end.samples - before.samples, *spans)
-                )
+                in_tar = (before.tar_bytes, end.tar_bytes - before.tar_bytes)
+                in_file = (before.file_bytes, end.file_bytes - before.file_bytes)
+                digest = blake3(page).digest(length=16)
+                self.refs.append(PageRef(len(page), digest, end.samples - before.samples, *in_tar, *in_file))
                 before = end
             self.pages += pages
         self._cut = before
@@ -121,6 +121,9 @@ _WIDTHS = {
 }  # fmt: skip
 """Bytes that each column has for a row, in the order of a page."""
 
+MAX_WORDS = 1 << 16
+"""Words of one kind in a shard: columns hold their positions in two bytes."""
+
 _PAGE = b"\xde" + struct.pack(">H", len(_WIDTHS))
 """How a page begins in msgpack: a map of so many keys."""
 
@@ -134,11 +137,17 @@ def _head(name: str, size: int) -> bytes:
 
 
 def _positions(known: dict[str, int], words: Sequence[str]) -> bytes:
-    """Positions in a dictionary, which takes up new words in the order of their first appearance."""
-    if words.count(words[0]) == len(words):  # most columns hold one word
-        return struct.pack("<H", known.setdefault(words[0], len(known))) * len(words)
-    for word in dict.fromkeys(words):
+    """Positions in a dictionary, which takes up new words in the order of their first appearance. Raises SpecError."""
+    alike = words.count(words[0]) == len(words)  # most columns hold one word
+    for word in words[:1] if alike else dict.fromkeys(words):
         known.setdefault(word, len(known))
+    if len(known) > MAX_WORDS:
+        raise SpecError(
+            f"a shard has over {MAX_WORDS:,} different categories, licences or names of members, more than its index "
+            "can count; set limits.shard_samples lower and build into another folder"
+        )
+    if alike:
+        return struct.pack("<H", known[words[0]]) * len(words)
     return struct.pack(f"<{len(words)}H", *map(known.__getitem__, words))
 
 

@@ -244,9 +244,9 @@ class _Repair:
                 writer.add(prepared)
             staged = writer.seal()
         except ShardkitError:
-            writer.abandon()
             return False
-        fs.unlink(staged.shard)
+        finally:
+            writer.abandon()  # only the index is wanted; its samples are in the shard that is there
         if staged.entry != entry:
             fs.unlink(staged.index)  # another release of zstd makes other frames: only a mirror has this index
             return False

@@ -25,6 +25,9 @@ ALONE_BYTES = 4 << 20
 WAITING_BUFFERS = 2
 """Buffers that wait to be written; a disk that is slower than the samples come holds them up, memory does not grow."""
 
+WAITING_BYTES = 16 << 20
+"""A buffer of more than that is waited for: nobody else counts the bytes of what was put here."""
+
 ZSTD_LEVEL = 3
 
 
@@ -45,12 +48,15 @@ class FileOut:
 
     def put(self, pieces: Sequence[fs.Buffer]) -> None:
         """Append; the pieces must not change any more. Raises StorageFailed, perhaps for what was put before."""
-        self.position += sum(len(piece) for piece in pieces)
+        size = sum(len(piece) for piece in pieces)
+        self.position += size
         if self._thread is None and self.position >= ALONE_BYTES:
             self._thread = ThreadPoolExecutor(1, "shard-writer")
         while len(self._waiting) >= WAITING_BUFFERS:
-            self._waiting.popleft().result()
+            self._wait()
         self._run(lambda: self._write(pieces))
+        if size > WAITING_BYTES:
+            self.finish()
 
     def force(self, meanwhile: Callable[[], None]) -> None:
         """Force all that was put to the disk, and do something else in the same time. Raises StorageFailed."""
@@ -64,13 +70,18 @@ class FileOut:
     def finish(self) -> None:
         """Wait until everything is written. Raises StorageFailed."""
         while self._waiting:
-            self._waiting.popleft().result()
+            self._wait()
 
     def close(self) -> None:
         """End the thread; whatever still waits is written or not."""
         if self._thread is not None:
             self._thread.shutdown(cancel_futures=True)
         self._waiting.clear()
+
+    def _wait(self) -> None:
+        """Wait for what was put first. Where it failed it stays, so that whatever follows fails in the same way."""
+        self._waiting[0].result()
+        self._waiting.popleft()
 
     def _run(self, work: Callable[[], None]) -> None:
         if self._thread is None:

@@ -205,7 +205,7 @@ PROOFS: dict[str, Callable[[Work], Figures]] = {
 
 
 def _spec(work: Work) -> Any:
-    tiny.write_inputs(work.scratch / "input")
+    tiny.write_inputs(work.scratch / "input", work.options.size)
     return tiny.spec_of(work.scratch, work.options.size)
 
 
@@ -217,7 +217,7 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument("--count", type=int, default=0, help="kills, states or samples; each proof has its default")
         one.add_argument("--every", type=int, default=1, help="only every k-th call")
         one.add_argument("--seed", type=int, default=0)
-        one.add_argument("--size", choices=("tiny", "least"), default="least", help="which small build")
+        one.add_argument("--size", choices=("tiny", "least", "large"), default="least", help="which small build")
         one.add_argument("--commands", type=int, default=20, help="how many faults also go through the command line")
         one.add_argument("--json", action="store_true", help="the figures as one JSON object")
     return parser
