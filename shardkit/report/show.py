@@ -59,23 +59,26 @@ def keys_of(page: IndexPage) -> list[str]:
 
 
 def find_sample(dataset: Dataset, key: str) -> Item:
-    """The sample whose key is `key` or the only one that begins so; the first index that holds it ends the search.
+    """The live sample whose key is `key` or the only one that begins so; the first index that holds it ends the search.
 
     Raises SpecError where no key or several begin so, ShardDamaged, StorageFailed.
     """
-    begins: list[tuple[str, int, int]] = []
+    begins: dict[str, tuple[int, int]] = {}
     for shard, _, page in read_indexes(dataset, range(len(dataset.manifest.shards))):
+        left_out = set(dataset.omitted(shard))
         for ordinal, found in enumerate(keys_of(page)):
+            if not found.startswith(key) or ordinal in left_out:
+                continue
             if found == key:
                 return _read(dataset, shard, ordinal)
-            if len(begins) <= MOST_NAMED and found.startswith(key):
-                begins.append((found, shard, ordinal))
-    if len({found for found, _, _ in begins}) == 1 and key:
-        return _read(dataset, *begins[0][1:])
+            if len(begins) <= MOST_NAMED:
+                begins.setdefault(found, (shard, ordinal))
+    if len(begins) == 1 and key:
+        return _read(dataset, *next(iter(begins.values())))
     if not begins:
         raise SpecError(f"{dataset.url} has no sample with key {key}; `shardkit ls` lists the keys")
-    named = ", ".join(found for found, _, _ in begins[:MOST_NAMED])
-    raise SpecError(f"several keys begin with {key!r} ({named}, …); give more of the key")
+    named = ", ".join([*begins][:MOST_NAMED]) + ", …" * (len(begins) > MOST_NAMED)
+    raise SpecError(f"several keys begin with {key!r} ({named}); give more of the key")
 
 
 def as_json(item: Item) -> dict[str, Any]:

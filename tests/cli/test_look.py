@@ -12,6 +12,7 @@ from shardkit import Message, open_dataset
 from shardkit.read.serve import serve_folder
 from shardkit.records.row import Prepared
 from tests.cli.conftest import Command
+from tests.read.foreign import write_tar
 from tests.read.made import make_dataset, numbered, text_sample
 
 
@@ -64,6 +65,28 @@ def test_cat_refuses_a_key_that_is_none_or_many(shardkit: Command, root: Path) -
     assert shardkit("cat", root, "zz").code == 2
     many = shardkit("cat", root, "")
     assert (many.code, "more of the key" in many.err) == (2, True)
+
+
+def test_cat_shows_what_ls_lists_and_no_sample_that_was_left_out(shardkit: Command, tmp_path: Path) -> None:
+    (tmp_path / "tars").mkdir()
+    for name, keys in (("a", ("x1", "x2")), ("b", ("x1", "y10")), ("c", ("x3", "y11"))):
+        samples = [(key, {"txt": b"text"} | ({"wanted": b"1"} if key in ("y10", "z") else {})) for key in (*keys, "z")]
+        write_tar(tmp_path / "tars" / f"{name}.tar", samples)
+    assert shardkit("index", tmp_path / "tars" / "*.tar", "--require", "wanted", "--workers", 0).code == 0
+    listed = [line.split()[0] for line in shardkit("ls", tmp_path / "tars").out.splitlines()]
+    assert listed == ["z", "y10", "z", "z"]
+    assert "y10" in shardkit("cat", tmp_path / "tars", "y1").out
+    assert shardkit("cat", tmp_path / "tars", "x1").code == 2
+    assert shardkit("cat", tmp_path / "tars", "y11").code == 2
+
+
+def test_cat_names_the_keys_that_begin_alike_once(shardkit: Command, tmp_path: Path) -> None:
+    (tmp_path / "tars").mkdir()
+    for name, key in (("a", "x1"), ("b", "x1"), ("c", "x1"), ("d", "x1"), ("e", "x1"), ("f", "x1"), ("g", "x2")):
+        write_tar(tmp_path / "tars" / f"{name}.tar", [(key, {"txt": b"text"})])
+    assert shardkit("index", tmp_path / "tars" / "*.tar", "--workers", 0).code == 0
+    many = shardkit("cat", tmp_path / "tars", "x")
+    assert (many.code, "(x1, x2);" in many.err) == (2, True)
 
 
 def test_what_stands_in_a_sample_cannot_steer_the_terminal(shardkit: Command, tmp_path: Path) -> None:
