@@ -11,6 +11,7 @@ from tools.mutants.mixing import MIXING
 from tools.mutants.packing import PACKING
 from tools.mutants.stores import STORES
 from tools.mutants.trial import Mutant
+from tools.mutants.writing import WRITING
 
 FS, SHARD, PUBLISH = "shardkit/store/fs.py", "shardkit/store/shard.py", "shardkit/store/publish.py"
 RECOVERY, MANIFEST, INDEX = "shardkit/store/recovery.py", "shardkit/store/manifest.py", "shardkit/store/index.py"
@@ -254,13 +255,7 @@ SAMPLE_DIGESTS = (
         "    if False:\n",
         f"{ALONE}::test_frame_that_holds_less_than_the_index_says_is_damage",
     ),
-    _one(
-        "end of a frame",
-        MANIFEST,
-        "allow_extra_data=False",
-        "allow_extra_data=True",
-        CHAIN,
-    ),
+    _one("end of a frame", MANIFEST, "allow_extra_data=False", "allow_extra_data=True", CHAIN),
 )
 
 VERIFYING = (
@@ -396,5 +391,5 @@ CACHING = (
 
 MUTANTS = (
     *FORCES, *READ_BACKS, *ORDERS, *LOCKS, *CHAIN_DIGESTS, *INDEX_DIGESTS, *SAMPLE_DIGESTS, *VERIFYING, *READING,
-    *RESUMING, *CACHING, *FOREIGN, *MIXING, *PACKING, *STORES,
+    *RESUMING, *CACHING, *FOREIGN, *MIXING, *PACKING, *STORES, *WRITING,
 )  # fmt: skip
