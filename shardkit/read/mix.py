@@ -89,9 +89,15 @@ class MixState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 f"the state mixes {len(self.segments[0].counts)} datasets, {sources} are open; give the same ones"
             )
 
-    def agrees(self, other: MixState) -> bool:
-        """Whether both are of the same weights; positions may differ, as they come from a batch size."""
+    def agrees(self, given: Mixing) -> bool:
+        """Whether both are of the same weights; positions may differ, as they come from a batch size.
+
+        Weights that the mixture was opened with are those with which reading began: a schedule goes on behind them.
+        """
+        other = first_mix(given)
         mine, others = ([segment.counts for segment in mix.segments] for mix in (self, other))
+        if given.mix is None:
+            return mine[0] == others[0]
         return self.exhausted == other.exhausted and mine == others
 
 

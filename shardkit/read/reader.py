@@ -6,6 +6,7 @@ Elsewhere: the state's fields (state.py), streams (stream.py, mixed.py), handing
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from copy import copy
 from typing import Any
@@ -86,8 +87,8 @@ class Reader:
             return
         state.mix.check(len(mixing.sizes))
         if mixing.asked:
-            asked = first_mix(mixing)
-            check_conflict("mix", msgspec.to_builtins(asked), msgspec.to_builtins(state.mix), state.mix.agrees(asked))
+            asked = msgspec.to_builtins(first_mix(mixing))
+            check_conflict("mix", asked, msgspec.to_builtins(state.mix), state.mix.agrees(mixing))
 
     def _check_view(self, saved: ViewState | None, other_version: bool) -> None:
         mine = self._view
@@ -137,4 +138,9 @@ class Reader:
 
 def _datasets_of(source: Source, spec: LoaderSpec) -> tuple[Dataset, ...]:
     datasets = source.datasets if isinstance(source, Mixture) else (source,)
+    for dataset in datasets:
+        if not isinstance(dataset, Dataset):
+            raise SpecError(
+                f"{reprlib.repr(dataset)} is no open dataset; give the loader what open_dataset(URL) returns"
+            )
     return tuple(dataset.with_cache(spec.cache, spec.cache_bytes) for dataset in datasets)

@@ -299,3 +299,16 @@ def test_places_can_be_cut_and_read_one_by_one(mixture: Mixture) -> None:
     assert [stream.read(place) for place in places] == items
     assert [item for at in range(0, 60, 7) for item in stream.read_many(places[at : at + 7])] == items
     assert stream.read_many(places[10:50][5:9]) == items[15:19]
+
+
+def test_a_mixture_opened_with_weights_goes_on_from_a_state_with_a_schedule(roots: list[Path]) -> None:
+    """The weights of the mapping are those that reading began with; others, or another order of them, are refused."""
+    weighted = open_dataset({str(root): weight for root, weight in zip(roots, (3, 2, 1), strict=True)})
+    mix = Mix(schedule=((4, (1, 1, 1)),), exhausted="stop")
+    batches = list(open_loader(weighted, batch_size=4, mix=mix))
+    again = open_loader(weighted, batch_size=4)
+    again.load_state_dict(json.loads(json.dumps(batches[1].state)))
+    assert list(again) == batches[2:]
+    other = open_dataset({str(root): weight for root, weight in zip(roots, (1, 2, 3), strict=True)})
+    with pytest.raises(StateConflict, match="mix is"):
+        open_loader(other, batch_size=4).load_state_dict(batches[1].state)
