@@ -6,6 +6,8 @@ Elsewhere: shuffled reading with a state (loader.py), bytes and their checks (fe
 
 from __future__ import annotations
 
+import operator
+import reprlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -65,8 +67,10 @@ def open_dataset(
     Otherwise nothing but the pointer, the manifest and the omissions is read yet; all are checked.
     `cache` is a folder in which up to `cache_bytes` of what comes over a network are kept, for all processes that name
     the same folder, and checked at every reuse; local datasets need none.
-    Raises NotADataset, ShardDamaged, StorageFailed, SpecError (a scheme that is not known, a cache that is a file).
+    Raises NotADataset, ShardDamaged, StorageFailed, SpecError (an empty name, an unknown scheme, a cache that is a
+    file).
     """
+    _check_name(url)
     if isinstance(url, Mapping) or not (isinstance(url, (str, Path)) or is_tars(url)):
         if version is not None:
             raise SpecError(
@@ -107,7 +111,7 @@ class Dataset:
 
     def __getitem__(self, index: int) -> Item:
         """The sample at `index`, negative from the end. Raises IndexError, ShardDamaged, StorageFailed."""
-        count = len(self)
+        index, count = _whole_number(index), len(self)
         at = index + count if index < 0 else index
         if not 0 <= at < count:
             raise IndexError(f"sample {index} of {count}")
@@ -198,6 +202,33 @@ class Dataset:
 
     def __repr__(self) -> str:
         return f"Dataset({self.url!r}, version={self.version[:12]!r}, samples={len(self)})"
+
+
+def _check_name(url: object) -> None:
+    """What a user gives as a dataset is a name, names in an order, or names with weights; nothing else passes."""
+    if isinstance(url, (str, Path)):
+        if not str(url).strip():
+            raise SpecError("the dataset's name is empty (an empty shell variable?); give a folder or a URL")
+    elif not isinstance(url, (Mapping, list, tuple)):
+        raise SpecError(
+            f"open_dataset was given {reprlib.repr(url)}; wanted a folder or URL, a list of them, or a mapping of them "
+            "to weights"
+        )
+    else:
+        for one in url:
+            if not isinstance(one, (str, Path)):
+                raise SpecError(f"the list of datasets holds {reprlib.repr(one)}; wanted folders or URLs in it")
+            _check_name(one)
+
+
+def _whole_number(index: object) -> int:
+    try:
+        return operator.index(index)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(
+            f"a dataset is indexed by one whole number, not by {reprlib.repr(index)}; `open_loader` reads many, "
+            "`open_member` finds a key"
+        ) from None
 
 
 def _follow(index: ByteStore, url: str | Path, manifest: Manifest) -> ByteStore:

@@ -207,6 +207,10 @@ class Feeder:
             item = self.stream.read(place)
             value = self._value(item)
             cost = self._cost(value)
+            if cost is not None and not isinstance(cost, Cost):
+                raise SpecError(
+                    f"the cost of sample {item.key} is {cost!r}; wanted Cost(tokens=…), or None to leave it out"
+                )
             if cost is not None and cost.tokens < 1:
                 raise SpecError(f"the cost of sample {item.key} is {cost.tokens} tokens; wanted at least 1")
         except Exception as error:  # handed over in its place in the order, whatever it is

@@ -29,6 +29,10 @@ class Mixture:
 
     def __init__(self, datasets: Iterable[Dataset], weights: Iterable[float] | None = None) -> None:
         self.datasets: tuple[Dataset, ...] = tuple(datasets)
+        given: tuple[object, ...] = self.datasets
+        other = [one for one in given if isinstance(one, Mixture) or not hasattr(one, "live")]
+        if other:
+            raise SpecError(f"{other[0]!r} is no open dataset; give Mixture what open_dataset(URL) returns for each")
         self.weights: tuple[float, ...] | None = None if weights is None else tuple(weights)
         if self.weights is not None:
             check_weights(self.weights)

@@ -113,6 +113,8 @@ def deal_workers(lanes: Iterable[LaneState], worker: int, workers: int, batch: i
 
 def gather(raw: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> list[PackState]:
     """Saved states as structs, of one rank or of several. Raises StateConflict."""
+    if not isinstance(raw, Mapping | list | tuple):
+        raise StateConflict(f"the state is a {type(raw).__name__}; give what state_dict() returned, or a list of it")
     given = [raw] if isinstance(raw, Mapping) else list(raw)
     if not given:
         raise StateConflict("there is no state in the list; give what state_dict() returned on every rank")
@@ -159,6 +161,8 @@ def _furthest(states: Iterable[PackState]) -> dict[int, LaneState]:
 
 
 def _convert(raw: Mapping[str, Any]) -> PackState:
+    if not isinstance(raw, Mapping):
+        raise StateConflict(f"a state is a {type(raw).__name__}, wanted the mapping that state_dict() returned")
     try:
         state = msgspec.convert(dict(raw), PackState)
         lanes, candidates = state.packing["lanes"], state.packing["candidates"]

@@ -121,6 +121,8 @@ def restore_state(raw: Mapping[str, Any], version: str, spec: LoaderSpec, *, oth
 
     Raises StateConflict, which says what was given and what the state holds.
     """
+    if not isinstance(raw, Mapping):
+        raise StateConflict(f"the state is a {type(raw).__name__}, wanted the mapping that state_dict() returned")
     try:
         state = msgspec.convert(dict(raw), OrderState)
     except (msgspec.ValidationError, TypeError, ValueError) as error:

@@ -109,6 +109,8 @@ class Filter(msgspec.Struct, frozen=True):
 
 def parse_where(text: str) -> Filter:
     """The filter that an expression describes. Raises SpecError, which names the field or place."""
+    if not isinstance(text, str):
+        raise SpecError(f"the filter is {text!r}; wanted an expression such as 'modality~image,images<3'")
     if len(text) > MOST_TEXT:
         raise SpecError(f"the filter has {len(text)} characters; wanted at most {MOST_TEXT}")
     at, clauses = 0, set()

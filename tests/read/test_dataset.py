@@ -7,10 +7,11 @@ import os
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from shardkit.errors import NotADataset, ShardDamaged, ShardkitError
+from shardkit.errors import NotADataset, ShardDamaged, ShardkitError, SpecError
 from shardkit.read import table as table_module
 from shardkit.read.dataset import Dataset, Item, open_dataset
 from shardkit.read.loader import open_loader
@@ -123,6 +124,20 @@ def test_what_is_no_dataset_is_named(tmp_path: Path) -> None:
             open_dataset(path)
     with serve_folder(tmp_path) as server, pytest.raises(NotADataset, match="is no dataset"):
         open_dataset(server.url)
+
+
+@pytest.mark.parametrize(
+    "given", ["", " ", None, 3, b"data", {"a", "b"}, iter(["a"]), [["a"], "b"], ["a", ""], {3: 1.0}]
+)
+def test_what_names_no_dataset_is_refused(given: Any) -> None:
+    with pytest.raises(SpecError, match=r"wanted|give a folder"):
+        open_dataset(given)
+
+
+@pytest.mark.parametrize("index", ["key", slice(0, 2), 1.0, None])
+def test_what_is_no_number_says_what_finds_it(dataset: Dataset, index: Any) -> None:
+    with pytest.raises(TypeError, match=r"one whole number.*open_member"):
+        dataset[index]
 
 
 @pytest.fixture(scope="module", params=["tar", "tar.zst"])

@@ -13,6 +13,7 @@ import pytest
 from shardkit.errors import ShardDamaged, SpecError
 from shardkit.read.dataset import Dataset, Item, open_dataset
 from shardkit.read.loader import Batch, Loader, open_loader
+from shardkit.read.mixture import Mixture
 from shardkit.store.layout import shard_path
 from tests.read.made import image_sample, make_dataset, numbered, text_sample
 
@@ -32,6 +33,16 @@ def resumed(dataset: Dataset, state: dict[str, Any], **fields: Any) -> Loader:
     loader = open_loader(dataset, **fields)
     loader.load_state_dict(state)
     return loader
+
+
+def test_a_name_in_place_of_an_open_dataset_is_refused(dataset: Dataset) -> None:
+    names: list[Any] = ["data", Path("data"), [dataset]]
+    for name in names:
+        with pytest.raises(SpecError, match="open_dataset"):
+            open_loader(name)
+    for member in ("data", Mixture([dataset])):
+        with pytest.raises(SpecError, match="open_dataset"):
+            Mixture([member])  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])

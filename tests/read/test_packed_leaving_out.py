@@ -51,6 +51,8 @@ def test_a_dataset_of_which_nothing_can_be_packed_is_an_error_and_not_an_endless
         next(iter(open_loader(dataset, pack=PACK, cost=lambda item: None)))
     with pytest.raises(SpecError, match="is 0 tokens; wanted at least 1"):
         next(iter(open_loader(dataset, pack=PACK, cost=lambda item: Cost(tokens=0))))
+    with pytest.raises(SpecError, match=r"is 3; wanted Cost\(tokens=…\)"):
+        next(iter(open_loader(dataset, pack=PACK, cost=lambda item: 3)))  # type: ignore[arg-type, return-value]
 
 
 @pytest.mark.parametrize("workers", [0, 2])

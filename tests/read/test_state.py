@@ -11,6 +11,7 @@ import pytest
 from shardkit.errors import StateConflict
 from shardkit.read.dataset import Dataset, open_dataset
 from shardkit.read.loader import open_loader
+from shardkit.read.pack import Cost, Pack
 from shardkit.read.state import Extent, default_window, lanes_used
 from tests.read.made import make_dataset, numbered
 
@@ -82,6 +83,16 @@ def test_what_is_no_state_of_ours_is_refused(dataset: Dataset, change: dict[str,
         loader.load_state_dict(saved(dataset) | change)
     with pytest.raises(StateConflict):
         loader.load_state_dict({})
+
+
+@pytest.mark.parametrize("state", [None, 3, "{}", [{}]], ids=str)
+def test_what_is_no_mapping_is_called_by_its_type(dataset: Dataset, state: Any) -> None:
+    packed = open_loader(dataset, pack=Pack(tokens=10), cost=lambda item: Cost(tokens=1))
+    with pytest.raises(StateConflict, match=f"the state is a {type(state).__name__}"):
+        open_loader(dataset).load_state_dict(state)
+    wanted = "required field" if isinstance(state, list) else f"the state is a {type(state).__name__}"
+    with pytest.raises(StateConflict, match=wanted):
+        packed.load_state_dict(state)
 
 
 def test_state_with_a_field_missing_is_refused(dataset: Dataset) -> None:

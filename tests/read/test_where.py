@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shardkit.errors import SpecError
+from shardkit.read.spec import LoaderSpec
 from shardkit.read.where import Clause, decide_shard, parse_where
 from tests.read.made import image_sample, text_sample
 from tests.store.made import stage
@@ -57,6 +58,11 @@ def test_any_word_can_be_written(words: list[str], field: str) -> None:
 def test_what_is_no_filter_is_refused_with_a_reason(text: str, message: str) -> None:
     with pytest.raises(SpecError, match=message):
         parse_where(text)
+
+
+def test_what_is_no_text_is_no_filter() -> None:
+    with pytest.raises(SpecError, match="wanted an expression"):
+        LoaderSpec(where=3)  # type: ignore[arg-type]
 
 
 def test_manifest_decides_what_it_can(tmp_path: Path) -> None:
