@@ -127,8 +127,13 @@ def test_fewest_packs_given_come_first_after_a_change(dataset: Dataset) -> None:
     loaders = [opened(dataset, world_size=3, rank=rank) for rank in range(3)]  # lanes 0,3,6 / 1,4,7 / 2,5
     for loader in loaders:
         list(islice(loader, 7))
+    states = [loader.state_dict() for loader in loaders]
+    for rank, dealt in ((0, {3, 6, 0, 5}), (1, {4, 7, 1, 2})):  # fewest given first: 3, 4, 6, 7, 0, 1, 5, 2
+        half = opened(dataset, world_size=2, rank=rank)
+        half.load_state_dict(states)
+        assert {lane[0] for lane in half.state_dict()["lanes"]} == dealt
     alone = opened(dataset)
-    alone.load_state_dict([loader.state_dict() for loader in loaders])
+    alone.load_state_dict(states)
     given = {lane[0]: lane[1] for lane in alone.state_dict()["lanes"]}
     assert given == {0: 3, 3: 2, 6: 2, 1: 3, 4: 2, 7: 2, 2: 4, 5: 3}
     assert [pack.lane for batch in islice(alone, 6) for pack in batch] == [3, 4, 6, 7, 0, 1]

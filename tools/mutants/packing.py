@@ -30,6 +30,13 @@ PACKING = (
     ),
     _one(
         "the lane with the fewest packs is next",
+        "shardkit/read/packed.py",
+        "return lane.state.given, lane.state.lane",
+        "return 0, lane.state.lane",
+        f"{PACKED}::test_fewest_packs_given_come_first_after_a_change",
+    ),
+    _one(
+        "lanes are dealt to ranks by the packs that they gave",
         "shardkit/read/pack_state.py",
         "key=lambda lane: (lane.given, lane.lane)",
         "key=lambda lane: lane.lane",

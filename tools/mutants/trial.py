@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-COPIED = ("shardkit", "tools", "tests", "specs", "pyproject.toml")
+COPIED = ("shardkit", "trainer", "tools", "tests", "specs", "pyproject.toml")
 TEST_SECONDS = 180.0
 Verdict = Literal["killed", "survived", "does not apply", "test is broken", "hung"]
 GOOD: tuple[Verdict, ...] = ("killed", "hung")
