@@ -25,7 +25,6 @@ from shardkit.store.urls import ByteStore
 
 MAGIC = b"SHKIDX01"
 PREFIX_BYTES = len(MAGIC) + 4
-MAX_HEAD_BYTES = 64 << 20
 MAX_PAGE_BYTES = 256 << 20
 LONG_BYTES, CHUNK_BYTES = 1 << 20, 256 << 10
 """Spans longer than this, in tars that others made, have a digest for every so many bytes: read by range, checked."""

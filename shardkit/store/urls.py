@@ -136,24 +136,6 @@ class LocalStore:
         """See ByteStore."""
         return self._pread(self._open(path), path, offset, length)
 
-    def read_into(self, path: str, offset: int, view: memoryview) -> None:
-        """Fill `view` from `offset`; errors as in `read_range`."""
-        file = self._open(path)
-        try:
-            done = os.preadv(file.fd, [view], offset)
-            while done < len(view):
-                more = os.preadv(file.fd, [view[done:]], offset + done)
-                if not more:
-                    raise ShardDamaged(
-                        f"{self._root / path}: is cut short: {len(view)} bytes wanted at {offset}, {done} found; "
-                        "run `shardkit verify`"
-                    )
-                done += more
-        except OSError as error:
-            raise StorageFailed(f"cannot read {self._root / path}: {error.strerror}; check the disk") from error
-        self.requests += 1
-        self.bytes_read += done
-
     def read_ranges(self, path: str, ranges: Sequence[tuple[int, int]], gap_bytes: int = 0) -> list[bytes]:
         """See ByteStore; nothing is joined, since a read costs less here than copying."""
         del gap_bytes
