@@ -243,6 +243,8 @@ class _Repair:
             for prepared in _samples(self._root / shard_path(entry), entry.codec == "tar.zst"):
                 writer.add(prepared)
             staged = writer.seal()
+        except StorageFailed:
+            raise
         except ShardkitError:
             return False
         finally:

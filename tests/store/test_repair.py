@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
 
-from shardkit.errors import NotADataset
+from shardkit.errors import NotADataset, StorageFailed
 from shardkit.read.serve import serve_folder
+from shardkit.store import fs, shard, streams
+from shardkit.store.faults import Faults, Setting
+from shardkit.store.fs import Instead, Operation
 from shardkit.store.repair import repair
 from shardkit.store.urls import LocalStore, open_store
 from shardkit.store.verify import verify
@@ -100,6 +104,43 @@ def test_a_dry_run_names_the_damage_and_changes_nothing(pair: tuple[Path, Path])
     report = repair(root, [LocalStore(copy)], dry_run=True)
     assert len(report.left) == 2
     assert content(root) == before
+
+
+class Interrupting:
+    """Ctrl-C at the third write of a shard."""
+
+    writes = 0
+
+    def before(self, operation: Operation) -> Instead | None:
+        if operation.kind == "write" and "/shards/" in operation.path:
+            self.writes += 1
+            if self.writes == 3:
+                raise KeyboardInterrupt
+        return None
+
+    def after(self, operation: Operation) -> None:
+        """Nothing more."""
+
+
+@pytest.mark.parametrize("fault", ["full", "ctrl-c"])
+def test_a_rebuild_that_a_full_disk_or_ctrl_c_ends_says_so_and_leaves_nothing(
+    pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    monkeypatch.setattr(shard, "PUT_BYTES", 1)
+    monkeypatch.setattr(streams, "ALONE_BYTES", 0)
+    root, _ = pair
+    (index, *_) = sorted(root.glob("indexes/*/*"))
+    spoil(index, "gone")
+    full = Faults(Setting(fault="enospc", at=1, kinds=("fsync",)))
+    before = fs.observe(full if fault == "full" else Interrupting())
+    try:
+        with pytest.raises((KeyboardInterrupt, StorageFailed)):
+            repair(root)
+    finally:
+        fs.observe(before)
+    assert not list(root.rglob(".stage-*"))
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("shard-writer")]
+    assert not repair(root).left
 
 
 def test_a_folder_that_is_no_dataset_is_refused(tmp_path: Path) -> None:
