@@ -333,8 +333,14 @@ def _index_in_cache(folder: Path, tars: TarSet) -> tuple[str, Manifest]:
 @contextmanager
 def _waiting_lock(folder: Path) -> Iterator[None]:
     """One process at a time indexes; the others wait, then find what it made. Dies with its process."""
-    fs.make_folders(folder / BUILD_FOLDER)
-    descriptor = fs.open_lock(folder / BUILD_FOLDER / "lock")
+    try:
+        fs.make_folders(folder / BUILD_FOLDER)
+        descriptor = fs.open_lock(folder / BUILD_FOLDER / "lock")
+    except (StorageFailed, OSError) as error:
+        raise StorageFailed(
+            f"tars are indexed on first use into the cache folder, and it cannot be written: {error}; name another by "
+            "SHARDKIT_CACHE, or index them with `shardkit index URL --out FOLDER` and read that folder"
+        ) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

@@ -42,6 +42,7 @@ from shardkit.store.shard import ShardWriter, digest_of_file
 from shardkit.store.urls import ByteStore, LocalStore
 
 PIECE_BYTES = 4 << 20
+NOT_OURS = "a tar that others made is not ours to write; put back a good copy, or run `shardkit index` again to take it"
 
 How = Literal["fetched", "rebuilt"]
 
@@ -62,7 +63,10 @@ class Unrepaired(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RepairReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What was looked at and done. `checked` counts files, `bytes` what was read of them."""
+    """What was looked at and done. `checked` counts files, `bytes` what was read of them.
+
+    Tars that others made are looked at on this machine's disks only, and never written.
+    """
 
     version: str
     checked: int
@@ -107,8 +111,9 @@ class _Repair:
         pointer, digest, manifest = self._open(version)
         files = dict(files_of_manifest(manifest))
         self._elsewhere = {entry.url for entry in manifest.shards if entry.url}
-        self._total = sum(ref.bytes for ref in files.values())
-        damaged = {path: ref for path, ref in files.items() if not self._is_good(path, ref)}
+        here = {path: ref for path, ref in files.items() if path not in self._elsewhere or "://" not in path}
+        self._total = sum(ref.bytes for ref in here.values())
+        damaged = {path: ref for path, ref in here.items() if not self._is_good(path, ref)}
         for entry in manifest.shards:
             self._repair_entry(entry, damaged)
         for path, ref in damaged.items():
@@ -180,12 +185,14 @@ class _Repair:
             del damaged[index]
 
     def _is_good(self, path: str, ref: FileRef) -> bool:
-        """Whether a file has its digest; a tar that others made lies elsewhere and is not ours to judge or to write."""
+        """Whether a file has its digest."""
         self._checked += 1
-        if path in self._elsewhere:
-            return True
         try:
-            good = fs.size_of(self._root / path) == ref.bytes and digest_of_file(self._root / path) == ref
+            good = (
+                (self._root / path).is_file()
+                and fs.size_of(self._root / path) == ref.bytes
+                and digest_of_file(self._root / path) == ref
+            )
         except (FileNotFoundError, StorageFailed):
             good = False
         self._done += ref.bytes
@@ -194,10 +201,14 @@ class _Repair:
         return good
 
     def _fetch_or_note(self, path: str, ref: FileRef) -> None:
+        if path in self._elsewhere:
+            self._left.append(Unrepaired(path=path, reason=NOT_OURS))
+            return
         if not self._writes:
             self._left.append(Unrepaired(path=path, reason="damaged or missing"))
             return
-        reason = "no mirror was given; name one by --mirror"
+        again = ", or run `shardkit index` again" if self._elsewhere else ""
+        reason = f"no mirror was given; name one by --mirror{again}"
         for mirror in self._mirrors:
             try:
                 self._fetch(mirror, path, ref)

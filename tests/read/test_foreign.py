@@ -133,6 +133,15 @@ def test_every_state_resumes_exactly_also_after_indexing_again(tmp_path: Path, r
             ]
 
 
+def test_a_cache_folder_that_cannot_be_written_says_how_to_name_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (path,) = text_tars(tmp_path, [5])
+    monkeypatch.setenv("SHARDKIT_CACHE", str(path / "cache"))
+    with pytest.raises(StorageFailed, match="name another by SHARDKIT_CACHE"):
+        open_dataset(path)
+
+
 def test_repair_writes_no_tar_that_others_made(tmp_path: Path) -> None:
     from shardkit.store.repair import repair
     from shardkit.store.urls import open_store
@@ -143,8 +152,16 @@ def test_repair_writes_no_tar_that_others_made(tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "out", tmp_path / "mirror" / "out")
     (tmp_path / "mirror" / "shard-000.tar").write_bytes(good)
     path.write_bytes(good[:-512])
-    repair(tmp_path / "out", [open_store(tmp_path / "mirror" / "out")])
+    report = repair(tmp_path / "out", [open_store(tmp_path / "mirror" / "out")])
     assert path.read_bytes() == good[:-512]
+    assert [left.path for left in report.left] == ["../shard-000.tar"]
+    assert "shardkit index" in report.left[0].reason
+    path.write_bytes(good)
+    assert not repair(tmp_path / "out").left
+    next((tmp_path / "out" / "indexes").rglob("*.idx")).unlink()
+    assert "shardkit index" in repair(tmp_path / "out").left[0].reason
+    assert index_tars(path, tmp_path / "out", Indexing()).new == 1
+    assert not repair(tmp_path / "out").left
 
 
 def test_a_tar_that_changes_under_an_open_dataset_is_an_error(tmp_path: Path) -> None:
