@@ -33,7 +33,7 @@ MOST_SCANS = 200
 """Scans of a progressive JPEG: encoders write about ten; each costs a pass over all coefficients."""
 
 _MARKS = frozenset({0xC0, 0xC1, 0xC2})
-_SIDES = tuple(f".{extension}" for extension in (*EXTENSIONS.values(), "jpeg"))
+_ENDINGS = frozenset((*EXTENSIONS.values(), "jpeg"))
 _buffers = Buffers()
 
 
@@ -48,7 +48,12 @@ class HasMembers(Protocol):
 
 def decode_images(item: HasMembers) -> dict[str, NDArray[np.uint8]]:
     """All images among an item's members by name, as `decode_image` gives them; for `open_loader(decode=…)`."""
-    return {name: decode_image(data) for name, data in item.members.items() if name.endswith(_SIDES)}
+    return {name: decode_image(data) for name, data in item.members.items() if _names_image(name)}
+
+
+def _names_image(name: str) -> bool:
+    """Ours are called `image0.jpg`; in tars that others made a member may be called `jpg` alone, or `JPG`."""
+    return name.lower().rpartition(".")[2] in _ENDINGS
 
 
 def decode_image(

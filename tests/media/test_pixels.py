@@ -113,6 +113,12 @@ def test_images_of_an_item_are_decoded_by_name() -> None:
     }
 
 
+@pytest.mark.parametrize("name", ["jpg", "JPG", "jpeg", "left.jpg"])
+def test_images_are_found_under_the_names_that_others_give_them(name: str) -> None:
+    members = {name: as_bytes(photo()), "jpg.txt": b"a caption", "json": b"{}"}
+    assert list(decode_images(SimpleNamespace(members=members))) == [name]
+
+
 def test_memory_of_pixels_is_used_again_but_never_while_somebody_holds_a_part() -> None:
     first = decode_image(as_bytes(photo(300, 200, seed=1)))
     kept, corner = first.copy(), first[:7, :7]
