@@ -87,7 +87,8 @@ def headers(keys: bytes, names: Sequence[str], sizes: np.ndarray) -> np.ndarray:
 
 
 def _digits(numbers: np.ndarray) -> np.ndarray:
-    return _DIGITS[numbers].view(np.uint8).reshape(-1, 4)
+    digits: np.ndarray = _DIGITS[numbers].view(np.uint8).reshape(-1, 4)
+    return digits
 
 
 def _filled(names: Sequence[str]) -> tuple[np.ndarray, np.ndarray | int]:

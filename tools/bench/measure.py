@@ -79,7 +79,8 @@ def _writing(task: Task, sides: list[Side], plan: Plan, workload: Workload, fold
     for number in range(plan.rounds):
         for side in sides:
             answer = _worker(side, side.work[task], workload, folder, folder / "written")
-            _note(found, workload, task, side, number, answer and answer["samples"] / answer["seconds"])
+            rate = None if answer is None else answer["samples"] / answer["seconds"]
+            _note(found, workload, task, side, number, rate)
     shutil.rmtree(folder / "written", ignore_errors=True)
     yield from _figures(found, workload, task, {side.name: side.about(task) for side in sides})
 
@@ -101,7 +102,7 @@ def _reading(task: Task, sides: list[Side], plan: Plan, workload: Workload, fold
                 value, about[side.name] = _resume(side, data, expected[side.name])
             else:
                 answer = _worker(side, side.work[task], workload, folder, data)
-                value = answer and _rate(answer, task, workload, side)
+                value = None if answer is None else _rate(answer, task, workload, side)
             _note(found, workload, task, side, number, value)
     yield from _figures(found, workload, task, about)
 

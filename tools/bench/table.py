@@ -21,7 +21,9 @@ TASKS = {
 
 def as_markdown(figures: list[Figure], *, padded: bool = False) -> str:
     """The ratios with their goals, then a row for each figure; `padded` for reading in a terminal."""
-    rows = [(one.workload, TASKS[one.task], one.side, _shown(one), _rounds(one), one.about) for one in figures]
+    rows: list[tuple[str, ...]] = [
+        (one.workload, TASKS[one.task], one.side, _shown(one), _rounds(one), one.about) for one in figures
+    ]
     return "\n\n".join((_table(("ratio", "found", "goal"), _goals(figures), padded), _table(HEADS, rows, padded)))
 
 
@@ -32,7 +34,7 @@ def as_json(figures: list[Figure]) -> str:
 
 def _goals(figures: list[Figure]) -> list[tuple[str, ...]]:
     found = ratios(figures)
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for goal in (*GOALS, RECORDS):
         value = found[goal.name]
         wanted = f"{'at most' if goal.at_most else 'at least'} {goal.goal}" if goal.goal else ""
