@@ -6,6 +6,7 @@ Elsewhere: finding and doing it (store.verify, store.repair).
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -100,11 +101,16 @@ def _print_json(found: VerifyReport) -> None:
     _json_line({"event": "done", "damages": len(found.damages), **whole})
 
 
+_VERIFY_HINT = re.compile(r"; run `shardkit verify[^`]*`$")
+"""What errors advise while reading; here it was just done."""
+
+
 def _print_text(found: VerifyReport, url: str) -> None:
     for damage in found.damages:
-        _line(f"DAMAGED {damage.what} {damage.where}: {damage.message}")
+        _line(f"DAMAGED {damage.what} {damage.where}: {_VERIFY_HINT.sub('', damage.message)}")
     checked = f"{found.shards:,} shards, {found.samples:,} samples, {found.bytes:,} bytes"
-    verdict = f"{len(found.damages)} damages found" if found.damages else "all good"
+    remedy = "`shardkit repair FOLDER --mirror URL` fetches again what is damaged"
+    verdict = f"{len(found.damages)} damages found; {remedy}" if found.damages else "all good"
     _line(f"{url}: {checked}: {verdict}")
 
 

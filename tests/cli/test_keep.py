@@ -22,6 +22,8 @@ def test_repair_mends_what_it_can_and_says_so(shardkit: Command, tmp_path: Path)
     (shard, *_) = sorted(root.glob("shards/*/*"))
     index.unlink()
     shard.write_bytes(b"")
+    checked = shardkit("verify", root).out
+    assert "run `shardkit verify" not in checked and "`shardkit repair FOLDER --mirror URL`" in checked
     alone = shardkit("repair", root)
     assert alone.code == 4
     assert shard.name in alone.out
