@@ -47,6 +47,8 @@ class Mix(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
             raise SpecError(f"temperature is {self.temperature!r}; wanted a number above 0, 1 for sizes as they are")
         if self.exhausted not in EXHAUSTED:
             raise SpecError(f"exhausted is {self.exhausted!r}; wanted one of {', '.join(EXHAUSTED)}")
+        if not _is_pairs(self.schedule):
+            raise SpecError(f"the schedule is {self.schedule!r}; wanted pairs: ((step, weights), …)")
         for weights in (self.weights or (1.0,), *(weights for _, weights in self.schedule)):
             check_weights(weights)
         steps = [0, *(step for step, _ in self.schedule)]
@@ -54,6 +56,13 @@ class Mix(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
             raise SpecError(
                 f"the schedule's steps are {steps[1:9]}; wanted up to {MOST_SEGMENTS} whole numbers ascending from 1"
             )
+
+
+def _is_pairs(given: object) -> bool:
+    rows = (list, tuple)
+    return isinstance(given, rows) and all(
+        isinstance(part, rows) and len(part) == 2 and isinstance(part[1], rows) for part in given
+    )
 
 
 class Segment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -215,6 +215,9 @@ def test_weights_temperature_and_schedule_become_whole_numbers() -> None:
         ({"weights": ("a", 1)}, "weight 'a'"),
         ({"exhausted": "never"}, "one of repeat, stop, reweight"),
         ({"schedule": ((0, (1, 1)),)}, "ascending from 1"),
+        ({"schedule": 3}, "wanted pairs"),
+        ({"schedule": (5, (1, 1))}, "wanted pairs"),
+        ({"schedule": ((5, 1),)}, "wanted pairs"),
         ({"schedule": ((5, (1, 1)), (5, (1, 2)))}, "ascending from 1"),
     ],
 )  # fmt: skip
