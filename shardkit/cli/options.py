@@ -12,7 +12,12 @@ import typer
 
 from shardkit.exits import printable
 
-DatasetArgument = Annotated[str, typer.Argument(metavar="DATASET", help="Folder or URL of a dataset.")]
+DatasetArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATASET", help="Folder or URL of a dataset; or of tars that others made, with braces or globs."
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object per event on stdout.")]
 SetOption = Annotated[
     list[str] | None,

@@ -288,6 +288,8 @@ def open_cache(folder: str | Path | None = None, max_bytes: int | None = None) -
     Raises SpecError.
     """
     key = cache_folder(folder), DEFAULT_BYTES if max_bytes is None else max_bytes
+    if type(key[1]) is not int or key[1] < 0:
+        raise SpecError(f"cache_bytes is {key[1]!r}; wanted a whole number from 0 on")
     with _opening:
         cache = _opened.get(key)
         if cache is None:

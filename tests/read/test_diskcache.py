@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -399,6 +400,12 @@ def test_a_folder_that_cannot_be_written_is_one_warning(
         assert len(caught) == 1
     finally:
         tmp_path.chmod(0o700)
+
+
+@pytest.mark.parametrize("size", [-1, 1.5, "64"])
+def test_a_size_that_no_cache_has_is_refused(server: FolderServer, tmp_path: Path, size: Any) -> None:
+    with pytest.raises(SpecError, match="cache_bytes is"):
+        open_dataset(server.url, cache=tmp_path / "cache", cache_bytes=size)
 
 
 def test_a_cache_below_a_file_is_refused(server: FolderServer, tmp_path: Path) -> None:
