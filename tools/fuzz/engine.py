@@ -9,6 +9,7 @@ Elsewhere: targets (targets.py), options (__main__.py).
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib.util
 import json
 import random
@@ -177,7 +178,7 @@ def _time_limit(folder: Path, data: bytes) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        (folder / f"crash-{abs(hash(data)):x}").write_bytes(data)
+        (folder / f"crash-{hashlib.blake2b(data, digest_size=8).hexdigest()}").write_bytes(data)
         raise
     finally:
         signal.alarm(0)
@@ -185,7 +186,10 @@ def _time_limit(folder: Path, data: bytes) -> Iterator[None]:
 
 
 def _peak_mib() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    """Peak of this process; `ru_maxrss` would begin with that of the process that started it."""
+    peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
+    assert peak is not None, "Linux says it"
+    return int(peak[1]) >> 10
 
 
 def _failure(said: str, code: int) -> str:
