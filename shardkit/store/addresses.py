@@ -88,8 +88,8 @@ class Guard(msgspec.Struct, frozen=True, kw_only=True):
                 raise UrlRefused(f"{host} was found in data and leads to {address}, which no data may reach")
             if not self.allow_private and any(one in net for net in PRIVATE):
                 raise UrlRefused(
-                    f"{host} was found in data and leads to {address}, in a private network; allow private "
-                    "addresses if you trust the data, or name the URL yourself"
+                    f"{host} was found in data and leads to {address}, in a private network; if you trust it, name the "
+                    "URL yourself, tars by `shardkit index URL... --out FOLDER`"
                 )
 
     def addresses(self, host: str, port: int) -> list[str]:

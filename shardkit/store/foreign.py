@@ -257,8 +257,11 @@ class ForeignReader:
         return text
 
     def _cut(self, wanted: int, found: int) -> ShardDamaged:
-        hint = "it ends without zero blocks; " if not found and wanted == BLOCK else ""
-        return self._damaged(f"{hint}cut short: {wanted} bytes wanted, {found} found")
+        remedy = "fetch it again from where it came"
+        if not found and wanted == BLOCK:
+            remedy += ", or where it is whole but without its last zero blocks, `shardkit index --unended` takes it"
+        cut = f"cut short: {wanted} bytes wanted, {found} found"
+        return ShardDamaged(f"{self._where}, offset {self.at}: {cut}; {remedy}")
 
     def _damaged(self, message: str) -> ShardDamaged:
         return ShardDamaged(f"{self._where}, offset {self.at}: {message}; make the tar again with plain regular files")

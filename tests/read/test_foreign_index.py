@@ -246,3 +246,13 @@ def test_an_index_does_not_go_into_a_dataset_of_ours(tmp_path: Path) -> None:
     make_dataset(tmp_path, numbered([5]))
     with pytest.raises(PlanConflict, match="was built"):
         index_tars(str(tmp_path / "shards" / "**" / "*.tar"), tmp_path, Indexing())
+
+
+def test_a_tar_without_its_end_says_how_it_is_taken_all_the_same(tmp_path: Path) -> None:
+    (path,) = text_tars(tmp_path, [3])
+    held = path.read_bytes().rstrip(b"\0")
+    path.write_bytes(held + bytes(-len(held) % 512))
+    with pytest.raises(ShardDamaged, match=r"cut short.*shardkit index --unended"):
+        index_tars(path, tmp_path / "out", Indexing())
+    made = index_tars(path, tmp_path / "out", Indexing(unended=True))
+    assert made.manifest.totals.samples == 3
