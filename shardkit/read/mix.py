@@ -15,7 +15,7 @@ from typing import Literal
 import msgspec
 
 from shardkit.errors import SpecError, StateConflict
-from shardkit.read.word import MOST_SOURCES, quantise
+from shardkit.read.word import LONG_LENGTHS, MOST_SOURCES, quantise
 
 Exhausted = Literal["repeat", "stop", "reweight"]
 EXHAUSTED: tuple[Exhausted, ...] = ("repeat", "stop", "reweight")
@@ -81,15 +81,16 @@ class MixState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     exhausted: Exhausted
     segments: tuple[Segment, ...]
 
-    def check(self, sources: int) -> None:
-        """Refuse what no mix of ours is. Raises StateConflict."""
+    def check(self, sources: int, lanes: int) -> None:
+        """Refuse what no mix of ours is, for so many sources and lanes. Raises StateConflict."""
         positions = [segment.position for segment in self.segments]
         sane = (
             0 < len(positions) <= MOST_SEGMENTS
             and positions[0] == 0
             and all(a < b < MOST_POSITION for a, b in pairwise(positions))
             and all(min(segment.counts, default=-1) >= 0 for segment in self.segments)
-            and all(0 < sum(segment.counts) < 1 << 21 for segment in self.segments)
+            and all(0 < sum(segment.counts) <= LONG_LENGTHS[0] for segment in self.segments)
+            and all(math.gcd(sum(segment.counts), lanes) == 1 for segment in self.segments)
         )
         if not sane:
             raise StateConflict("the state's mix is none of ours: its segments are out of order or out of range")

@@ -85,7 +85,7 @@ class Reader:
             raise StateConflict(f"the state is of {found}, and {wanted} is open; open what it was saved with")
         if mixing is None or state.mix is None:
             return
-        state.mix.check(len(mixing.sizes))
+        state.mix.check(len(mixing.sizes), state.lanes)
         if mixing.asked:
             asked = msgspec.to_builtins(first_mix(mixing))
             check_conflict("mix", asked, msgspec.to_builtins(state.mix), state.mix.agrees(mixing))

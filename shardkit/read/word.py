@@ -106,13 +106,13 @@ class LaneWord:
         return slots
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8)
 def word_of(counts: tuple[int, ...]) -> Word:
-    """The word of these counts; made once."""
+    """The word of these counts; made once. Few are kept, as a long one takes 24 MiB."""
     return Word(counts)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=8)
 def lane_word_of(counts: tuple[int, ...], lanes: int) -> LaneWord:
     """The same in lanes."""
     return word_of(counts).in_lanes(lanes)

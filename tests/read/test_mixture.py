@@ -312,3 +312,12 @@ def test_a_mixture_opened_with_weights_goes_on_from_a_state_with_a_schedule(root
     other = open_dataset({str(root): weight for root, weight in zip(roots, (1, 2, 3), strict=True)})
     with pytest.raises(StateConflict, match="mix is"):
         open_loader(other, batch_size=4).load_state_dict(batches[1].state)
+
+
+@pytest.mark.parametrize("counts", [(327, 1_665_320, 1), (2, 1, 1)])
+def test_a_state_whose_word_is_too_long_or_fits_no_lanes_is_refused(mixture: Mixture, counts: tuple[int, ...]) -> None:
+    """Found by fuzzing: words of millions of slots took the memory of many. Four slots do not go with 1,024 lanes."""
+    state = saved(mixture)
+    state["mix"] = {"exhausted": "repeat", "segments": [{"position": 0, "counts": list(counts)}]}
+    with pytest.raises(StateConflict, match="out of range"):
+        open_loader(mixture).load_state_dict(state)
