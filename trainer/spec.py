@@ -176,7 +176,8 @@ class DataSpec(Strict, frozen=True, kw_only=True):
     share of samples, chosen by their keys, that are never trained on. `lanes`, `window` and `decoders` (its
     num_workers) go to the loader; `prefetch` batches are prepared ahead. `cache` is a folder in which up to
     `cache_bytes` of what comes over a network are kept for the next run. `on_damage`: `skip` leaves damaged or
-    unreachable samples out, and the metrics count and name them.
+    unreachable samples out, and the metrics count and name them. `where` reads only what a filter takes, as
+    `shardkit ls --where` shows it.
     """
 
     datasets: tuple[SourceSpec, ...] = ()
@@ -191,6 +192,7 @@ class DataSpec(Strict, frozen=True, kw_only=True):
     cache: str | None = None
     cache_bytes: int | None = None
     on_damage: Literal["error", "skip"] = "error"
+    where: str | None = None
 
     def __post_init__(self) -> None:
         if self.max_tokens < 8:

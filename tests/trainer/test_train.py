@@ -77,6 +77,24 @@ def test_held_out_samples_are_never_trained_on(
 
 
 @pytest.mark.parametrize("packed", [False, True])
+def test_a_filter_chooses_what_is_trained_on_and_a_resume_keeps_it(
+    dataset: Path, tmp_path: Path, tiny_spec: ModelSpec, packed: bool
+) -> None:
+    run = tiny_run(tiny_spec, steps=6)
+    pack = PackSpec(tokens=run.data.max_tokens, lanes=1) if packed else None
+    data = msgspec.structs.replace(run.data, where="modality~image", pack=pack)
+    spec = msgspec.structs.replace(run, data=data)
+    train(msgspec.structs.replace(spec, steps=4), str(dataset), tmp_path, report=quiet)
+    train(spec, str(dataset), tmp_path, report=quiet)
+    lines = read_metrics(tmp_path)
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert {kind for line in lines for kind in line["loss_by_modality"]} == {"image"}
+    with pytest.raises(SpecError, match="where"):
+        other = msgspec.structs.replace(run, data=msgspec.structs.replace(data, where="modality~audio"))
+        train(other, str(dataset), tmp_path, report=quiet)
+
+
+@pytest.mark.parametrize("packed", [False, True])
 def test_damage_stops_a_run_or_is_left_out_counted_and_named(
     dataset: Path, tmp_path: Path, tiny_spec: ModelSpec, packed: bool
 ) -> None:

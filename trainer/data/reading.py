@@ -78,6 +78,7 @@ def loader_fields(reading: Reading, mixed: bool = False) -> dict[str, Any]:
         "world_size": reading.world_size,
         "num_workers": reading.data.decoders,
         "on_damage": reading.data.on_damage,
+        "where": reading.data.where,
         "cache": reading.data.cache,
         "cache_bytes": reading.data.cache_bytes,
     }
