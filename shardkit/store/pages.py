@@ -48,6 +48,7 @@ class PageBuilder:
         self.modalities: Counter[str] = Counter()
         self._sums = dict.fromkeys(Sums.__struct_fields__, 0)
         self._columns = {name: bytearray() for name in _WIDTHS}
+        self._hasher = blake3()
         self._cut = BlockEnd(0, 0, 0, 0)
         """The last block's end; columns begin there."""
 
@@ -67,7 +68,9 @@ class PageBuilder:
         words = [[word] for word in samples.words[0]] if alike else zip(*samples.words, strict=True)
         for name, known, column in zip(_DICTIONARIES, self.words, words, strict=True):
             columns[name] += _positions(known, column) * (len(samples.keys) // len(column))
-        self.modalities.update(word[2] for word in samples.words)
+        self.modalities.update(
+            {samples.words[0][2]: len(samples.words)} if alike else [word[2] for word in samples.words]
+        )
         columns["member_counts"] += samples.counts.astype("<u2").tobytes()
         columns["member_names"] += _positions(self.names, samples.names)
         columns["member_offsets"] += spans.member_offsets.astype("<u8").tobytes()
@@ -82,7 +85,9 @@ class PageBuilder:
             for page, end in zip(pages, blocks, strict=True):
                 in_tar = (before.tar_bytes, end.tar_bytes - before.tar_bytes)
                 in_file = (before.file_bytes, end.file_bytes - before.file_bytes)
-                digest = blake3(page).digest(length=16)
+                self._hasher.reset()
+                self._hasher.update(page)
+                digest = self._hasher.digest(length=16)
                 self.refs.append(PageRef(len(page), digest, end.samples - before.samples, *in_tar, *in_file))
                 before = end
             self.pages += pages

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
+from operator import length_hint
 from pathlib import Path
 from typing import Any
 
@@ -33,20 +34,21 @@ from shardkit.store.index import (
 )
 from shardkit.store.layout import FileRef, ShardEntry
 from shardkit.store.pages import BlockEnd, PageBuilder, pack_numbers
-from shardkit.store.spans import ROW, Part, Waiting, as_columns, lay_out, lay_out_apart
+from shardkit.store.spans import Encoded, EncodedColumns, Part, Waiting, lay_out, lay_out_apart
 from shardkit.store.streams import CODERS, FileOut
 from shardkit.store.tar import BLOCK, KNOWN, MAX_MEMBER_BYTES
 
-PUT_BYTES = 4 << 20
-"""So many bytes are laid out together; they are at most 4,096 samples."""
+PUT_BYTES = 2 << 20
+"""So many bytes are laid out together; more fall out of the processor's caches before they are hashed."""
 
 LARGE_BYTES = 4 << 20
 """Samples from here on are not copied together with others."""
 
 MAX_MEMBERS = 0xFFFF
+UNCOUNTABLE = "more images, pixels, sound or text than the index can count"
 ENDLESS = 1 << 62
-Encoded = tuple[str, Sequence[Part], Facts]
-"""A sample as it is stored: key; members, KEY.json (`json`) first; what the index says of it."""
+TOGETHER = 512
+"""Samples given as columns are taken so many at a time, or fewer where they are large."""
 
 _sha = blake3.blake3
 
@@ -81,7 +83,7 @@ class ShardWriter:
         hasher = blake3.blake3()
         self._reset, self._update, self._digest = hasher.reset, hasher.update, hasher.digest
         self._keys: set[str] = set()
-        self._waiting: Waiting = []
+        self._waiting = Waiting()
         self._put_bytes = self._put_members = 0
         self._put_at = PUT_BYTES
         self._block_samples = block_samples
@@ -123,7 +125,7 @@ class ShardWriter:
                     known, numbers, words = facts, pack_numbers(*facts[:5]), facts[5:]
                 if size >= LARGE_BYTES:
                     self._make_way(count, total, len(parts))
-                waiting += (key, parts, size, numbers, words)
+                waiting.add(key, parts, size, numbers, words)
                 keys.add(key)
                 count += 1
                 total += size
@@ -132,10 +134,31 @@ class ShardWriter:
                 if total >= max_bytes or count >= max_samples:
                     break
         except struct.error:
-            raise Refused("too-big", "more images, pixels, sound or text than the index can count") from None
+            raise Refused("too-big", UNCOUNTABLE) from None
         finally:
             self.samples, self.tar_bytes = count, total
         return count - before
+
+    def fill_columns(
+        self, columns: EncodedColumns, *, begin: int = 0, max_bytes: int = ENDLESS, max_samples: int = ENDLESS
+    ) -> int:
+        """The same of the rows from `begin` on, into the same shard; the row behind the last one that was taken.
+
+        Duplicates count as taken.
+        """
+        end, member = len(columns.keys), sum(columns.counts[:begin])
+        while begin < end:
+            stop = min(begin + TOGETHER, end, begin + max(1, max_samples - self.samples))
+            part = columns.part(begin, stop, member)
+            taken = self._take_together(part, max_bytes - self.tar_bytes)
+            if not taken:
+                rows = iter(list(part.rows()))
+                self.fill(rows, max_bytes=max_bytes, max_samples=max_samples)
+                taken = len(part.keys) - length_hint(rows)
+            begin, member = begin + taken, member + sum(part.counts[:taken])
+            if self.tar_bytes >= max_bytes or self.samples >= max_samples:
+                break
+        return begin
 
     def encode(self, samples: Iterable[Prepared]) -> Iterator[Encoded]:
         """Samples as `fill` takes them: keys, canonical JSON, digests and what the index says. Raises Refused."""
@@ -196,6 +219,27 @@ class ShardWriter:
                 file.write(index)
         return StagedShard(entry=entry, shard=self._file.path, index=self._index_path)
 
+    def _take_together(self, part: EncodedColumns, room: int) -> int:
+        """Append the first rows of `part`, so many as leave `room` in the shard; 0 where one needs a closer look."""
+        sizes = tar.stored_bytes(np.fromiter(map(len, part.data), dtype=np.int64, count=len(part.data)))
+        if len(sizes) != len(part.keys):
+            counts = np.array(part.counts, dtype=np.int64)
+            sizes = np.add.reduceat(sizes, np.cumsum(counts) - counts)
+        ends = sizes.cumsum()
+        taken = int(np.searchsorted(ends, min(room, PUT_BYTES)))
+        if taken < len(part.keys):
+            part = part.part(0, taken, 0)
+        keys = set(part.keys)
+        usual = len(keys) == taken and self._keys.isdisjoint(keys) and KNOWN.keys() >= set(part.names)
+        if not usual or not taken or self._coder.by_blocks:
+            return 0
+        self._waiting.extend(part, sizes[:taken].tolist(), *_told(part.facts))
+        self._keys |= keys
+        self.samples, self.tar_bytes = self.samples + taken, self.tar_bytes + int(ends[taken - 1])
+        if self.tar_bytes >= self._put_at:
+            self._put(self.samples, self.tar_bytes)
+        return taken
+
     def _make_way(self, samples: int, tar_bytes: int, members: int) -> None:
         """A large sample comes: what waits is written before it, so that it can be put on its own."""
         if members > MAX_MEMBERS:
@@ -210,7 +254,7 @@ class ShardWriter:
     def _put(self, samples: int, tar_bytes: int, *, last: bool = False) -> None:
         """Lay out what waits and write it: so long is the shard then. `last`: its last block ends here."""
         waiting = self._waiting
-        count = len(waiting) // ROW
+        count = len(waiting)
         file_start, done = self._out.position, samples - count
         stops = np.arange(self._block_samples - done % self._block_samples, count + 1, self._block_samples)
         if last and samples % self._block_samples:
@@ -218,7 +262,7 @@ class ShardWriter:
         ends: Sequence[int] = [0] * len(stops)
         members = file_ends = ends  # where nothing waits, the last block ends where the tar does
         if count:
-            columns = as_columns(waiting)
+            columns = waiting.columns()
             ends = columns.ends[stops - 1].tolist()
             members = columns.counts.cumsum()[stops - 1].tolist()
             large = count == 1 and tar_bytes - self._put_bytes >= LARGE_BYTES and not self._coder.by_blocks
@@ -273,6 +317,17 @@ class ShardWriter:
             **self._about,
         )
         return entry, index
+
+
+def _told(facts: Sequence[Facts]) -> tuple[list[bytes], list[tuple[str, ...]]]:
+    """What the index says of samples: numbers, packed, and words. Raises Refused."""
+    first, count = facts[0], len(facts)
+    try:
+        if facts.count(first) == count:
+            return [pack_numbers(*first[:5])] * count, [first[5:]] * count
+        return [pack_numbers(*one[:5]) for one in facts], [one[5:] for one in facts]
+    except struct.error:
+        raise Refused("too-big", UNCOUNTABLE) from None
 
 
 def toolchain() -> dict[str, str]:

@@ -7,27 +7,121 @@ Elsewhere: one header (tar.py), what becomes of the bytes (streams.py), the rows
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 import xxhash
 
 from shardkit.store import tar
+from shardkit.store.index import Facts
 
 Buffer = bytes | bytearray | memoryview
 Part = tuple[str, bytes, bytes]
 """A member: its name, its data, their BLAKE3-128."""
 
 
-ROW = 5
-"""Fields of a sample that waits: key, members, bytes of the span, the index's numbers packed, the index's words."""
+Encoded = tuple[str, Sequence[Part], Facts]
+"""A sample as it is stored: key; members, KEY.json (`json`) first; what the index says of it."""
 
-Waiting = list[Any]
-"""Samples that were taken but are not in the tar yet, ROW fields each, one behind the other.
 
-Such a list grows by one call a sample, and each of its slices is a column.
-"""
+class EncodedColumns(NamedTuple):
+    """Many of them: a row a sample, then a row a member. Half the time of the same samples one by one."""
+
+    keys: Sequence[str]
+    facts: Sequence[Facts]
+    counts: Sequence[int]
+    """Members of each sample."""
+    names: Sequence[str]
+    data: Sequence[bytes]
+    digests: Sequence[bytes]
+    """BLAKE3-128 of each member's data."""
+
+    def part(self, begin: int, end: int, member: int) -> EncodedColumns:
+        """The rows from `begin` to `end`; the first one's members begin at `member`."""
+        counts = self.counts[begin:end]
+        stop = member + sum(counts)
+        return EncodedColumns(
+            self.keys[begin:end],
+            self.facts[begin:end],
+            counts,
+            self.names[member:stop],
+            self.data[member:stop],
+            self.digests[member:stop],
+        )
+
+    def rows(self) -> Iterator[Encoded]:
+        """The same one by one."""
+        members = zip(self.names, self.data, self.digests, strict=True)
+        for key, facts, count in zip(self.keys, self.facts, self.counts, strict=True):
+            yield key, list(islice(members, count)), facts
+
+
+class Waiting:
+    """Samples that were taken but are not in the tar yet: a row a sample, then a row a member; lists, as they grow."""
+
+    __slots__ = ("counts", "data", "digests", "keys", "names", "numbers", "sizes", "words")
+
+    def __init__(self) -> None:
+        self.keys: list[str] = []
+        self.counts: list[int] = []
+        """Members of each."""
+        self.sizes: list[int] = []
+        """Bytes of each span."""
+        self.numbers: list[bytes] = []
+        """The index's numbers, packed."""
+        self.words: list[tuple[str, ...]] = []
+        """The index's words."""
+        self.names: list[str] = []
+        self.data: list[bytes] = []
+        self.digests: list[bytes] = []
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def add(self, key: str, parts: Sequence[Part], size: int, numbers: bytes, words: tuple[str, ...]) -> None:
+        """A sample, and what the index says of it."""
+        for name, data, digest in parts:
+            self.names.append(name)
+            self.data.append(data)
+            self.digests.append(digest)
+        self.keys.append(key)
+        self.counts.append(len(parts))
+        self.sizes.append(size)
+        self.numbers.append(numbers)
+        self.words.append(words)
+
+    def extend(
+        self, samples: EncodedColumns, sizes: list[int], numbers: list[bytes], words: list[tuple[str, ...]]
+    ) -> None:
+        """Samples with their spans' sizes, and what the index says of them."""
+        self.keys += samples.keys
+        self.counts += samples.counts
+        self.names += samples.names
+        self.data += samples.data
+        self.digests += samples.digests
+        self.sizes += sizes
+        self.numbers += numbers
+        self.words += words
+
+    def clear(self) -> None:
+        """Nothing waits any more."""
+        for name in self.__slots__:
+            getattr(self, name).clear()
+
+    def columns(self) -> Columns:
+        """All of them, at least one."""
+        return Columns(
+            keys=self.keys,
+            counts=np.array(self.counts, dtype=np.int64),
+            ends=np.array(self.sizes, dtype=np.int64).cumsum(),
+            numbers=self.numbers,
+            words=self.words,
+            names=self.names,
+            data=self.data,
+            digests=self.digests,
+        )
 
 
 class Columns(NamedTuple):
@@ -54,42 +148,28 @@ class Spans(NamedTuple):
     member_offsets: np.ndarray
 
 
-def as_columns(waiting: Waiting) -> Columns:
-    """The samples that wait, at least one, as columns."""
-    parts: list[Sequence[Part]] = waiting[1::ROW]
-    names, data, digests = zip(*itertools.chain.from_iterable(parts), strict=True)
-    return Columns(
-        keys=waiting[0::ROW],
-        counts=np.fromiter(map(len, parts), dtype=np.int64, count=len(parts)),
-        ends=np.array(waiting[2::ROW], dtype=np.int64).cumsum(),
-        numbers=waiting[3::ROW],
-        words=waiting[4::ROW],
-        names=names,
-        data=data,
-        digests=digests,
-    )
-
-
 def lay_out(samples: Columns) -> Spans:
     """The bytes of all samples that wait, in one buffer.
 
     Copying once is cheaper than many small calls, and hashes of long runs are twice as fast as those of their pieces.
     """
     sizes, stored, offsets = _measure(samples)
-    gaps = (stored - sizes)[:-1].tolist()  # the padding behind each member, and room for the next one's header
-    pieces: list[bytes] = [_GAPS[tar.BLOCK]] * (2 * len(gaps) + 3)
-    pieces[1::2] = samples.data
-    pieces[2::2] = [*map(_GAPS.__getitem__, gaps), tar.padding(int(sizes[-1]))]
+    pieces: list[bytes] = [b""] * (3 * len(sizes))
+    pieces[0::3] = tar.blank_headers(samples.names)
+    pieces[1::3] = samples.data
+    pieces[2::3] = map(tar.PADDING.__getitem__, (-sizes % tar.BLOCK).tolist())
     buffer = bytearray().join(pieces)
     rows = np.frombuffer(buffer, dtype=np.uint8).reshape(-1, tar.BLOCK)
-    rows[(np.cumsum(stored) - stored) // tar.BLOCK] = tar.headers(_member_keys(samples), samples.names, sizes)
+    tar.fill_headers(rows, (np.cumsum(stored) - stored) // tar.BLOCK, _member_keys(samples), samples.names, sizes)
     return Spans([buffer], _hashes(buffer, samples.ends), sizes, offsets)
 
 
 def lay_out_apart(samples: Columns) -> Spans:
     """The bytes of one large sample: headers and data one by one, so that the data are not copied."""
     sizes, _, offsets = _measure(samples)
-    headers = tar.headers(_member_keys(samples), samples.names, sizes).tobytes()
+    headers = bytearray().join(tar.blank_headers(samples.names))
+    rows = np.frombuffer(headers, dtype=np.uint8).reshape(-1, tar.BLOCK)
+    tar.fill_headers(rows, np.arange(len(rows)), _member_keys(samples), samples.names, sizes)
     pieces: list[Buffer] = []
     span = xxhash.xxh3_64()
     for at, data in enumerate(samples.data):
@@ -99,13 +179,10 @@ def lay_out_apart(samples: Columns) -> Spans:
     return Spans(pieces, [span.intdigest()], sizes, offsets)
 
 
-_GAPS = [bytes(size) for size in range(2 * tar.BLOCK)]
-
-
 def _measure(samples: Columns) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(bytes of each member's data, bytes that it takes in the tar, offset of the data in its span)."""
     sizes = np.fromiter(map(len, samples.data), dtype=np.int64, count=len(samples.data))
-    stored = tar.BLOCK + ((sizes + (tar.BLOCK - 1)) & -tar.BLOCK)
+    stored = tar.stored_bytes(sizes)
     if len(samples.keys) == len(samples.data):
         return sizes, stored, np.full(len(sizes), tar.BLOCK)
     begins, counts = np.cumsum(stored) - stored, samples.counts

@@ -6,8 +6,9 @@ Elsewhere: peers (peers.py), rounds and ratios (measure.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from itertools import count, repeat, tee
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, count
+from operator import add
 from pathlib import Path
 
 from blake3 import blake3
@@ -20,11 +21,12 @@ from shardkit.store import tar
 from shardkit.store.index import facts_of
 from shardkit.store.layout import LaneTotals, Manifest, PlanRecord, ShardEntry, Sums, Totals
 from shardkit.store.publish import lock, publish_shard, publish_version
-from shardkit.store.shard import Encoded, ShardWriter, StagedShard
-from shardkit.store.spans import Part
+from shardkit.store.shard import ShardWriter, StagedShard
+from shardkit.store.spans import Encoded, EncodedColumns
 from tools.bench.workloads import IMAGE_MEMBER, Workload
 
 BATCH = 64
+TOGETHER = 512
 WORKERS = 2
 LIMITS = Limits()
 BLOCK = LIMITS.block_samples
@@ -84,12 +86,24 @@ def decode(folder: Path) -> tuple[int, int]:
 
 def staged_shards(workload: Workload, folder: Path, *, durable: bool) -> Iterator[StagedShard]:
     """The workload as shards of the default size."""
-    samples = _encoded(workload)
-    return _sealed(lambda _: samples, folder, durable=durable)
+    encode = _encoder(workload)
+    writer = None
+    ordinals = count()
+    for start in range(0, len(workload.raw), TOGETHER):
+        samples = encode(workload.raw[start : start + TOGETHER])
+        at = 0
+        while at < len(samples.keys):
+            writer = writer or _writer(folder, next(ordinals), durable=durable)
+            at = writer.fill_columns(samples, begin=at, max_bytes=LIMITS.shard_bytes, max_samples=LIMITS.shard_samples)
+            if writer.samples >= LIMITS.shard_samples or writer.tar_bytes >= LIMITS.shard_bytes:
+                yield writer.seal(durable=durable)
+                writer = None
+    if writer is not None:
+        yield writer.seal(durable=durable)
 
 
-def _encoded(workload: Workload) -> Iterator[Encoded]:
-    """Samples from the bytes of records and images.
+def _encoder(workload: Workload) -> Callable[[Sequence[tuple[bytes, bytes]]], EncodedColumns]:
+    """Samples as columns from the bytes of records and images.
 
     The key is the XXH3-128 of the record and of the image's digest instead of that of the record's parts. What the
     index says of a sample besides its place is the same for all.
@@ -98,19 +112,22 @@ def _encoded(workload: Workload) -> Iterator[Encoded]:
     hasher = blake3()
     reset, update, digest = hasher.reset, hasher.update, hasher.digest
 
-    def part(name: str, data: bytes) -> Part:
-        reset()
-        update(data)
-        return name, data, digest()[:16]
+    def digests(data: Iterable[bytes]) -> list[bytes]:
+        return [(reset(), update(one), digest()[:16])[2] for one in data]
 
-    def pictured(raw: tuple[bytes, bytes]) -> Encoded:
-        members = (part(tar.JSON, raw[0]), part(IMAGE_MEMBER, raw[1]))
-        return xxh3_128_hexdigest(raw[0] + members[1][2]), members, about
+    def pictured(raw: Sequence[tuple[bytes, bytes]]) -> EncodedColumns:
+        hashes = digests(chain.from_iterable(raw))
+        keys = list(map(xxh3_128_hexdigest, map(add, (record for record, _ in raw), hashes[1::2])))
+        names = [tar.JSON, IMAGE_MEMBER] * len(raw)
+        return EncodedColumns(keys, [about] * len(raw), [2] * len(raw), names, [*chain.from_iterable(raw)], hashes)
 
-    if workload.raw[0][1]:
-        return map(pictured, workload.raw)
-    first, second = tee(record for record, _ in workload.raw)
-    return zip(map(xxh3_128_hexdigest, first), zip(map(part, repeat(tar.JSON), second)), repeat(about))
+    def plain(raw: Sequence[tuple[bytes, bytes]]) -> EncodedColumns:
+        records = [record for record, _ in raw]
+        keys = list(map(xxh3_128_hexdigest, records))
+        ones, names = [1] * len(raw), [tar.JSON] * len(raw)
+        return EncodedColumns(keys, [about] * len(raw), ones, names, records, digests(records))
+
+    return pictured if workload.raw[0][1] else plain
 
 
 def _publish(workload: Workload, folder: Path, *, durable: bool) -> None:
@@ -126,12 +143,17 @@ def _sealed(
     samples: Callable[[ShardWriter], Iterator[Encoded]], folder: Path, *, durable: bool
 ) -> Iterator[StagedShard]:
     for ordinal in count():
-        writer = ShardWriter(folder, source="bench", lane="bench-0", ordinal=ordinal, codec="tar", block_samples=BLOCK)
-        if not durable:
-            writer.write_late()
+        writer = _writer(folder, ordinal, durable=durable)
         if not writer.fill(samples(writer), max_bytes=LIMITS.shard_bytes, max_samples=LIMITS.shard_samples):
             return writer.abandon()
         yield writer.seal(durable=durable)
+
+
+def _writer(folder: Path, ordinal: int, *, durable: bool) -> ShardWriter:
+    writer = ShardWriter(folder, source="bench", lane="bench-0", ordinal=ordinal, codec="tar", block_samples=BLOCK)
+    if not durable:
+        writer.write_late()
+    return writer
 
 
 def manifest_of(entries: list[ShardEntry]) -> Manifest:
