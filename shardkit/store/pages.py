@@ -27,6 +27,10 @@ pack_numbers = struct.Struct("<IHQII").pack
 """The first five facts of a sample as its columns hold them; raises struct.error where one is too large for that."""
 
 
+TOGETHER = 64
+"""Pages that are made together; the fixed cost is that of some ten pages."""
+
+
 class BlockEnd(NamedTuple):
     """Where a block ends: samples and members so far, and the length of the tar and of the file there."""
 
@@ -49,6 +53,7 @@ class PageBuilder:
         self._sums = dict.fromkeys(Sums.__struct_fields__, 0)
         self._columns = {name: bytearray() for name in _WIDTHS}
         self._hasher = blake3()
+        self._ends: list[BlockEnd] = []
         self._cut = BlockEnd(0, 0, 0, 0)
         """The last block's end; columns begin there."""
 
@@ -78,7 +83,14 @@ class PageBuilder:
         columns["member_digests"] += b"".join(samples.digests)
 
     def cut(self, ends: Sequence[BlockEnd]) -> None:
-        """Make a page of each block that ends among the samples taken since the last one."""
+        """Blocks end among the samples taken since the last call; pages are made of many at a time."""
+        self._ends += ends
+        if len(self._ends) >= TOGETHER:
+            self.finish()
+
+    def finish(self) -> None:
+        """Make a page of each block that has ended."""
+        ends, self._ends = self._ends, []
         first, before = self._cut, self._cut
         for blocks in _alike(before, ends):
             pages = self._pages(first, before, blocks)

@@ -287,6 +287,7 @@ class ShardWriter:
 
     def _describe(self, shard: FileRef) -> tuple[ShardEntry, bytes]:
         pages = self._pages
+        pages.finish()
         tar_bytes = self.tar_bytes + len(tar.END)
         sources, categories, modality_sets, licences = (tuple(words) for words in pages.words)
         head = IndexHead(

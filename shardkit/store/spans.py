@@ -15,6 +15,7 @@ import numpy as np
 import xxhash
 
 from shardkit.store import tar
+from shardkit.store.buffers import Buffers
 from shardkit.store.index import Facts
 
 Buffer = bytes | bytearray | memoryview
@@ -56,6 +57,10 @@ class EncodedColumns(NamedTuple):
         members = zip(self.names, self.data, self.digests, strict=True)
         for key, facts, count in zip(self.keys, self.facts, self.counts, strict=True):
             yield key, list(islice(members, count)), facts
+
+
+COPIED_BYTES = 4 << 10
+"""Pieces of this size, on average, are copied one by one; smaller ones with one call."""
 
 
 class Waiting:
@@ -158,10 +163,25 @@ def lay_out(samples: Columns) -> Spans:
     pieces[0::3] = tar.blank_headers(samples.names)
     pieces[1::3] = samples.data
     pieces[2::3] = map(tar.PADDING.__getitem__, (-sizes % tar.BLOCK).tolist())
-    buffer = bytearray().join(pieces)
+    buffer = _joined(pieces, int(stored.sum()))
     rows = np.frombuffer(buffer, dtype=np.uint8).reshape(-1, tar.BLOCK)
     tar.fill_headers(rows, (np.cumsum(stored) - stored) // tar.BLOCK, _member_keys(samples), samples.names, sizes)
     return Spans([buffer], _hashes(buffer, samples.ends), sizes, offsets)
+
+
+def _joined(pieces: list[bytes], size: int) -> memoryview:
+    """All pieces in one buffer. Large ones go to memory that is used again: new pages cost more than the copy."""
+    if size < COPIED_BYTES * len(pieces):
+        return memoryview(bytearray().join(pieces))
+    buffer, at = _BUFFERS.take(size), 0
+    for piece in pieces:
+        end = at + len(piece)
+        buffer[at:end] = piece
+        at = end
+    return buffer
+
+
+_BUFFERS = Buffers()
 
 
 def lay_out_apart(samples: Columns) -> Spans:
@@ -197,6 +217,6 @@ def _member_keys(samples: Columns) -> bytes:
     return "".join(keys).encode("ascii")
 
 
-def _hashes(buffer: bytearray, ends: np.ndarray) -> list[int]:
-    view, digest, stops = memoryview(buffer), xxhash.xxh3_64_intdigest, ends.tolist()
+def _hashes(view: memoryview, ends: np.ndarray) -> list[int]:
+    digest, stops = xxhash.xxh3_64_intdigest, ends.tolist()
     return [digest(view[start:stop]) for start, stop in itertools.pairwise([0, *stops])]

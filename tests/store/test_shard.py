@@ -255,6 +255,7 @@ def test_page_round_trip(rows: list[tuple[bytes, Facts, list[tuple[str, int, int
     spans = Spans([], hashes, np.array([size for _, _, size in flat]), np.array([offset for _, offset, _ in flat]))
     columns.take(samples, spans, 3)
     columns.cut([BlockEnd(len(rows), len(flat), 100, 50)])
+    columns.finish()
     (ref,) = columns.refs
     assert (ref.samples, ref.tar_bytes, ref.file_bytes) == (len(rows), 100, 50)
     page = decode_page(columns.pages[0], ref, "page")
