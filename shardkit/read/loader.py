@@ -140,14 +140,14 @@ class Loader:
         for step in steps:
             part = slice(at, at + step.stop - step.start)
             try:
-                made.append((step, *self._items(stream, samples, step, found[part], places[part])))
+                made.append((step, *self._items(stream, samples, step, found[part], partial(places.__getitem__, part))))
             except Exception as error:  # raised where the step would have been handed out
                 return [*made, (step, error, ())]
             at = part.stop
         return made
 
     def _items(
-        self, stream: Stream, samples: int, step: Step, found: list[Found], places: Located
+        self, stream: Stream, samples: int, step: Step, found: list[Found], places: Callable[[], Located]
     ) -> tuple[list[Any], tuple[Skipped, ...]]:
         """The items of a step, decoded; damaged ones left out and named where the spec says so."""
         skipped: list[Skipped] = []
@@ -157,7 +157,7 @@ class Loader:
                 if position >= samples and type(item) is Item:
                     item.padded = True
         if len(items) < len(found):
-            for place, error in zip(places, found, strict=True):
+            for place, error in zip(places(), found, strict=True):
                 if isinstance(error, Exception):
                     if self.spec.on_damage == "error":
                         raise error

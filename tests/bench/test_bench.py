@@ -10,7 +10,7 @@ import pytest
 from tools.bench import measure as measuring
 from tools.bench.measure import Figure, Plan, installed, measure
 from tools.bench.ratios import GOALS, ratios
-from tools.bench.sides import BARE, GIVEN, OURS, SIDES
+from tools.bench.sides import BARE, GIVEN, OURS, SIDES, WITH_TORCH
 from tools.bench.table import as_json, as_markdown
 from tools.bench.workloads import load, make_a, make_b
 
@@ -34,7 +34,7 @@ def test_our_sides_and_the_bare_disk_are_measured(tmp_path: Path) -> None:
 
 
 def test_resume_is_exact_and_timed_from_the_processes_start(tmp_path: Path) -> None:
-    (figure,) = measure(Plan(("B",), ("resume",), sides("shardkit, without torch"), TINY, 1), tmp_path)
+    (figure,) = measure(Plan(("B",), ("resume",), sides(OURS), TINY, 1), tmp_path)
     assert figure.about == "exact"
     assert figure.value > 0.05  # no process starts faster
 
@@ -95,4 +95,4 @@ def test_ratios_are_ours_over_theirs_and_absent_where_a_side_was_not_measured() 
 
 
 def test_peers_are_left_out_unless_asked_for() -> None:
-    assert {side.name for side in installed(peers=False)} <= {OURS, GIVEN, BARE, "shardkit, without torch"}
+    assert {side.name for side in installed(peers=False)} <= {OURS, GIVEN, BARE, WITH_TORCH}

@@ -14,6 +14,7 @@ import tools.bootstrap as bootstrap
 Task = Literal["write", "publish", "read", "decode", "resume", "http"]
 TASKS: tuple[Task, ...] = ("write", "publish", "read", "decode", "resume")
 OURS, GIVEN, BARE = "shardkit", "shardkit, from records", "bare write + fsync"
+WITH_TORCH = "shardkit, torch imported too"
 NOTHING = "no fsync"
 FORCED = "fsync of files and folders, read back, linked"
 
@@ -62,7 +63,7 @@ SIDES = (
         OURS, "numpy",
         {
             "write": "ours:write_bytes", "publish": "ours:publish", "read": "ours:read", "decode": "ours:decode",
-            "resume": "resume:with_torch",
+            "resume": "resume:without_torch",
         },
         make="ours:make", durability="no fsync; all digests, index",
     ),
@@ -70,7 +71,7 @@ SIDES = (
         GIVEN, "numpy", {"write": "ours:write_records"}, records=True,
         durability="no fsync; JSON encoded, all digests, index",
     ),
-    Side("shardkit, without torch", "numpy", {"resume": "resume:without_torch"}, make="ours:make"),
+    Side(WITH_TORCH, "torch", {"resume": "resume:with_torch"}, make="ours:make"),
     Side(
         "webdataset", "webdataset",
         {"write": "peers:write_webdataset", "read": "peers:read_webdataset", "decode": "peers:decode_webdataset"},
