@@ -26,6 +26,8 @@ LONG_LENGTHS = (1_048_573, 1_048_571)
 MOST_SOURCES = 4096
 DISTANCES = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377)
 SWEEPS = 4
+WORDS_KEPT = 4
+"""A long word takes 24 MiB, and as much again in lanes: reading states that were forged to hold many stay in bounds."""
 
 
 class Word:
@@ -106,13 +108,13 @@ class LaneWord:
         return slots
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=WORDS_KEPT)
 def word_of(counts: tuple[int, ...]) -> Word:
-    """The word of these counts; made once. Few are kept, as a long one takes 24 MiB."""
+    """The word of these counts; made once, few are kept."""
     return Word(counts)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=WORDS_KEPT)
 def lane_word_of(counts: tuple[int, ...], lanes: int) -> LaneWord:
     """The same in lanes."""
     return word_of(counts).in_lanes(lanes)
