@@ -34,9 +34,9 @@ TRAINER = (
     ("data",),
     ("model",),
     ("losses",),
-    ("loop", "run", "checkpoint", "metrics", "distributed"),
+    ("checkpoint", "distributed", "figures", "flops", "loop", "metrics", "optim", "plan", "run", "stages", "step"),
     ("eval",),
-    ("serve",),
+    ("export", "generate", "serve"),
     ("cli",),
     ("__main__",),
 )

@@ -1,7 +1,7 @@
 """`python -m trainer` and the command `trainer`.
 
 Here: until the command line is imported, Ctrl-C ends the process quietly; nothing is written by then.
-Elsewhere: the command line (cli.py).
+Elsewhere: the command line (cli).
 """
 
 import signal
@@ -10,7 +10,7 @@ import signal
 def main() -> None:
     """Run the command line."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from trainer.cli import main as run
+    from trainer.cli.main import main as run
 
     run()
 

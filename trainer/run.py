@@ -31,9 +31,11 @@ from trainer.data.reading import Drawn, Reading, is_held_out, loader_fields, rec
 from trainer.data.sources import Data, choose_sources, open_data, versions_of
 from trainer.data.stream import open_stream
 from trainer.data.tokenise import Speech, load_speech, texts_of, train_speech
+from trainer.losses.table import make_loss
 from trainer.metrics import MetricsFile
 from trainer.model.isolation import check_isolation
 from trainer.model.omni import Omni
+from trainer.optim import make_optimizer
 from trainer.spec import RunSpec, SourceSpec, spec_digest_fields, without_secrets
 
 HELD_OUT, SPEC = "held_out.json", "run.json"
@@ -64,6 +66,7 @@ class Run:
             check_isolation(self.model.language)
         self.trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimizer = make_optimizer(self.model, spec)
+        self.loss = make_loss(spec.loss)
         self.progress = found or self._beginning()
         if start:
             load_tensors(start, self.model, self.optimizer)
@@ -215,18 +218,6 @@ def make_speech(spec: RunSpec, dataset: Data, reading: Reading) -> Speech:
         if len(samples) >= spec.tokenizer.samples:
             break
     return train_speech(texts_of(samples[: spec.tokenizer.samples]), spec.tokenizer.vocabulary)
-
-
-def make_optimizer(model: torch.nn.Module, spec: RunSpec) -> torch.optim.Optimizer:
-    """AdamW over what trains; vectors (norms, biases) are not decayed. Raises SpecError where nothing trains."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if not trained:
-        raise SpecError("nothing trains: give an encoder or connector, or set model.language.train")
-    groups = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": spec.optimizer.weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=spec.optimizer.rate, betas=spec.optimizer.betas)
 
 
 @contextmanager

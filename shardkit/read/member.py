@@ -1,7 +1,8 @@
 """One member of a sample as a file: read by range, every byte checked, wherever the sample lies.
 
 Here: `open_member`, the file.
-Elsewhere: whole samples (fetch.py), the digests (table.py), decoding from such a file (media.moments).
+Elsewhere: the sample's key found (find.py), whole samples (fetch.py), the digests (table.py), decoding from such a
+file (media.moments).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from shardkit.errors import ShardDamaged, ShardkitError, SpecError
 from shardkit.read.cached import rereading
+from shardkit.read.find import find_place
 from shardkit.store.index import CHUNK_BYTES, MemberEntry, blake3_128
 from shardkit.store.layout import shard_path
 from shardkit.store.urls import ByteStore
@@ -212,13 +214,4 @@ def _place(dataset: Dataset, sample: int | str) -> tuple[int, int]:
         if not 0 <= at < count:
             raise IndexError(f"sample {sample} of {count}")
         return dataset.live.stored_order(at)
-    for shard, entry in enumerate(dataset.manifest.shards):
-        left_out = set(dataset.omitted(shard))
-        start = 0
-        while start < entry.samples:
-            table = dataset.tables.find(shard, start)
-            for row in range(table.samples):
-                if table.key(row) == sample and table.first + row not in left_out:
-                    return shard, table.first + row
-            start = table.first + table.samples
-    raise SpecError(f"{dataset.url} has no sample with key {sample}; `shardkit ls` lists the keys")
+    return find_place(dataset, sample, shortened=False)

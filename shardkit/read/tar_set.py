@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import blake3
 import msgspec
 
-from shardkit.errors import SpecError
+from shardkit.errors import FileMissing, SpecError
 from shardkit.store.patterns import expand, is_pattern, open_file, split_file
 from shardkit.store.scrub import scrub
 from shardkit.store.urls import ByteStore, LocalStore, Tagged
@@ -82,7 +82,7 @@ def name_tars(urls: Urls) -> list[str]:
 def look_at_tars(urls: Urls, paths: Sequence[str] | None = None) -> TarSet:
     """The tars that are meant with their sizes and tags; `paths` are theirs in the manifest, by default `short_paths`.
 
-    Raises SpecError, FileMissing (a tar is not there), StorageFailed.
+    Raises SpecError (also where a tar is not there), StorageFailed.
     """
     places = name_tars(urls)
     stores: dict[str, ByteStore] = {}
@@ -92,6 +92,12 @@ def look_at_tars(urls: Urls, paths: Sequence[str] | None = None) -> TarSet:
             stores[folder] = open_file(place)[0]
 
     def look(place: str) -> tuple[int, str]:
+        try:
+            return measure(place)
+        except FileMissing as error:  # named by the user: a typo, not damage
+            raise SpecError(f"{scrub(place)} is missing; check its name, or the pattern that named it") from error
+
+    def measure(place: str) -> tuple[int, str]:
         folder, name = split_file(place)
         store = stores[folder]
         if isinstance(store, LocalStore):

@@ -32,6 +32,7 @@ WORDS = {"modality": "modality_sets", "category": "categories", "licence": "lice
 """Fields of words, and the index's column and dictionary of each."""
 
 SPLIT = "split"
+MODALITIES = ("text", "image", "audio", "video")
 NUMBERS = ("images", "pixels", "frames", "audio_ms", "text_characters")
 MOST_TEXT = 10_000
 _CLAUSE = re.compile(r"\s*([a-z_]+)\s*(!=|!~|<=|>=|=|~|<|>)")
@@ -175,9 +176,18 @@ def _checked(field: str, op: str, values: tuple[str, ...]) -> Clause:
         raise SpecError(f"filter {text!r}: no field {field!r}; there are: {', '.join((*WORDS, SPLIT, *NUMBERS))}")
     if op not in ("=", "!=") and not (field == "modality" and op in ("~", "!~")):
         raise SpecError(f"filter {text!r}: {field} cannot be compared by {op!r}")
+    if field == "modality":
+        _refuse_unknown(text, values)
     if op in ("=", "!=") and field == "modality":
         values = tuple(sorted({"+".join(sorted(value.split("+"))) for value in values}))
     return Clause(field, op, values)  # type: ignore[arg-type]
+
+
+def _refuse_unknown(text: str, values: tuple[str, ...]) -> None:
+    """A modality that no dataset has is a typo, which would silently take nothing, or everything."""
+    unknown = sorted({word for value in values for word in value.split("+")} - {*MODALITIES, ""})
+    if unknown:
+        raise SpecError(f"filter {text!r}: no modality {unknown[0]!r}; there are: {', '.join(MODALITIES)}")
 
 
 def _quoted(value: str) -> str:

@@ -12,9 +12,9 @@ import msgspec
 import numpy as np
 
 from shardkit.read.dataset import Dataset
+from shardkit.read.find import keys_of, read_indexes
 from shardkit.read.view import resolve_view
 from shardkit.read.where import parse_where
-from shardkit.report.show import keys_of, read_indexes
 from shardkit.store.index import IndexHead, IndexPage
 
 NUMBERS = ("text_characters", "images", "pixels", "audio_ms", "frames", "sizes")

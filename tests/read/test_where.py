@@ -48,6 +48,8 @@ def test_any_word_can_be_written(words: list[str], field: str) -> None:
         ("images>=-1", "one whole number"),
         ("images~2", "compared by"),
         ("colour=red", "no field 'colour'.*modality"),
+        ("modality~imgae", "no modality 'imgae'.*image"),
+        ("modality=text+sound", "no modality 'sound'.*audio"),
         ("category~a", "cannot be compared by '~'"),
         ("category<a", "cannot be compared by '<'"),
         ("category=a,", "wanted FIELD OP VALUE"),

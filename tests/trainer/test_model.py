@@ -25,7 +25,7 @@ from shardkit import SpecError
 from trainer.data.collate import IGNORED, TrainBatch, collate
 from trainer.data.media import load_media
 from trainer.data.tokenise import Speech
-from trainer.losses.sft import answer_weights, sft_loss
+from trainer.losses.sft import SftLoss, answer_weights
 from trainer.model.encoders import HearingEncoder, VisionEncoder
 from trainer.model.omni import Omni, place
 from trainer.spec import HearingSpec, LanguageSpec, LoraSpec, LossSpec, ModelSpec, VisionSpec
@@ -108,7 +108,7 @@ def test_every_trainable_part_has_a_gradient_whatever_media_are_absent(
     model: Omni, speech: Speech, item: Callable[..., Any], turns: dict[str, int]
 ) -> None:
     batch = batch_of(model, speech, item(("user", "Q"), ("assistant", "A"), **turns))
-    loss, _ = sft_loss(model, batch, LossSpec())
+    loss, _ = SftLoss(LossSpec())(model, batch)
     loss.backward()
     missing = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
     assert missing == []
@@ -120,7 +120,7 @@ def test_frozen_parts_get_no_gradient_and_stay_in_eval_mode(
     assert tiny_spec.vision
     frozen = msgspec.structs.replace(tiny_spec, vision=msgspec.structs.replace(tiny_spec.vision, trainable=False))
     model = Omni(frozen, speech).train()
-    sft_loss(model, batch_of(model, speech, item(*ASK, images=1)), LossSpec())[0].backward()
+    SftLoss(LossSpec())(model, batch_of(model, speech, item(*ASK, images=1)))[0].backward()
     assert model.vision and model.vision_connector
     assert not model.vision.training
     assert model.vision_connector.training
@@ -139,7 +139,7 @@ def test_accumulated_gradients_equal_those_of_one_batch(
         model.zero_grad()
         weight = sum(answer_weights(part, spec).sum() for part in parts)
         for part in parts:
-            (sft_loss(model, part, spec)[0] / weight).backward()
+            (SftLoss(spec)(model, part)[0] / weight).backward()
         return [p.grad.clone() for p in model.parameters() if p.grad is not None]
 
     whole = gradients(batch_of(model, speech, *items))
@@ -231,7 +231,7 @@ def test_lora_trains_adapters_and_connectors_only(
         ),
         speech,
     ).train()
-    sft_loss(model, batch_of(model, speech, item(*ASK, images=1)), LossSpec())[0].backward()
+    SftLoss(LossSpec())(model, batch_of(model, speech, item(*ASK, images=1)))[0].backward()
     trained = {name for name, p in model.named_parameters() if p.grad is not None}
     assert trained
     assert all("lora_" in name or "connector" in name for name in trained)

@@ -20,7 +20,8 @@ from trainer.data.media import Undecodable
 from trainer.data.packs import cost_of, decode_media, to_pack
 from trainer.data.reading import encode_item
 from trainer.data.tokenise import Encoded, Speech
-from trainer.losses.sft import LossParts, answer_weights, sft_loss
+from trainer.losses.parts import LossParts
+from trainer.losses.sft import SftLoss, answer_weights
 from trainer.model.isolation import check_isolation
 from trainer.model.omni import Omni
 from trainer.spec import LossSpec, ModelSpec, PackSpec, load_run
@@ -112,11 +113,11 @@ def test_logits_of_a_pack_are_those_of_its_samples_alone(made: Packs, attention:
 def test_loss_and_gradients_of_packs_are_those_of_their_samples_one_by_one(made: Packs, weighting: Any) -> None:
     spec = LossSpec(weighting=weighting)
     batch = made.collate(made.packs)
-    together, parts = sft_loss(made.model, batch, spec)
+    together, parts = SftLoss(spec)(made.model, batch)
     together.backward()  # type: ignore[no-untyped-call]
     gradients = {name: p.grad.clone() for name, p in made.model.named_parameters() if p.grad is not None}
     made.model.zero_grad()
-    singles = [(made.alone(row), sft_loss(made.model, made.alone(row), spec)) for row in made.rows]
+    singles = [(made.alone(row), SftLoss(spec)(made.model, made.alone(row))) for row in made.rows]
     total = torch.stack([loss for _, (loss, _) in singles]).sum()
     total.backward()  # type: ignore[no-untyped-call]
     torch.testing.assert_close(together, total, rtol=1e-5, atol=1e-5)
@@ -250,8 +251,8 @@ def test_packs_of_rows_that_the_assistant_begins_keep_their_boundaries(made: Pac
     batch = made.collate(packs)
     with torch.no_grad():
         packed = made.model(batch)
-        total = sft_loss(made.model, batch, LossSpec())[0]
-        singles = [sft_loss(made.model, made.alone(row), LossSpec())[0] for pack in packs for row in pack]
+        total = SftLoss(LossSpec())(made.model, batch)[0]
+        singles = [SftLoss(LossSpec())(made.model, made.alone(row))[0] for pack in packs for row in pack]
         torch.testing.assert_close(total, torch.stack(singles).sum(), rtol=1e-5, atol=1e-5)
         for at, pack in enumerate(packs):
             start = 0

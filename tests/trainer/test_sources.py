@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from shardkit import Mixture, SpecError, open_dataset
 from tests.trainer.datasets import build_small, generated, screens, tiny_run
 from trainer.checkpoint import read_progress
-from trainer.cli import app
+from trainer.cli.main import app
 from trainer.data.reading import to_mix
 from trainer.data.sources import choose_sources, open_data, versions_of
 from trainer.eval.heldout import read_held_out

@@ -59,16 +59,16 @@ def test_a_run_over_http_leaves_metrics_checkpoints_and_a_plot(
 def test_held_out_samples_are_never_trained_on(
     dataset: Path, tmp_path: Path, tiny_spec: ModelSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import trainer.loop
+    import trainer.step
 
     seen: list[str] = []
-    real = trainer.loop.accumulate
+    real = trainer.step.accumulate
 
     def watch(run: Any, batches: Any) -> Any:
         seen.extend(key for batch in batches for key in batch.keys)
         return real(run, batches)
 
-    monkeypatch.setattr(trainer.loop, "accumulate", watch)
+    monkeypatch.setattr(trainer.step, "accumulate", watch)
     train(tiny_run(tiny_spec, steps=20), str(dataset), tmp_path, report=quiet)
     keys = [item.key for item in open_dataset(str(dataset))]
     held_out = {key for key in keys if is_held_out(key, 0.2)}
@@ -224,7 +224,7 @@ def test_bfloat16_trains(dataset: Path, tmp_path: Path, tiny_spec: ModelSpec) ->
 def test_a_loss_that_is_not_a_number_stops_the_run_and_is_not_kept(
     dataset: Path, tmp_path: Path, tiny_spec: ModelSpec
 ) -> None:
-    from trainer.loop import TrainingFailed
+    from trainer.step import TrainingFailed
 
     spec = tiny_run(tiny_spec, optimizer={"rate": 1e30, "warmup": 0, "clip": 0.0}, checkpoint={"every": 1})
     with pytest.raises(TrainingFailed, match="gradient norm"):
@@ -285,5 +285,5 @@ def test_a_finished_run_says_so_and_changes_nothing(
 
 
 def test_help_needs_no_torch() -> None:
-    code = "import sys, trainer.cli, trainer.spec; sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
+    code = "import sys, trainer.cli.main, trainer.spec; sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

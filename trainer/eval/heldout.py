@@ -18,7 +18,8 @@ from trainer.data.media import Senses, Unfit
 from trainer.data.reading import Reading, encode_item, is_held_out, loader_fields
 from trainer.data.sources import Data
 from trainer.data.tokenise import Encoded, Speech
-from trainer.losses.sft import add_parts, sft_loss
+from trainer.losses.parts import add_parts
+from trainer.losses.sft import SftLoss
 from trainer.model.omni import Omni
 from trainer.run import Run
 from trainer.spec import LossSpec, Modality
@@ -83,11 +84,11 @@ def held_out_loss(model: Omni, rows: Rows, pad_id: int, shuffle_media: Modality 
     `shuffle_media` gives every sample the images (or the sound) of another sample of the same kind: what is then
     lost is what the model had from them.
     """
-    was_training = model.training
+    was_training, loss = model.training, SftLoss(LossSpec())
     model.eval()
     with torch.no_grad():
         shown = exchange(rows, shuffle_media) if shuffle_media else rows
-        found = add_parts(sft_loss(model, batch, LossSpec())[1] for batch in _batches(shown, model, pad_id))
+        found = add_parts(loss(model, batch)[1] for batch in _batches(shown, model, pad_id))
     model.train(was_training)
     if not found.answers:
         return None

@@ -1,29 +1,36 @@
 """Next-token loss on what the assistant says.
 
 Here: the loss, its weighting, its parts by modality.
-Elsewhere: dividing by the whole step's weight (loop.py).
+Elsewhere: dividing by the whole step's weight (step.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
-
-import msgspec
 import torch
 import torch.nn.functional as F
 
 from trainer.data.collate import IGNORED, TrainBatch
+from trainer.losses.parts import LossParts, add_parts
 from trainer.spec import LossSpec
 
 
-class LossParts(msgspec.Struct, frozen=True, kw_only=True):
-    """Sums over a batch, by modality: `tokens` that carry loss, their losses; `answers`, the means of their losses."""
+class SftLoss:
+    """Cross-entropy of the answers' tokens, weighted as the spec says."""
 
-    tokens: dict[str, int]
-    sums: dict[str, float]
-    answers: dict[str, int]
-    means: dict[str, float]
+    def __init__(self, spec: LossSpec) -> None:
+        self._spec = spec
+
+    def weight(self, batch: TrainBatch) -> torch.Tensor:
+        """See Loss: the sum of its tokens' weights."""
+        return answer_weights(batch, self._spec).sum()
+
+    def __call__(self, model: torch.nn.Module, batch: TrainBatch) -> tuple[torch.Tensor, LossParts]:
+        """See Loss."""
+        logits = model(batch)[:, :-1].float()
+        labels = batch.labels[:, 1:]
+        losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none")
+        losses = losses.unflatten(0, labels.shape)
+        return (losses * answer_weights(batch, self._spec)).sum(), _parts(batch, losses.detach())
 
 
 def answer_weights(batch: TrainBatch, spec: LossSpec) -> torch.Tensor:
@@ -35,28 +42,6 @@ def answer_weights(batch: TrainBatch, spec: LossSpec) -> torch.Tensor:
     counts = batch.per_token(batch.per_sample(said).clamp(min=1.0))
     power = {"token": 0.0, "square": 0.5, "sample": 1.0}[spec.weighting]
     return said / counts.pow(power)
-
-
-def sft_loss(model: torch.nn.Module, batch: TrainBatch, spec: LossSpec) -> tuple[torch.Tensor, LossParts]:
-    """The weighted SUM of the losses of all answer tokens in a batch, and its parts.
-
-    The caller divides by the weight of the whole step, so that accumulation and ranks do not change the result.
-    """
-    logits = model(batch)[:, :-1].float()
-    labels = batch.labels[:, 1:]
-    losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none")
-    losses = losses.unflatten(0, labels.shape)
-    return (losses * answer_weights(batch, spec)).sum(), _parts(batch, losses.detach())
-
-
-def add_parts(parts: Iterable[LossParts]) -> LossParts:
-    """The sums over several batches."""
-    total: dict[str, dict[str, Any]] = {name: {} for name in LossParts.__struct_fields__}
-    for part in parts:
-        for name, sums in total.items():
-            for kind, value in getattr(part, name).items():
-                sums[kind] = sums.get(kind, 0) + value
-    return LossParts(**total)
 
 
 def _parts(batch: TrainBatch, losses: torch.Tensor) -> LossParts:

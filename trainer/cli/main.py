@@ -1,0 +1,32 @@
+"""The command `trainer`: train a run, measure a trained one.
+
+Here: the program, its list of commands, how errors and signals end it.
+Elsewhere: the commands (train.py, evaluate.py); torch is imported when a command runs, not for `--help`.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from shardkit import exit_codes
+from trainer.cli.evaluate import evaluate
+from trainer.cli.train import train
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Train multimodal models on shardkit datasets.\n\n"
+    "Exit codes: 0 done, 1 failed, 2 usage or bad input, 4 damage found, 130/143 interrupted.\n\n"
+    "Example: [bold]trainer train specs/runs/demo.yaml --data http://127.0.0.1:8765[/bold]",
+)
+
+for _name, _command in (("train", train), ("eval", evaluate)):
+    app.command(_name)(_command)
+
+
+def main() -> None:
+    """Run the command line; ends the process with one of the exit codes in the help text."""
+    with exit_codes("trainer", lambda: "the same command goes on from the newest checkpoint"):
+        app()

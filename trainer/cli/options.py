@@ -1,0 +1,33 @@
+"""Options that several commands share, and printing.
+
+Here: what stands in more than one command.
+Elsewhere: the commands (train.py, evaluate.py), running them (main.py).
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+DataOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data",
+        metavar="URL",
+        help="Folder or URL of a dataset; several are mixed, each with a weight as a prefix: 0.7=URL. "
+        "Default: data.datasets of the run's spec.",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object per event on stdout.")]
+
+
+def print_event(event: dict[str, Any]) -> None:
+    """One JSON object on stdout."""
+    show(json.dumps(event))
+
+
+def show(text: str) -> None:
+    """Print lines of the command's output."""
+    print(text, flush=True)  # noqa: T201 - this is the command line

@@ -1,0 +1,40 @@
+"""The table of losses.
+
+Here: what every loss offers to the step, and which one a spec names.
+Elsewhere: the losses, a file each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+
+from trainer.data.collate import TrainBatch
+from trainer.losses.parts import LossParts
+from trainer.losses.sft import SftLoss
+from trainer.spec import LossSpec
+
+
+class Loss(Protocol):
+    """A loss as a step takes it: sums over a batch, divided by the weight of the whole step.
+
+    So accumulation and ranks do not change the result.
+    """
+
+    def weight(self, batch: TrainBatch) -> torch.Tensor:
+        """The weight () of a batch: what its loss counts beside the step's other batches."""
+        ...
+
+    def __call__(self, model: torch.nn.Module, batch: TrainBatch) -> tuple[torch.Tensor, LossParts]:
+        """The weighted SUM () of a batch's losses, and its parts."""
+        ...
+
+
+LOSSES: dict[str, Callable[[LossSpec], Loss]] = {"sft": SftLoss}
+
+
+def make_loss(spec: LossSpec) -> Loss:
+    """The loss that a spec names."""
+    return LOSSES[spec.name](spec)

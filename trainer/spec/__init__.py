@@ -1,0 +1,33 @@
+"""Run specs: what to train, on what and how, as frozen structs that refuse typos and impossible values."""
+
+from trainer.spec.base import Config, Modality, Strict
+from trainer.spec.data import DataSpec, MixSpec, PackSpec, SourceSpec, TokenizerSpec, WeightsSpec
+from trainer.spec.model import EncoderSpec, HearingSpec, LanguageSpec, LoraSpec, ModelSpec, VisionSpec
+from trainer.spec.run import RunSpec, load_run, spec_digest_fields, without_secrets
+from trainer.spec.training import CheckpointSpec, EvalSpec, LossSpec, OptimizerSpec
+
+__all__ = [
+    "CheckpointSpec",
+    "Config",
+    "DataSpec",
+    "EncoderSpec",
+    "EvalSpec",
+    "HearingSpec",
+    "LanguageSpec",
+    "LoraSpec",
+    "LossSpec",
+    "MixSpec",
+    "Modality",
+    "ModelSpec",
+    "OptimizerSpec",
+    "PackSpec",
+    "RunSpec",
+    "SourceSpec",
+    "Strict",
+    "TokenizerSpec",
+    "VisionSpec",
+    "WeightsSpec",
+    "load_run",
+    "spec_digest_fields",
+    "without_secrets",
+]

@@ -1,0 +1,100 @@
+"""The model's part of a run spec: encoders, connectors, language model.
+
+Here: the structs.
+Elsewhere: what they build (trainer.model).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from trainer.spec.base import Config, Strict
+
+
+class EncoderSpec(Strict, frozen=True, kw_only=True):
+    """One encoder and its connector.
+
+    `pretrained` is a folder or a Hugging Face id; empty: random weights from `config` (the fields of the model's own
+    config class). `latents` vectors an image or a window of sound reach the language model, resampled by `depth`
+    Perceiver layers of `heads` heads at the encoder's width. `local` starts every latent on its own stretch of
+    the input, which small encoders need to learn in few steps; 0 starts them all everywhere.
+    """
+
+    pretrained: str = ""
+    config: Config = {}
+    latents: int = 64
+    depth: int = 2
+    heads: int = 8
+    local: float = 1.0
+    trainable: bool = False
+
+    def __post_init__(self) -> None:
+        if bool(self.pretrained) == bool(self.config):
+            raise ValueError("give either `pretrained` (a folder or a Hugging Face id) or `config` (random weights)")
+        for name in ("latents", "depth", "heads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; at least 1")
+
+
+class VisionSpec(EncoderSpec, frozen=True, kw_only=True):
+    """A SigLIP encoder. `decode`: `exact` equals the transformers processor, `fast` decodes JPEGs at reduced size.
+
+    `frames` is the largest number of keyframes of a video that are looked at, evenly spaced.
+    """
+
+    decode: Literal["exact", "fast"] = "exact"
+    frames: int = 8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.frames < 1:
+            raise ValueError(f"frames is {self.frames}; at least 1")
+
+
+class HearingSpec(EncoderSpec, frozen=True, kw_only=True):
+    """A Whisper encoder. Its window is 2 * max_source_positions / 100 seconds; a recording takes up to `windows`.
+
+    What lies behind the last window is not heard; the metrics count it as `audio_cut`.
+    """
+
+    windows: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.windows < 1:
+            raise ValueError(f"windows is {self.windows}; at least 1")
+
+
+class LoraSpec(Strict, frozen=True, kw_only=True):
+    """Low-rank adapters (peft) on the named linear layers of the language model."""
+
+    rank: int = 16
+    alpha: int = 32
+    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+class LanguageSpec(Strict, frozen=True, kw_only=True):
+    """Any causal language model of transformers.
+
+    `pretrained` is a folder or a Hugging Face id; empty: random weights from `config`, whose `model_type` names the
+    architecture. `train`: all of it, `lora` adapters, or nothing.
+    """
+
+    pretrained: str = ""
+    config: Config = {}
+    train: Literal["full", "lora", "frozen"] = "full"
+    lora: LoraSpec = LoraSpec()
+
+    def __post_init__(self) -> None:
+        if bool(self.pretrained) == bool(self.config):
+            raise ValueError("give either `pretrained` (a folder or a Hugging Face id) or `config` (random weights)")
+        if self.config and "model_type" not in self.config:
+            raise ValueError("config needs a model_type, for example `llama`")
+
+
+class ModelSpec(Strict, frozen=True, kw_only=True):
+    """The whole model; without `vision` or `audio` it is blind or deaf, and samples with such media are left out."""
+
+    vision: VisionSpec | None = None
+    audio: HearingSpec | None = None
+    language: LanguageSpec
