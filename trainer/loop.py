@@ -48,7 +48,8 @@ def train(
     `data` may be several, each with a weight as a prefix (`0.7=URL`); none takes the spec's data.datasets.
 
     `resume`: `auto` goes on from the newest whole checkpoint in `out`, `none` wants an empty folder, or the path of a
-    checkpoint. `report` gets one dict per event: `start`, `warning`, `step`, `checkpoint`. `measure` comes from eval.
+    checkpoint. `report` gets one dict per event: `start`, `warning`, `step`, `evaluation`,
+    `checkpoint`. `measure` comes from eval.
     Raises ShardkitError: bad input (exit code 2), or TrainingFailed.
     """
     with open_run(spec, data, out, resume, report) as run:
@@ -60,6 +61,8 @@ def train(
                 report({"event": "step", **entry})
             if measure and spec.eval.every and (step % spec.eval.every == 0 or step == spec.steps):
                 measure(run, "newest")
+                if "newest" in run.held_out:
+                    report({"event": "evaluation", "step": step, **run.held_out["newest"]})
             if step % spec.checkpoint.every == 0 or step == spec.steps:
                 keep(run, step, report)
         if measure:

@@ -31,20 +31,20 @@ class Board:
                 "metrics.tensorboard is true and tensorboard is not installed; "
                 "`pip install shardkit[train]`, or set metrics.tensorboard=false"
             ) from None
-        self._writer = SummaryWriter(str(folder / FOLDER), purge_step=step + 1)  # type: ignore[no-untyped-call]
+        self._writer = SummaryWriter(str(folder / FOLDER), purge_step=step + 1)
 
     def write(self, entry: Mapping[str, Any], prefix: str = "") -> None:
         """Every number of a line at its step, those of groups under the group's name."""
         for name, value in curves(entry):
-            self._writer.add_scalar(prefix + name, value, entry["step"])  # type: ignore[no-untyped-call]
+            self._writer.add_scalar(prefix + name, value, entry["step"])
 
     def sync(self) -> None:
         """Hand everything to the file."""
-        self._writer.flush()  # type: ignore[no-untyped-call]
+        self._writer.flush()
 
     def close(self) -> None:
         """Close the file of events."""
-        self._writer.close()  # type: ignore[no-untyped-call]
+        self._writer.close()
 
 
 def curves(entry: Mapping[str, Any]) -> Iterator[tuple[str, float]]:

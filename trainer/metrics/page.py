@@ -23,7 +23,7 @@ def write_page(folder: Path) -> Path | None:
     entries, evaluations = read_metrics(folder), read_evaluations(folder)
     if not entries:
         return None
-    text = render("metrics.html.j2", {
+    text = render("trainer.metrics", "metrics.html.j2", {
         "name": folder.resolve().name,
         "facts": facts(entries, evaluations),
         "left_out": dict(sorted(_left_out(entries).items())),
@@ -81,13 +81,17 @@ def facts(entries: Entries, evaluations: Entries) -> dict[str, str]:
     return {name: value if isinstance(value, str) else show_number(value) for name, value in known.items() if value}
 
 
-def render(template: str, values: dict[str, Any]) -> str:
-    """A page from a template of this folder; everything in it is escaped."""
+def render(package: str, template: str, values: dict[str, Any]) -> str:
+    """A page from a template that lies beside the modules of `package`; everything in it is escaped."""
     import jinja2
 
-    loader = jinja2.PackageLoader("trainer", "metrics")
+    root, *folders = package.split(".")
     environment = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.PackageLoader(root, "/".join(folders)),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     return environment.get_template(template).render(values)
 
@@ -107,7 +111,11 @@ def _one(entries: Entries, field: str, name: str) -> Series:
 
 def _group(entries: Entries, field: str) -> list[Series]:
     keys = sorted({key for entry in entries for key in entry.get(field) or {}})
-    return [_series(key, entries, lambda entry, key=key: entry.get(field, {}).get(key)) for key in keys]
+    return [_series(key, [e for e in entries if key in (e.get(field) or {})], _of(field, key)) for key in keys]
+
+
+def _of(field: str, key: str) -> Callable[[dict[str, Any]], Any]:
+    return lambda entry: entry[field][key]
 
 
 def _right(evaluations: Entries) -> list[Series]:
