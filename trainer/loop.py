@@ -48,8 +48,9 @@ def train(
     `data` may be several, each with a weight as a prefix (`0.7=URL`); none takes the spec's data.datasets.
 
     `resume`: `auto` goes on from the newest whole checkpoint in `out`, `none` wants an empty folder, or the path of a
-    checkpoint. `report` gets one dict per event: `start`, `warning`, `step`, `evaluation`,
-    `checkpoint`. `measure` comes from eval.
+    checkpoint. `report` gets one dict per event: `start`, `warning`, `step`, `evaluation`, `checkpoint`. `measure`
+    comes from eval.
+
     Raises ShardkitError: bad input (exit code 2), or TrainingFailed.
     """
     with open_run(spec, data, out, resume, report) as run:

@@ -56,8 +56,9 @@ class Lines:
             self._bar.update(self._bar.task_ids[0], completed=event["step"], description=f"loss {event['loss']:.3f}")
 
     def _print(self, text: str, *, warning: bool = False) -> None:
+        style = "yellow" if warning else None
         if self._bar:
-            self._bar.console.print(text, style="yellow" if warning else None, markup=False, highlight=False)
+            self._bar.console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
         elif warning:
             print(text, file=sys.stderr)  # noqa: T201 - warnings are shown here
         else:

@@ -15,6 +15,7 @@ from trainer.metrics.chart import HEIGHT, LEFT, RIGHT, WIDTH, Chart, Series, mak
 from trainer.metrics.lines import read_evaluations, read_metrics
 
 PAGE = "metrics.html"
+ERRORS = {"character_error_rate": "characters", "word_error_rate": "words"}
 Entries = Sequence[dict[str, Any]]
 
 
@@ -45,11 +46,11 @@ def charts(entries: Entries, evaluations: Entries) -> tuple[Chart, ...]:
         make_chart("Held-out loss by category", "an answer's mean a token", _group(evaluations, "by_category")),
         make_chart("Held-out loss by source", "an answer's mean a token", _group(evaluations, "by_source")),
         make_chart("Answers that are right", "share of those generated", _right(evaluations)),
-        make_chart("Error rates", "of generated transcripts", _errors(evaluations)),
+        make_chart("Error rates", "of generated transcripts; above 1 drawn as 1", _errors(evaluations)),
         make_chart("Learning rate", "", [_one(entries, "learning_rate", "rate")]),
         make_chart("Gradient norm", "before clipping", [_one(entries, "gradient_norm", "norm")]),
-        make_chart("Tokens a second", "of this process", [_one(entries, "tokens_per_second", "tokens")]),
-        make_chart("Samples a second", "of this process", [_one(entries, "samples_per_second", "samples")]),
+        make_chart("Tokens a second", "", [_one(entries, "tokens_per_second", "tokens")]),
+        make_chart("Samples a second", "", [_one(entries, "samples_per_second", "samples")]),
         make_chart("Waiting for data", "share", [*wait, _one(entries, "data_wait_p99", "99% of steps under")]),
         make_chart("Utilisation (MFU)", "share of the device's peak", [_one(entries, "mfu", "MFU")]),
         make_chart("Arithmetic", "TFLOP a second", [_one(entries, "tflops", "achieved")]),
@@ -125,7 +126,8 @@ def _right(evaluations: Entries) -> list[Series]:
 
 def _errors(evaluations: Entries) -> list[Series]:
     answers = [{"step": line["step"], **line.get("answers", {})} for line in evaluations]
-    return [_one(answers, "character_error_rate", "characters"), _one(answers, "word_error_rate", "words")]
+    capped = [{name: min(value, 1.0) if name in ERRORS else value for name, value in each.items()} for each in answers]
+    return [_one(capped, name, title) for name, title in ERRORS.items()]
 
 
 def _series(name: str, entries: Iterable[dict[str, Any]], value: Callable[[dict[str, Any]], Any]) -> Series:

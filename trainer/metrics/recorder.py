@@ -25,10 +25,10 @@ class Metrics:
     def __init__(self, folder: Path, step: int, spec: MetricsSpec) -> None:
         self._folder = folder
         self._spec = spec
+        self._board = Board(folder, step) if spec.tensorboard else None
         self._lines = MetricsFile(folder, step)
         if read_evaluations(folder):
             MetricsFile(folder, step, EVALUATIONS).close()
-        self._board = Board(folder, step) if spec.tensorboard else None
         self._waiting = Waiting(spec.window)
         self._window: list[dict[str, Any]] = []
         self._notes: dict[str, float] = {}
