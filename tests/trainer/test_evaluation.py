@@ -13,8 +13,7 @@ import pytest
 import torch
 
 from tests.trainer.datasets import mixed, tiny_run
-from tests.trainer.test_metrics import Parsed
-from tests.trainer.test_resume import Stop, pick
+from tests.trainer.pages import Parsed
 from trainer.data.collate import collate
 from trainer.data.media import Medium
 from trainer.data.tokenise import Speech, train_speech
@@ -31,6 +30,15 @@ from trainer.run import Run
 from trainer.spec import LanguageSpec, LossSpec, ModelSpec, RunSpec
 
 STEPS = 6
+EXACT = ("step", "loss", "loss_by_modality", "loss_by_source", "gradient_norm", "learning_rate", "tokens", "left_out")
+
+
+class Stop(Exception):
+    """Stands for a crash between two steps."""
+
+
+def pick(line: dict[str, Any]) -> dict[str, Any]:
+    return {name: line[name] for name in EXACT}
 
 
 @pytest.fixture(scope="module")
@@ -138,10 +146,8 @@ COLOURS = {"red": (220, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 220), 
 
 
 @pytest.fixture(scope="module")
-def learned(tiny_spec: ModelSpec) -> tuple[Ready, Rows, Speech]:
+def learned(tiny_spec: ModelSpec, item: Callable[..., Any]) -> tuple[Ready, Rows, Speech]:
     """A model that has learned its pictures by heart."""
-    from tests.trainer.conftest import make_item
-
     torch.manual_seed(1)
     torch.set_num_threads(1)
     speech = train_speech(["Which colour is it? red green blue white"], 320)
@@ -152,14 +158,14 @@ def learned(tiny_spec: ModelSpec) -> tuple[Ready, Rows, Speech]:
     model = Omni(msgspec.structs.replace(tiny_spec, language=LanguageSpec(config=config)), speech).train()
     rows: Rows = []
     for name, colour in COLOURS.items():
-        item = make_item(("user", "Which colour is it?"), ("assistant", name), images=1)
+        asked = item(("user", "Which colour is it?"), ("assistant", name), images=1)
         pixels = np.broadcast_to(np.array(colour, dtype=np.uint8)[:, None, None], (3, 32, 32))
         media = (Medium(modality="image", images=(pixels.copy(),)),)
-        rows.append((name, speech.encode(item.sample, media, model.senses, 64)))
+        rows.append((name, speech.encode(asked.sample, media, model.senses, 64)))
     loss, optimizer = make_loss(LossSpec()), torch.optim.AdamW(model.parameters(), 3e-3)
     batch = collate(rows, model.senses, speech.pad_id)
     for _ in range(150):
-        (loss(model, batch)[0] / loss.weight(batch)).backward()
+        (loss(model, batch)[0] / loss.weight(batch)).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad()
     return Ready(model=model, loss=loss, pad_id=speech.pad_id), rows, speech
@@ -199,13 +205,13 @@ def test_measuring_leaves_modes_and_randomness_alone(learned: tuple[Ready, Rows,
     ready = learned[0]
     ready.model.vision_connector.eval()
     modes = [module.training for module in ready.model.modules()]
-    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[index,union-attr]
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[index]
     with undisturbed(ready):
         assert not ready.model.training and not torch.is_grad_enabled()
         torch.rand(3), random.random(), np.random.rand()
     assert [module.training for module in ready.model.modules()] == modes
     assert torch.equal(torch.get_rng_state(), states[0]) and random.getstate() == states[1]
-    assert np.random.get_state()[1].tolist() == states[2]  # type: ignore[index,union-attr]
+    assert np.random.get_state()[1].tolist() == states[2]  # type: ignore[index]
     ready.model.train()
 
 

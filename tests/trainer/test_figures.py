@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import torch
 
-from tests.trainer.test_flops import batch_of
+from tests.trainer.batches import batch_of
 from trainer.figures import by_part, peak_memory, row_figures, use_figures
 from trainer.losses.parts import add_parts, parts_of
 from trainer.metrics.window import Waiting, join

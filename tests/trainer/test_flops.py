@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import torch
 
-from trainer.data.collate import TrainBatch
+from tests.trainer.batches import batch_of
 from trainer.data.tokenise import Speech
 from trainer.flops import Arithmetic, count_forward, count_model, device_peak
 from trainer.model.encoders import HearingEncoder, VisionEncoder
@@ -21,20 +21,6 @@ LLAMA = {
 }  # fmt: skip
 LAYER = 8 * 8 + 2 * (8 * 4) + 8 * 8 + 3 * 8 * 12
 """Queries, keys and values of half the heads, output, three products of the feed-forward."""
-
-
-def batch_of(lengths: list[int], images: int = 0, windows: int = 0) -> TrainBatch:
-    shape = (len(lengths), max(lengths))
-    return TrainBatch(
-        ids=torch.zeros(shape, dtype=torch.int64),
-        attention=torch.arange(shape[1])[None, :] < torch.tensor(lengths)[:, None],
-        labels=torch.zeros(shape, dtype=torch.int64),
-        images=torch.zeros((images, 3, 4, 4), dtype=torch.uint8),
-        mels=torch.zeros((windows, 80, 10)),
-        heard=torch.ones((windows, 10), dtype=torch.bool),
-        keys=tuple(map(str, range(len(lengths)))),
-        kinds=("text",) * len(lengths),
-    )
 
 
 def test_a_language_model_that_trains_takes_six_operations_a_weight_and_twelve_a_pair(speech: Speech) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
 
 from shardkit import SpecError
+from tests.trainer.pages import Parsed
 from trainer.metrics import Metrics, MetricsFile, plot_loss, read_evaluations, read_metrics, write_page
 from trainer.metrics.chart import Series, make_chart, round_ticks, thin
 from trainer.spec import MetricsSpec
@@ -129,37 +127,6 @@ def test_evaluations_are_replaced_at_their_step_and_cut_at_a_resume(tmp_path: Pa
     assert again.held_out_loss == 5.0
     assert [line["step"] for line in read_evaluations(tmp_path)] == [0, 2]
     again.close()
-
-
-class Parsed(HTMLParser):
-    """A page's text, the readings of its charts, and what it would fetch."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.readings: list[Any] = []
-        self.fetched: list[str] = []
-        self.words: list[str] = []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in ("meta", "img", "br"):
-            self.open.append(tag)
-        for name, value in attrs:
-            if name == "data-readings":
-                self.readings.append(json.loads(value or ""))
-            if name in ("src", "href") and not (value or "").startswith("data:"):
-                self.fetched.append(value or "")
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        pass
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
 
 
 def test_the_page_of_curves_is_whole_and_holds_the_numbers(tmp_path: Path) -> None:
