@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 import pytest
 import torch
@@ -13,9 +11,9 @@ from trainer.data.tokenise import Speech
 from trainer.flops import Arithmetic, count_forward, count_model, device_peak
 from trainer.model.encoders import HearingEncoder, VisionEncoder
 from trainer.model.omni import Omni
-from trainer.spec import HearingSpec, LanguageSpec, LoraSpec, ModelSpec, VisionSpec
+from trainer.spec import Config, HearingSpec, LanguageSpec, LoraSpec, ModelSpec, VisionSpec
 
-LLAMA = {
+LLAMA: Config = {
     "model_type": "llama", "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 3,
     "num_attention_heads": 2, "num_key_value_heads": 1,
 }  # fmt: skip
@@ -46,11 +44,10 @@ def test_under_adapters_a_frozen_weight_takes_four(speech: Speech) -> None:
 
 def test_frozen_encoders_count_forward_only_and_trained_ones_three_times(tiny_spec: ModelSpec, speech: Speech) -> None:
     def counted(trainable: bool) -> Arithmetic:
-        parts: dict[str, Any] = {
-            name: msgspec.structs.replace(part, trainable=trainable)
-            for name, part in (("vision", tiny_spec.vision), ("audio", tiny_spec.audio))
-        }
-        return count_model(Omni(msgspec.structs.replace(tiny_spec, **parts), speech))
+        assert tiny_spec.vision and tiny_spec.audio
+        vision = msgspec.structs.replace(tiny_spec.vision, trainable=trainable)
+        audio = msgspec.structs.replace(tiny_spec.audio, trainable=trainable)
+        return count_model(Omni(msgspec.structs.replace(tiny_spec, vision=vision, audio=audio), speech))
 
     frozen, trained = counted(False), counted(True)
     width, patches = 16, 4
@@ -62,10 +59,10 @@ def test_frozen_encoders_count_forward_only_and_trained_ones_three_times(tiny_sp
     assert media == 3 * frozen.per_image + 2 * frozen.per_window
 
 
-SO400M = {
+SO400M: Config = {
     "hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16,
 }  # fmt: skip
-TURBO = {
+TURBO: Config = {
     "d_model": 1280, "encoder_layers": 32, "encoder_attention_heads": 20, "encoder_ffn_dim": 5120, "num_mel_bins": 128,
     "max_source_positions": 1500,
 }  # fmt: skip
