@@ -79,5 +79,6 @@ def keep(run: Run, step: int, report: Report) -> None:
     began = time.perf_counter()
     path = save_checkpoint(run.checkpoints, run.progress, run.model, run.optimizer, run.speech)
     prune_checkpoints(run.checkpoints, run.spec.checkpoint.keep, path)
-    run.metrics.note(checkpoint_stall=time.perf_counter() - began)
-    report({"event": "checkpoint", "step": step, "path": str(path)})
+    stall = time.perf_counter() - began
+    run.metrics.note(checkpoint_stall=stall)
+    report({"event": "checkpoint", "step": step, "path": str(path), "stall": stall})

@@ -99,7 +99,7 @@ class Run:
         """Keep a held-out loss in held_out.json; `before`, `newest` and `after` are the run's newest one."""
         self.held_out = {**self.held_out, name: found}
         _write(self.out / HELD_OUT, self.held_out)
-        if not name.startswith("shuffled_"):
+        if name in ("before", "newest", "after"):
             self.held_out_loss = found["loss"]
 
     def close(self) -> None:

@@ -21,7 +21,7 @@ from trainer.eval.answers import answer_rows, score, split_answer
 from trainer.eval.command import evaluate_run
 from trainer.eval.gallery import MOST_SOUND_BYTES, show_item
 from trainer.eval.heldout import choose_in_turn, open_measure
-from trainer.eval.loss import Ready, Rows, exchange, measure_rows, undisturbed
+from trainer.eval.loss import Ready, Rows, blank, exchange, measure_rows, undisturbed
 from trainer.loop import train
 from trainer.losses.table import make_loss
 from trainer.metrics import read_evaluations, read_metrics
@@ -49,7 +49,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def spec_of(model: ModelSpec, every: int, **more: Any) -> RunSpec:
     dropping = {**model.language.config, "attention_dropout": 0.1}  # training draws random numbers at every step
     model = msgspec.structs.replace(model, language=LanguageSpec(config=dropping))
-    watched = {"samples": 6, "every": every, "generate": 3, "new_tokens": 60}
+    watched = {"blank": ["audio"], "samples": 6, "every": every, "generate": 3, "new_tokens": 60}
     return tiny_run(model, steps=STEPS, eval=watched, checkpoint={"every": 2}, **more)
 
 
@@ -137,7 +137,9 @@ def test_trainer_eval_gives_the_figures_and_a_page_of_its_own(watched: Path, dat
     line = read_evaluations(watched)[-1]
     assert found["after"]["loss"] == pytest.approx(line["loss"], rel=1e-6)
     assert found["after"]["answers"] == line["answers"]
-    assert "answers" in found["shuffled_image"]
+    assert "answers" in found["shuffled_image"] and "answers" in found["blanked_audio"]
+    own, silent = (found[name]["by_modality"] for name in ("after", "blanked_audio"))
+    assert own["audio"] != silent["audio"] and own["text"] == pytest.approx(silent["text"], rel=1e-5)
     assert Path(found["page"]).name == f"measured-step-{STEPS:08d}.html"
     assert Path(found["page"]).is_file()
 
@@ -178,9 +180,11 @@ def test_answers_learned_by_heart_are_all_right_and_wrong_with_others_pictures(
     answers = answer_rows(ready, rows, speech, 12)
     assert [answer.found for answer in answers] == list(COLOURS)
     assert score(answers)["exact_match"] == 1.0
+    grey = score(answer_rows(ready, blank(rows, "image"), speech, 12))
+    assert grey["exact_match"] <= 0.25  # one answer to all of them
     others = score(answer_rows(ready, exchange(rows, "image"), speech, 12))
     assert others["exact_match"] == others["exact_match_by_modality"]["image"] == 0.0
-    own, other = measure_rows(ready, rows), measure_rows(ready, rows, "image")
+    own, other = measure_rows(ready, rows), measure_rows(ready, exchange(rows, "image"))
     assert own and other and own.held_out.loss < 0.1 and other.held_out.loss > 1.0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -9,9 +10,13 @@ import pytest
 import torch
 
 from tests.trainer.batches import batch_of
+from tests.trainer.datasets import mixed, tiny_run
 from trainer.figures import by_part, peak_memory, row_figures, use_figures
+from trainer.loop import train
 from trainer.losses.parts import add_parts, parts_of
+from trainer.metrics import read_metrics
 from trainer.metrics.window import Waiting, join
+from trainer.spec import ModelSpec
 
 
 def test_padding_and_pack_fill_are_shares_of_the_rows() -> None:
@@ -77,3 +82,35 @@ def test_waiting_is_a_mean_over_time_and_a_nearest_rank() -> None:
     assert found["data_wait_p99"] == pytest.approx(0.98)
     first = Waiting(5)
     assert first.add(line(1, data_wait=0.25)) == {"data_wait_mean": 0.25, "data_wait_p99": 0.25}
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return mixed(tmp_path_factory.mktemp("data") / "mixed")
+
+
+def test_lines_of_a_packed_run_say_how_full_it_is_and_tensorboard_says_the_same(
+    dataset: Path, tmp_path: Path, tiny_spec: ModelSpec
+) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    data = {"max_tokens": 128, "held_out": 0.2, "pack": {"tokens": 160, "lanes": 2}}
+    spec = tiny_run(tiny_spec, data=data, batch_size=2, metrics={"tensorboard": True, "peak_tflops": 0.001})
+    for steps in (4, 6):  # the second goes on from the fourth step
+        train(msgspec.structs.replace(spec, steps=steps), str(dataset), tmp_path, report=lambda event: None)
+    lines = read_metrics(tmp_path)
+    assert [each["step"] for each in lines] == [1, 2, 3, 4, 5, 6]
+    for each in lines:
+        assert each["pack_fill"] == pytest.approx(each["step_tokens"] / 320)
+        assert 0 <= each["padding"] < 1 and each["peak_memory_bytes"] > 0 and each["samples_per_second"] > 0
+        assert each["mfu"] == pytest.approx(each["tflops"] / 0.001)
+        assert set(each["loss_by_source"]) <= {"notes", "screens", "tones"}
+        weighted = sum(each["loss_by_source"][name] * count for name, count in each["source_tokens"].items())
+        assert weighted / sum(each["source_tokens"].values()) == pytest.approx(each["loss"], rel=1e-4)
+    assert [each["step"] for each in lines if "checkpoint_stall" in each] == [3]  # the step behind a checkpoint
+    events = EventAccumulator(str(tmp_path / "tb"))
+    events.Reload()
+    for name in ("loss", "pack_fill", "learning_rate"):
+        shown = [(event.step, event.value) for event in events.Scalars(name)]
+        assert shown == [(each["step"], pytest.approx(each[name], rel=1e-5)) for each in lines]
+    assert (tmp_path / "metrics.html").is_file()

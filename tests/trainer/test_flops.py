@@ -8,7 +8,7 @@ import torch
 
 from tests.trainer.batches import batch_of
 from trainer.data.tokenise import Speech
-from trainer.flops import Arithmetic, count_forward, count_model, device_peak
+from trainer.flops import Arithmetic, count_forward, count_model, device_peak, matrix_weights
 from trainer.model.encoders import HearingEncoder, VisionEncoder
 from trainer.model.omni import Omni
 from trainer.spec import Config, HearingSpec, LanguageSpec, LoraSpec, ModelSpec, VisionSpec
@@ -98,3 +98,20 @@ def test_a_peak_comes_from_the_spec_or_the_table(monkeypatch: pytest.MonkeyPatch
                        ("NVIDIA H100 PCIe", 756.0), ("NVIDIA L4", 121.0), ("Some Card", None)):  # fmt: skip
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda device, name=name: name)
         assert device_peak(gpu, None) == peak
+
+
+def test_four_bit_weights_count_as_what_they_stand_for() -> None:
+    bitsandbytes = pytest.importorskip("bitsandbytes")
+    layer = bitsandbytes.nn.Linear4bit(64, 32, bias=False).to("cpu")
+    assert layer.weight.numel() < 64 * 32
+    assert list(matrix_weights(torch.nn.Sequential(layer))) == [(64 * 32, False)]
+
+
+def test_of_experts_only_those_that_a_token_meets_count(speech: Speech) -> None:
+    config: Config = {
+        "model_type": "mixtral", "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 1,
+        "num_attention_heads": 2, "num_key_value_heads": 2, "num_local_experts": 4, "num_experts_per_tok": 1,
+    }  # fmt: skip
+    model = Omni(ModelSpec(language=LanguageSpec(config=config)), speech)
+    router, expert = 8 * 4, 3 * 8 * 12
+    assert count_model(model).weights == 4 * 8 * 8 + router + expert + 8 * speech.vocabulary

@@ -37,6 +37,9 @@ def evaluate(
         show("\n".join(summary(str(folder), "", found)))
 
 
+CHANGED = {"shuffled": "with the {} of another sample", "blanked": "with blank {}"}
+
+
 def summary(folder: str, plot: str, held_out: dict[str, Any]) -> list[str]:
     """The closing lines: held-out losses, right answers, what exchanged media cost, where everything lies."""
     lines = []
@@ -46,13 +49,10 @@ def summary(folder: str, plot: str, held_out: dict[str, Any]) -> list[str]:
         lines.append(f"held-out loss {start}{after['loss']:.3f}")
     lines += _answers(after) if after else []
     for name, found in held_out.items():
-        medium = name.removeprefix("shuffled_")
-        if medium != name and found and after and medium in after["by_modality"]:
-            own, other = after["by_modality"][medium], found["by_modality"][medium]
-            right = [_right(each, medium) for each in (after, found)]
-            lines.append(
-                f"held-out {medium} loss {own:.3f}{right[0]}; with the {medium} of another sample {other:.3f}{right[1]}"
-            )
+        how, _, medium = name.partition("_")
+        if how in CHANGED and found and after and medium in after["by_modality"]:
+            own, other = (f"{each['by_modality'][medium]:.3f}{_right(each, medium)}" for each in (after, found))
+            lines.append(f"held-out {medium} loss {own}; {CHANGED[how].format(medium)} {other}")
     lines += [f"answers to look at {held_out['page']}"] if held_out.get("page") else []
     lines += [f"plot {plot}"] if plot else []
     return [*lines, f"metrics, checkpoints and held-out losses in {folder}"]

@@ -16,7 +16,7 @@ from shardkit import SpecError, convert_spec
 from trainer.checkpoint import TOKENIZER, find_checkpoint, load_model
 from trainer.data.sources import choose_sources, open_data
 from trainer.data.tokenise import load_speech
-from trainer.eval.heldout import evaluate, keep_held_out, page_of
+from trainer.eval.heldout import evaluate, keep_held_out, page_of, without_media
 from trainer.eval.loss import Ready
 from trainer.eval.page import write_eval_page
 from trainer.losses.table import make_loss
@@ -28,7 +28,7 @@ from trainer.spec import RunSpec
 def evaluate_run(
     folder: Path, data: str | Sequence[str], samples: int, generate: int = 0, new_tokens: int | None = None
 ) -> dict[str, Any]:
-    """Held-out figures of a run's newest whole checkpoint: `after`, `shuffled_image`, `shuffled_audio`, and its `step`.
+    """Held-out figures of a run's newest whole checkpoint: `after`, `shuffled_image`, …, and its `step`.
 
     `generate` of the samples are answered, in at most `new_tokens` tokens (None: as the run's spec says); they are
     shown in a `page`, which is another than those written while the run trained.
@@ -50,14 +50,14 @@ def evaluate_run(
     )
     kept = keep_held_out(dataset, reading_of(spec), speech, model.senses, wanted)
     ready = Ready(model=model, loss=make_loss(spec.loss), pad_id=speech.pad_id, half=spec.dtype == "bfloat16")
-    own = evaluate(ready, kept, speech, wanted)
+    own = evaluate(ready, kept, speech, wanted.new_tokens)
     if own is None:
         raise SpecError(f"{dataset.url} has no held-out sample with an answer; data.held_out is {spec.data.held_out}")
     step = int(path.name.removeprefix("step-"))
     found: dict[str, Any] = {"step": step, "after": msgspec.to_builtins(own.held_out)}
-    for medium in spec.eval.shuffle:
-        other = evaluate(ready, kept, speech, wanted, medium)
-        found[f"shuffled_{medium}"] = msgspec.to_builtins(other.held_out) if other else None
+    for name, changed in without_media(kept, wanted):
+        other = evaluate(ready, changed, speech, wanted.new_tokens)
+        found[name] = msgspec.to_builtins(other.held_out) if other else None
     if own.answers:
         page = page_of(spec.name, step, own, kept)
         found["page"] = str(write_eval_page(folder / "eval" / f"measured-step-{step:08d}.html", page))

@@ -7,7 +7,7 @@ answers.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,10 @@ from trainer.data.sources import Data
 from trainer.data.tokenise import Encoded, Speech
 from trainer.eval.answers import Answer, answer_rows, can_answer, score
 from trainer.eval.gallery import Gallery, Shown
-from trainer.eval.loss import HeldOut, Ready, Rows, exchange, measure_rows
+from trainer.eval.loss import HeldOut, Ready, Rows, blank, exchange, measure_rows
 from trainer.eval.page import EvalPage, write_eval_page
 from trainer.run import Run
-from trainer.spec import EvalSpec, Modality
+from trainer.spec import EvalSpec
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,8 +45,8 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 def open_measure() -> Callable[[Run, str], None]:
     """What `train` calls before the first step, at every eval.every steps and after the last.
 
-    It reads and encodes the held-out samples once. After the last step it also notes `shuffled_image` and
-    `shuffled_audio`, as the run's eval.shuffle says. Nothing of it changes the training.
+    It reads and encodes the held-out samples once. After the last step it also notes `shuffled_image`,
+    `blanked_audio`, …, as the run's eval.shuffle and eval.blank say. Nothing of it changes the training.
     """
     kept: list[Kept] = []
     last: list[tuple[int, Found]] = []
@@ -59,33 +59,38 @@ def open_measure() -> Callable[[Run, str], None]:
             kept.append(keep_held_out(run.dataset, run.reading, run.speech, run.model.senses, spec.eval))
         ready = Ready(model=run.model, loss=run.loss, pad_id=run.speech.pad_id, half=spec.dtype == "bfloat16")
         if not last or last[0][0] != run.step:
-            found = evaluate(ready, kept[0], run.speech, spec.eval)
+            found = evaluate(ready, kept[0], run.speech, spec.eval.new_tokens)
             if found is None:
                 return
             last[:] = [(run.step, found)]
             _record(run, found, kept[0])
         run.note_held_out(when, msgspec.to_builtins(last[0][1].held_out))
-        for medium in spec.eval.shuffle if when == "after" else ():
-            other = evaluate(ready, kept[0], run.speech, spec.eval, medium)
+        for name, changed in without_media(kept[0], spec.eval) if when == "after" else ():
+            other = evaluate(ready, changed, run.speech, spec.eval.new_tokens)
             if other:
-                run.note_held_out(f"shuffled_{medium}", msgspec.to_builtins(other.held_out))
+                run.note_held_out(name, msgspec.to_builtins(other.held_out))
 
     return measure
 
 
-def evaluate(
-    ready: Ready, kept: Kept, speech: Speech, spec: EvalSpec, shuffle_media: Modality | None = None
-) -> Found | None:
+def evaluate(ready: Ready, kept: Kept, speech: Speech, new_tokens: int) -> Found | None:
     """Losses of all rows and answers to those that are shown; none where there is no row."""
-    measured = measure_rows(ready, kept.rows, shuffle_media)
+    measured = measure_rows(ready, kept.rows)
     if measured is None:
         return None
     held_out, answers = measured.held_out, list[Answer]()
     if kept.shown and can_answer(ready.model):
-        rows = exchange(kept.rows, shuffle_media) if shuffle_media else kept.rows
-        answers = answer_rows(ready, [row for row in rows if row[0] in kept.shown], speech, spec.new_tokens)
+        answers = answer_rows(ready, [row for row in kept.rows if row[0] in kept.shown], speech, new_tokens)
         held_out = msgspec.structs.replace(held_out, answers=score(answers))
     return Found(held_out=held_out, by_key=measured.by_key, answers=answers)
+
+
+def without_media(kept: Kept, spec: EvalSpec) -> Iterator[tuple[str, Kept]]:
+    """The same rows, one medium of them exchanged (`shuffled_image`) or taken away (`blanked_image`), as asked."""
+    for medium in spec.shuffle:
+        yield f"shuffled_{medium}", msgspec.structs.replace(kept, rows=exchange(kept.rows, medium))
+    for medium in spec.blank:
+        yield f"blanked_{medium}", msgspec.structs.replace(kept, rows=blank(kept.rows, medium))
 
 
 def keep_held_out(dataset: Data, reading: Reading, speech: Speech, senses: Senses, spec: EvalSpec) -> Kept:

@@ -1,6 +1,6 @@
-"""Held-out loss by modality, category and source, and with one medium exchanged among the samples.
+"""Held-out loss by modality, category and source; rows with one medium exchanged among them, or blank.
 
-Here: the losses of encoded rows, exchanging media.
+Here: the losses of encoded rows, taking a medium from them.
 Elsewhere: which rows (heldout.py), the loss itself (losses), answers (answers.py).
 """
 
@@ -57,15 +57,10 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
     half: bool = False
 
 
-def measure_rows(ready: Ready, rows: Rows, shuffle_media: Modality | None = None) -> Measured | None:
-    """The mean loss of an answer; none where there is no sample. Leaves the model's modes and all randomness alone.
-
-    `shuffle_media` gives every sample the images (or the sound) of another sample of the same kind: what is then
-    lost is what the model had from them.
-    """
-    shown = exchange(rows, shuffle_media) if shuffle_media else rows
+def measure_rows(ready: Ready, rows: Rows) -> Measured | None:
+    """The mean loss of an answer; none where there is no sample. Leaves the model's modes and all randomness alone."""
     with undisturbed(ready):
-        found = add_parts(_parts(ready, batch) for batch in batches_of(ready, shown))
+        found = add_parts(_parts(ready, batch) for batch in batches_of(ready, rows))
     if not found.answers:
         return None
     by_key = {key: found.means[key] / found.answers[key] for key, _ in rows if found.answers.get(key)}
@@ -115,7 +110,10 @@ def undisturbed(ready: Ready) -> Iterator[None]:
 
 
 def exchange(rows: Rows, medium: Modality) -> Rows:
-    """Rows whose images (or windows of sound) went round among rows of one kind that have equally many."""
+    """Rows whose images (or windows of sound) went round among rows of one kind that have equally many.
+
+    What is then lost is what the model had from them.
+    """
     groups: dict[tuple[str, int], list[int]] = {}
     for at, (_, row) in enumerate(rows):
         count = len(row.images if medium == "image" else row.windows)
@@ -130,6 +128,18 @@ def exchange(rows: Rows, medium: Modality) -> Rows:
                 result[at] = (key, msgspec.structs.replace(row, images=given.images))
             else:
                 result[at] = (key, msgspec.structs.replace(row, windows=given.windows, sounding=given.sounding))
+    return result
+
+
+def blank(rows: Rows, medium: Modality) -> Rows:
+    """Rows whose images are an even grey, or whose windows of sound are as silent as their quietest place."""
+    result = []
+    for key, row in rows:
+        if medium == "image":
+            row = msgspec.structs.replace(row, images=tuple(np.full_like(image, 128) for image in row.images))
+        else:
+            row = msgspec.structs.replace(row, windows=tuple(np.full_like(each, each.min()) for each in row.windows))
+        result.append((key, row))
     return result
 
 

@@ -52,12 +52,14 @@ class CheckpointSpec(Strict, frozen=True, kw_only=True):
 class EvalSpec(Strict, frozen=True, kw_only=True):
     """Held-out loss before the first step and after the last, on at most `samples` samples; and each `every` steps.
 
-    `shuffle` adds losses with that medium exchanged among the samples: what the model learns from it. `generate` of
-    the samples are answered too, greedily in at most `new_tokens` tokens: answers that are right, a page to look at.
+    `shuffle` adds losses with that medium exchanged among the samples: what the model learns from it; `blank` with
+    grey images or silence in its place. `generate` of the samples are answered too, greedily in at most `new_tokens`
+    tokens: answers that are right, a page to look at.
     """
 
     samples: int = 64
     shuffle: tuple[Modality, ...] = ("image", "audio")
+    blank: tuple[Modality, ...] = ()
     every: int = 0
     generate: int = 8
     new_tokens: int = 64
