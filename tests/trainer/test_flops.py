@@ -30,6 +30,12 @@ def test_a_language_model_that_trains_takes_six_operations_a_weight_and_twelve_a
     assert counted.of([batch_of([5, 3])]) == 6 * weights * 8 + 12 * 3 * 8 * pairs
 
 
+def test_packed_samples_do_not_see_one_another_and_count_so() -> None:
+    segments = torch.tensor([[1, 1, 1, 2, 2, 0]])
+    packed = msgspec.structs.replace(batch_of([6]), segments=segments, attention=segments > 0, keys=("a", "b"))
+    assert Arithmetic(per_token=1000.0, per_pair=1.0).of([packed]) == 5 * 1000 + (3 * 4 / 2 + 2 * 3 / 2)
+
+
 def test_tied_embeddings_count_once_as_the_head(speech: Speech) -> None:
     tied = Omni(ModelSpec(language=LanguageSpec(config={**LLAMA, "tie_word_embeddings": True})), speech)
     assert count_model(tied).weights == 3 * LAYER + 8 * speech.vocabulary
