@@ -27,12 +27,15 @@ from trainer.checkpoint import (
     load_tensors,
     read_progress,
 )
+from trainer.data.adapter import ahead_on
 from trainer.data.reading import Drawn, Reading, is_held_out, loader_fields, record_of
 from trainer.data.sources import Data, choose_sources, open_data, versions_of
 from trainer.data.stream import open_stream
 from trainer.data.tokenise import Speech, load_speech, texts_of, train_speech
 from trainer.losses.table import make_loss
+from trainer.losses.tokens import check_pieces
 from trainer.metrics import MetricsFile
+from trainer.model.compiled import compile_regions
 from trainer.model.isolation import check_isolation
 from trainer.model.omni import Omni
 from trainer.optim import make_optimizer
@@ -64,6 +67,7 @@ class Run:
         check_length(self.model, spec)
         if spec.data.pack:
             check_isolation(self.model.language)
+        self._hasten()
         self.trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimizer = make_optimizer(self.model, spec)
         self.loss = make_loss(spec.loss)
@@ -74,6 +78,8 @@ class Run:
         self.metrics = MetricsFile(out, self.step)
         state = self.progress.reading or None
         self.stream = open_stream(self.dataset, self.reading, self.speech, self.model.senses, state)
+        if spec.speed.ahead:
+            self.stream = ahead_on(self.stream, self.device)
 
     @property
     def step(self) -> int:
@@ -102,6 +108,14 @@ class Run:
         if close:
             close()
         self.metrics.close()
+
+    def _hasten(self) -> None:
+        """What the spec's `speed` asks of the model."""
+        self.model.loss_chunk = self.spec.speed.loss_chunk
+        if self.model.loss_chunk:
+            check_pieces(self.model)
+        if self.spec.speed.compile == "regional":
+            compile_regions(self.model)
 
     def _beginning(self) -> Progress:
         return Progress(
