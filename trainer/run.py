@@ -38,6 +38,7 @@ from trainer.metrics import MetricsFile
 from trainer.model.compiled import compile_regions
 from trainer.model.isolation import check_isolation
 from trainer.model.omni import Omni
+from trainer.model.precision import settle_precision
 from trainer.optim import make_optimizer
 from trainer.spec import RunSpec, SourceSpec, spec_digest_fields, without_secrets
 
@@ -63,7 +64,9 @@ class Run:
         self.reading = reading_of(spec)
         self.speech = load_speech(str(start / TOKENIZER)) if start else make_speech(spec, self.dataset, self.reading)
         torch.manual_seed(spec.seed)
-        self.model = Omni(spec.model, self.speech).to(self.device).train()
+        self.model = Omni(spec.model, self.speech)
+        settle_precision(self.model, getattr(torch, spec.dtype))
+        self.model.to(self.device).train()
         check_length(self.model, spec)
         if spec.data.pack:
             check_isolation(self.model.language)
@@ -207,11 +210,12 @@ def choose_device(spec: RunSpec) -> torch.device:
 
 
 def fix_arithmetic(spec: RunSpec, device: torch.device) -> None:
-    """Make sums repeat: a fixed number of threads and deterministic kernels (a GPU may have none for an operation)."""
+    """Make sums repeat: a fixed number of threads; on a GPU, where the spec asks for it, kernels that repeat theirs."""
     torch.set_num_threads(spec.threads)
-    if device.type == "cuda":
+    on_gpu = device.type == "cuda"
+    if on_gpu and spec.speed.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
+    torch.use_deterministic_algorithms(not on_gpu or spec.speed.deterministic, warn_only=on_gpu)
 
 
 def check_length(model: Omni, spec: RunSpec) -> None:

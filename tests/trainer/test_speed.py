@@ -20,6 +20,7 @@ from trainer.losses.tokens import check_pieces, token_losses
 from trainer.model.compiled import compile_regions, stacks
 from trainer.model.mel import LogMel
 from trainer.model.omni import Omni
+from trainer.model.precision import settle_precision
 from trainer.spec import Config, LanguageSpec, LoraSpec, LossSpec, ModelSpec
 
 ASK = (("user", "<|image|>Q"), ("assistant", "red"))
@@ -156,3 +157,13 @@ def test_a_model_hears_the_same_with_mel_on_the_device(
     assert heard[1].mels.shape == (2, 16_000)
     assert torch.equal(heard[0].heard, heard[1].heard)
     assert torch.allclose(host(heard[0]), device(heard[1]), atol=1e-3)
+
+
+def test_what_trains_is_held_in_float32_and_what_is_frozen_as_the_run_computes(
+    tiny_spec: ModelSpec, speech: Speech
+) -> None:
+    model = made(language(tiny_spec, train="lora", lora=LoraSpec(rank=2)), speech)
+    model.to(torch.bfloat16)
+    settle_precision(model, torch.bfloat16)
+    kinds = {(p.requires_grad, p.dtype) for p in model.parameters()}
+    assert kinds == {(True, torch.float32), (False, torch.bfloat16)}

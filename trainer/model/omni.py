@@ -139,7 +139,8 @@ def make_language(spec: LanguageSpec, speech: Speech) -> Any:
         if model.get_input_embeddings().weight.shape[0] < speech.vocabulary:
             model.resize_token_embeddings(speech.vocabulary, mean_resizing=False)
     else:
-        fields = {**spec.config, "vocab_size": speech.vocabulary, "pad_token_id": speech.pad_id}
+        vocabulary = max(speech.vocabulary, int(spec.config.get("vocab_size", 0)))
+        fields = {**spec.config, "vocab_size": vocabulary, "pad_token_id": speech.pad_id}
         kind = str(fields.pop("model_type"))
         model = make_model(
             lambda given: AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **given)),

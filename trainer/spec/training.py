@@ -69,11 +69,14 @@ class SpeedSpec(Strict, frozen=True, kw_only=True):
     `compile`: `regional` compiles every layer of the encoders and the language model by itself, which takes seconds
     where a whole model takes minutes. `loss_chunk`: logits of so many tokens at once, and only of those that carry
     loss; 0 makes all of them. `ahead`: the next batch is copied to the GPU while this one is worked on.
+    `deterministic`: kernels that repeat their sums on a GPU, where there are any, which costs time; on a CPU they
+    always do.
     """
 
     compile: Literal["none", "regional"] = "none"
     loss_chunk: int = 0
     ahead: bool = True
+    deterministic: bool = False
 
     def __post_init__(self) -> None:
         if self.loss_chunk < 0:
