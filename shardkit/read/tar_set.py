@@ -95,7 +95,8 @@ def look_at_tars(urls: Urls, paths: Sequence[str] | None = None) -> TarSet:
         try:
             return measure(place)
         except FileMissing as error:  # named by the user: a typo, not damage
-            raise SpecError(f"{scrub(place)} is missing; check its name, or the pattern that named it") from error
+            found = str(error).partition(";")[0]
+            raise SpecError(f"{found}; check the names of the tars, or the pattern that named them") from error
 
     def measure(place: str) -> tuple[int, str]:
         folder, name = split_file(place)

@@ -53,7 +53,7 @@ CASES = (
     Case("uneven shards over 2 to 3 ranks", ("ranks",), positions.divide(UNEVEN, (2, 3))),
     Case("fewer shards than ranks", ("ranks",), positions.divide([list(range(8))], (2, 4))),
     Case("one sample", ("ranks",), positions.divide([[0]], (1,))),
-    Case("an empty shard", ("empty shard",), positions.divide([[0, 1, 2], [], [3, 4]], (1, 2))),
+    Case("an empty shard", ("empty shard",), positions.divide([[0, 1, 2], [], [3, 4, 5]], (1, 2))),
 )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from trainer.data.media import Senses
+from trainer.data.sounds import HOP
 from trainer.data.tokenise import Encoded
 
 IGNORED = -100
@@ -24,7 +25,8 @@ class TrainBatch(msgspec.Struct, frozen=True, kw_only=True):
     """What the model takes. B rows of at most T tokens, N images, M windows of sound.
 
     `ids` (B, T) int64; `attention` (B, T) bool; `labels` (B, T) int64, -100 where the assistant does not speak;
-    `images` (N, 3, S, S) uint8; `mels` (M, mels, frames) float32; `heard` (M, frames) bool, where sound is.
+    `images` (N, 3, S, S) uint8; `mels` (M, mels, frames) float32, or (M, samples) of sound where the encoder
+    makes the frames; `heard` (M, frames) bool, where sound is.
     Latents of images and windows replace the placeholders in row-major order. `keys`, `kinds` and `sources` name the
     samples.
     Packed rows have `segments` (B, T) int64, 0 for padding and otherwise 1 + the number of the token's sample, and
@@ -161,7 +163,8 @@ def _images(rows: Sequence[Encoded], senses: Senses) -> torch.Tensor:
 
 def _mels(rows: Sequence[Encoded], senses: Senses) -> torch.Tensor:
     stack = [window for row in rows for window in row.windows]
-    return torch.from_numpy(np.stack(stack)) if stack else torch.zeros((0, senses.mels, senses.window_frames))
+    shape = (senses.window_frames * HOP,) if senses.waves else (senses.mels, senses.window_frames)
+    return torch.from_numpy(np.stack(stack)) if stack else torch.zeros((0, *shape))
 
 
 def _heard(rows: Sequence[Encoded], senses: Senses) -> torch.Tensor:

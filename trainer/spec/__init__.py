@@ -4,7 +4,7 @@ from trainer.spec.base import Config, Modality, Strict
 from trainer.spec.data import DataSpec, MixSpec, PackSpec, SourceSpec, TokenizerSpec, WeightsSpec
 from trainer.spec.model import EncoderSpec, HearingSpec, LanguageSpec, LoraSpec, ModelSpec, VisionSpec
 from trainer.spec.run import RunSpec, load_run, spec_digest_fields, without_secrets
-from trainer.spec.training import CheckpointSpec, EvalSpec, LossSpec, MetricsSpec, OptimizerSpec
+from trainer.spec.training import CheckpointSpec, EvalSpec, LossSpec, MetricsSpec, OptimizerSpec, SpeedSpec
 
 __all__ = [
     "CheckpointSpec",
@@ -24,6 +24,7 @@ __all__ = [
     "PackSpec",
     "RunSpec",
     "SourceSpec",
+    "SpeedSpec",
     "Strict",
     "TokenizerSpec",
     "VisionSpec",
