@@ -78,6 +78,15 @@ def test_tensorboard_holds_every_step_once_after_a_resume(tmp_path: Path) -> Non
     assert found["eval/held_out_by_modality/image"] == [(4, 0.25)]
 
 
+def test_tensorboard_forgets_everything_where_a_run_begins_again(tmp_path: Path) -> None:
+    for loss in (9.0, 8.0):
+        metrics = Metrics(tmp_path, 0, MetricsSpec(tensorboard=True))
+        metrics.write_evaluation({"step": 0, "loss": loss})
+        metrics.write({"step": 1, "loss": loss})
+        metrics.close()
+    assert scalars(tmp_path) == {"eval/held_out_loss": [(0, 8.0)], "loss": [(1, 8.0)]}
+
+
 def test_without_tensorboard_the_error_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
     with pytest.raises(SpecError, match=r"shardkit\[train\]"):

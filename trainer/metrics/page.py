@@ -56,7 +56,14 @@ def charts(entries: Entries, evaluations: Entries) -> tuple[Chart, ...]:
         make_chart("Arithmetic", "TFLOP a second", [_one(entries, "tflops", "achieved")]),
         make_chart("Rows", "share", [_one(entries, "padding", "padding"), _one(entries, "pack_fill", "pack fill")]),
         make_chart("Peak memory", "bytes", [_one(entries, "peak_memory_bytes", "so far")]),
-        make_chart("Stall of a checkpoint", "seconds", [_one(entries, "checkpoint_stall", "stall")]),
+        make_chart(
+            "Time between steps",
+            "seconds",
+            [
+                _one(entries, "checkpoint_stall", "stall of a checkpoint"),
+                _one(entries, "evaluation_seconds", "evaluation"),
+            ],
+        ),
     )
     return tuple(chart for chart in made if chart is not None)
 
