@@ -25,6 +25,8 @@ from shardkit import ShardkitError, SpecError
 from trainer.data.tokenise import Speech
 
 MODEL, OPTIMIZER, STATE, TOKENIZER = "model.safetensors", "optimizer.safetensors", "state.json", "tokenizer"
+TRAINING_ONLY = ("distil_projection.",)
+"""Parameters that a model has while it is trained only; without them a checkpoint loads as well."""
 _NAME = re.compile(r"step-(\d{8,})")
 
 
@@ -188,6 +190,7 @@ def _optimizer_tensors(model: torch.nn.Module, optimizer: torch.optim.Optimizer)
 
 def _fill(model: torch.nn.Module, stored: Mapping[str, torch.Tensor], path: Path) -> None:
     wanted = model_tensors(model)
+    stored = {name: value for name, value in stored.items() if name in wanted or not name.startswith(TRAINING_ONLY)}
     if wanted.keys() != stored.keys() or any(wanted[name].shape != stored[name].shape for name in stored):
         odd = next(
             n

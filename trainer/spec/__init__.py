@@ -4,12 +4,24 @@ from trainer.spec.base import Config, Modality, Strict
 from trainer.spec.data import DataSpec, MixSpec, PackSpec, SourceSpec, TokenizerSpec, WeightsSpec
 from trainer.spec.model import EncoderSpec, HearingSpec, LanguageSpec, LoraSpec, ModelSpec, VisionSpec
 from trainer.spec.run import RunSpec, load_run, spec_digest_fields, without_secrets
-from trainer.spec.training import CheckpointSpec, EvalSpec, LossSpec, MetricsSpec, OptimizerSpec, SpeedSpec
+from trainer.spec.training import (
+    PREFERENCES,
+    CheckpointSpec,
+    DistilSpec,
+    EvalSpec,
+    LossSpec,
+    MetricsSpec,
+    OptimizerSpec,
+    PreferenceSpec,
+    SpeedSpec,
+)
 
 __all__ = [
+    "PREFERENCES",
     "CheckpointSpec",
     "Config",
     "DataSpec",
+    "DistilSpec",
     "EncoderSpec",
     "EvalSpec",
     "HearingSpec",
@@ -22,6 +34,7 @@ __all__ = [
     "ModelSpec",
     "OptimizerSpec",
     "PackSpec",
+    "PreferenceSpec",
     "RunSpec",
     "SourceSpec",
     "SpeedSpec",
