@@ -79,13 +79,15 @@ class LanguageSpec(Strict, frozen=True, kw_only=True):
     """Any causal language model of transformers.
 
     `pretrained` is a folder or a Hugging Face id; empty: random weights from `config`, whose `model_type` names the
-    architecture. `train`: all of it, `lora` adapters, or nothing.
+    architecture. `train`: all of it, `lora` adapters, or nothing. `attention`: `documents` attends within each packed
+    sample without a mask; else a name of transformers, or `auto`, its choice for the model.
     """
 
     pretrained: str = ""
     config: Config = {}
     train: Literal["full", "lora", "frozen"] = "full"
     lora: LoraSpec = LoraSpec()
+    attention: Literal["auto", "documents", "sdpa", "eager", "flex_attention", "flash_attention_2"] = "auto"
 
     def __post_init__(self) -> None:
         if bool(self.pretrained) == bool(self.config):
