@@ -39,7 +39,7 @@ def recompute_layers(model: nn.Module) -> None:
 def _load(spec: LanguageSpec, speech: Speech) -> Any:
     from transformers import AutoModelForCausalLM
 
-    how = _attention(spec)
+    how: dict[str, Any] = {}
     if spec.train == "qlora":
         how |= _in_four_bits()
     model = load_weights(AutoModelForCausalLM, spec.pretrained, "model.language", **how)
@@ -66,15 +66,10 @@ def _make(spec: LanguageSpec, speech: Speech) -> Any:
     fields = {**spec.config, "vocab_size": vocabulary, "pad_token_id": speech.pad_id}
     kind = str(fields.pop("model_type"))
     return make_model(
-        lambda given: AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **given), **_attention(spec)),
+        lambda given: AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **given)),
         fields,
         "model.language.config",
     )
-
-
-def _attention(spec: LanguageSpec) -> dict[str, Any]:
-    """What transformers is told of the attention; left out, it takes the best that the architecture has."""
-    return {} if spec.attention == "auto" else {"attn_implementation": spec.attention}
 
 
 def _adapt(model: Any, spec: LanguageSpec) -> Any:

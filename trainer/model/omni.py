@@ -15,6 +15,7 @@ from shardkit import SpecError
 from trainer.data.collate import TrainBatch
 from trainer.data.media import Senses
 from trainer.data.tokenise import Speech
+from trainer.model.attention import choose_attention, packed_inputs
 from trainer.model.connectors import make_connector
 from trainer.model.encoders import HearingEncoder, VisionEncoder
 from trainer.model.language import make_language, recompute_layers
@@ -34,6 +35,7 @@ class Omni(nn.Module):
         super().__init__()
         self.loss_chunk = 0
         self.language = make_language(spec.language, speech)
+        choose_attention(_causal(self.language), spec.language.attention)
         width = int(self.language.get_input_embeddings().weight.shape[1])
         self.vision = VisionEncoder(spec.vision) if spec.vision else None
         self.audio = HearingEncoder(spec.audio) if spec.audio else None
@@ -71,8 +73,7 @@ class Omni(nn.Module):
         inputs: dict[str, Any] = {"inputs_embeds": self._embedded(batch), "use_cache": False}
         if batch.positions is None:
             return inputs | {"attention_mask": batch.attention}
-        # transformers keeps runs of positions apart in every kind of attention, if no mask is given
-        return inputs | {"attention_mask": None, "position_ids": batch.positions}
+        return inputs | packed_inputs(_causal(self.language), batch.positions)
 
     def embed(self, batch: TrainBatch) -> torch.Tensor:
         """What the language model reads (B, T, width): embeddings of tokens, latents in place of the placeholders."""

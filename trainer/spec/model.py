@@ -99,15 +99,15 @@ class LanguageSpec(Strict, frozen=True, kw_only=True):
 
     `pretrained` is a folder or a Hugging Face id; empty: random weights from `config`, whose `model_type` names the
     architecture. `train`: all of it (`full`), `lora` or `dora` adapters, adapters over weights held in 4 bits
-    (`qlora`: nf4, quantised twice; wants `pretrained`), or nothing (`frozen`). `attention` is transformers' name of it;
-    that it keeps packed samples apart is tried before a run with data.pack begins.
+    (`qlora`: nf4, quantised twice; wants `pretrained`), or nothing (`frozen`). `attention`: `documents` attends within
+    each packed sample without a mask; else a name of transformers, or `auto`, its choice for the model.
     """
 
     pretrained: str = ""
     config: Config = {}
     train: Literal["full", "lora", "dora", "qlora", "frozen"] = "full"
     lora: LoraSpec = LoraSpec()
-    attention: Literal["auto", "sdpa", "flex_attention", "flash_attention_2", "eager"] = "auto"
+    attention: Literal["auto", "documents", "sdpa", "eager", "flex_attention", "flash_attention_2"] = "auto"
 
     def __post_init__(self) -> None:
         if bool(self.pretrained) == bool(self.config):
