@@ -187,8 +187,8 @@ def test_mismatched_rows_have_their_prompt_and_the_answer_of_another_sample() ->
     assert crossed is not None
     said = [speech.tokenizer.decode(row[row != IGNORED]) for row in crossed.labels]
     assert said == ["green<|end|>", "green<|end|>", "red<|end|>"]
-    prompts = [speech.tokenizer.decode(row[mask])
-               for row, mask in zip(crossed.ids, crossed.attention & (crossed.labels == IGNORED), strict=True)]  # fmt: skip
+    silent = crossed.attention & (crossed.labels == IGNORED)
+    prompts = [speech.tokenizer.decode(row[mask]) for row, mask in zip(crossed.ids, silent, strict=True)]
     assert prompts == ["<|user|>Which one?<|end|><|assistant|>"] * 2 + ["<|user|>the sky<|end|><|assistant|>"]
     assert mismatched(batch_of(speech, [asked("Which one?", "red", "blue")])) is None
 

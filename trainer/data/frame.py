@@ -75,9 +75,9 @@ def _marked(tokenizer: Any, text: str, roles: Sequence[str], spans: Iterable[Spa
     )
     if "assistant" in roles and not any(spoken):
         raise SpecError(
-            "the chat template's {% generation %} blocks are around nothing that the assistant says: no token would "
-            "carry loss. Put {% generation %}…{% endgeneration %} around the assistant's content and its end-of-turn "
-            "token, or take the blocks out: without any, the assistant's messages are found by themselves"
+            "the chat template's {% generation %} blocks are around nothing that the assistant alone says: no token "
+            "would carry loss. Put {% generation %}…{% endgeneration %} around the assistant's content and its "
+            "end-of-turn token, or take the blocks out: without any, the assistant's messages are found by themselves"
         )
     edges = [0, *(edge for span in stand_ins for edge in span), len(text)]
     pieces = []
