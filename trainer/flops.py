@@ -48,11 +48,11 @@ class Arithmetic(msgspec.Struct, frozen=True, kw_only=True):
         return sum(self._of(batch) for batch in batches)
 
     def _of(self, batch: TrainBatch) -> float:
-        lengths = batch.per_sample(batch.attention.to(torch.float64))
-        pairs = float((lengths * (lengths + 1)).sum()) / 2
+        lengths = batch.lengths or batch.per_sample(batch.attention.to(torch.float64)).tolist()
+        pairs = sum(length * (length + 1) / 2 for length in lengths)
         media = len(batch.images) * self.per_image + len(batch.mels) * self.per_window
         answers = batch.answer_tokens * self.per_answer if self.per_answer else 0.0
-        return float(lengths.sum()) * self.per_token + answers + pairs * self.per_pair + media
+        return sum(lengths) * self.per_token + answers + pairs * self.per_pair + media
 
     def formula(self) -> str:
         """One paragraph for a person: what a step is taken to cost."""

@@ -100,7 +100,7 @@ class Run:
             self.progress,
             step=step,
             samples=self.progress.samples + sum(len(batch.keys) for batch in batches),
-            tokens=self.progress.tokens + sum(int(batch.attention.sum()) for batch in batches),
+            tokens=self.progress.tokens + sum(batch.num_tokens for batch in batches),
             reading=drawn[-1].state,
         )
 

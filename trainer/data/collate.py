@@ -28,7 +28,7 @@ class TrainBatch(msgspec.Struct, frozen=True, kw_only=True):
     `images` (N, 3, S, S) uint8; `mels` (M, mels, frames) float32, or (M, samples) of sound where the encoder
     makes the frames; `heard` (M, frames) bool, where sound is.
     Latents of images and windows replace the placeholders in row-major order. `keys`, `kinds` and `sources` name the
-    samples.
+    samples; `lengths` are their tokens, known without asking the device.
     Packed rows have `segments` (B, T) int64, 0 for padding and otherwise 1 + the number of the token's sample, and
     `positions` (B, T) int64, which begin at 0 with every sample (and with the padding): samples must not see each
     other. Without them, every row is one sample; or one answer of a sample, where answers are compared: `wanted` (B,)
@@ -46,8 +46,14 @@ class TrainBatch(msgspec.Struct, frozen=True, kw_only=True):
     segments: torch.Tensor | None = None
     positions: torch.Tensor | None = None
     sources: tuple[str, ...] = ()
+    lengths: tuple[int, ...] = ()
     wanted: torch.Tensor | None = None
     owners: torch.Tensor | None = None
+
+    @property
+    def num_tokens(self) -> int:
+        """Number of tokens that are no padding, places of media included."""
+        return sum(self.lengths) if self.lengths else int(self.attention.sum())
 
     @property
     def answer_tokens(self) -> int:
@@ -171,6 +177,7 @@ def _stack(packs: Sequence[Sequence[Row]], senses: Senses, pad_id: int) -> Train
         keys=tuple(key for pack in packs for key, _ in pack),
         kinds=tuple(row.kind for row in encoded),
         sources=tuple(row.source for row in encoded),
+        lengths=tuple(len(row.ids) for row in encoded),
     )
 
 

@@ -19,6 +19,9 @@ from trainer.model.connectors import Connector
 from trainer.model.encoders import HearingEncoder, VisionEncoder, load_weights, make_model
 from trainer.spec import EncoderSpec, LanguageSpec, ModelSpec
 
+DOORS = ("look", "listen", "hidden", "head", "embed", "words", "proceed")
+"""Methods by which a model is entered besides forward: what cuts it up over ranks must put it together for them."""
+
 
 class Omni(nn.Module):
     """Language model with eyes and ears. `senses` says what its encoders take; frozen parts stay in eval mode.
@@ -64,7 +67,7 @@ class Omni(nn.Module):
 
     def _inputs(self, batch: TrainBatch) -> dict[str, Any]:
         """What the language model takes: embeddings with media in their places, and who sees whom."""
-        inputs: dict[str, Any] = {"inputs_embeds": self.embed(batch), "use_cache": False}
+        inputs: dict[str, Any] = {"inputs_embeds": self._embedded(batch), "use_cache": False}
         if batch.positions is None:
             return inputs | {"attention_mask": batch.attention}
         # transformers keeps runs of positions apart in every kind of attention, if no mask is given
@@ -72,13 +75,16 @@ class Omni(nn.Module):
 
     def embed(self, batch: TrainBatch) -> torch.Tensor:
         """What the language model reads (B, T, width): embeddings of tokens, latents in place of the placeholders."""
-        embeds = self.language.get_input_embeddings()(batch.ids)
-        if len(batch.images):
-            seen = (batch.ids == self.seen_ids[0]) | (batch.ids == self.seen_ids[1])
-            embeds = place(embeds, seen, self.look(batch.images), "image")
-        if len(batch.mels):
-            embeds = place(embeds, batch.ids == self.heard_id, self.listen(batch.mels, batch.heard), "audio")
+        return self._embedded(batch)
+
+    def words(self, ids: torch.Tensor) -> torch.Tensor:
+        """Embeddings (…, width) of token ids."""
+        embeds: torch.Tensor = self.language.get_input_embeddings()(ids)
         return embeds
+
+    def proceed(self, **inputs: Any) -> Any:
+        """The language model on inputs of its own, its whole output: for decoding with a cache."""
+        return self.language(**inputs)
 
     def look(self, images_NCHW: torch.Tensor) -> torch.Tensor:
         """Latents (N, latents, width) of uint8 images."""
@@ -103,6 +109,16 @@ class Omni(nn.Module):
             if part is not None and not _is_trainable(part):
                 part.eval()
         return self
+
+    def _embedded(self, batch: TrainBatch) -> torch.Tensor:
+        """See embed, which forward does not enter: a third of FSDP's doors within a second cuts the model up again."""
+        embeds: torch.Tensor = self.language.get_input_embeddings()(batch.ids)
+        if len(batch.images):
+            seen = (batch.ids == self.seen_ids[0]) | (batch.ids == self.seen_ids[1])
+            embeds = place(embeds, seen, self.look(batch.images), "image")
+        if len(batch.mels):
+            embeds = place(embeds, batch.ids == self.heard_id, self.listen(batch.mels, batch.heard), "audio")
+        return embeds
 
     def _untouched(self, batch: TrainBatch) -> torch.Tensor | float:
         """Zero times the parts that this batch does not use, so that every rank has a gradient for every part."""
