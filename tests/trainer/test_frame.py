@@ -126,6 +126,12 @@ def test_a_template_that_cannot_take_a_role_leaves_the_sample_out() -> None:
         encode(with_template(CHATML_TOOLS.replace("+ message.content +", "+ 'no result' +", 1)), TURNS)
 
 
+def test_a_template_that_tells_the_date_gives_the_same_tokens_on_any_day() -> None:
+    speech = with_template("{{ strftime_now('%Y-%m-%d') }}" + CHATML_TOOLS)
+    row = encode(speech, PLAIN[:2])
+    assert speech.tokenizer.decode(list(row.ids)).startswith("2024-07-26<|im_start|>user")
+
+
 def test_what_ends_an_answer_is_a_special_token() -> None:
     for template in (CHATML_TOOLS, CHATML_BLOCKS, NEWLINE_BLOCKS, HEADERS):
         speech = with_template(template)

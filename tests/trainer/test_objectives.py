@@ -21,7 +21,7 @@ from trainer.spec import load_run
 RUNS = Path(__file__).resolve().parents[2] / "specs" / "runs"
 COLOURS = ("red", "green", "blue", "yellow", "white")
 THINGS = ("sky", "grass", "door", "snow", "lemon", "rose", "sea", "brick")
-STEPS, STOP = 6, 3
+STEPS, STOP = 6, "3"
 
 
 class Stop(Exception):
@@ -57,9 +57,9 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(dataset: Path, out: Path, stop: int = 0, name: str = "dpo", measure: bool = False, **settings: str) -> Path:
+def run(dataset: Path, out: Path, stop: str = "", name: str = "dpo", measure: str = "", **settings: str) -> Path:
     def report(event: dict[str, Any]) -> None:
-        if stop and event["event"] == "step" and event["step"] == stop:
+        if stop and event["event"] == "step" and event["step"] == int(stop):
             raise Stop
 
     dotted = {key.replace("__", "."): value for key, value in settings.items()}
@@ -74,7 +74,7 @@ def lines(out: Path, *names: str) -> list[tuple[Any, ...]]:
 
 @pytest.mark.parametrize("name", ["dpo", "ipo", "simpo", "orpo", "kto"])
 def test_the_tiny_profile_trains_on_preferences_with_every_rule(name: str, dataset: Path, tmp_path: Path) -> None:
-    out = run(dataset, tmp_path, loss__name=name, steps="12", measure=True, optimizer__rate="3.0e-3")
+    out = run(dataset, tmp_path, loss__name=name, steps="12", measure="yes", optimizer__rate="3.0e-3")
     found = lines(out, "loss", "reward_margin", "reward_accuracy")
     assert found[-1][1] > found[0][1] + 0.01
     assert sum(line["left_out"].get("no-preference", 0) for line in read_metrics(out)) > 0
@@ -131,7 +131,14 @@ def test_a_dataset_without_preferences_says_what_is_wanted(tmp_path: Path) -> No
 
 def test_text_sft_and_language_train_packed_from_the_tiny_profile(dataset: Path, tmp_path: Path) -> None:
     for name in ("sft", "language"):
-        out = run(dataset, tmp_path / name, name="text-sft", loss__name=name, steps="4", measure=name == "language")
+        out = run(
+            dataset,
+            tmp_path / name,
+            name="text-sft",
+            loss__name=name,
+            steps="4",
+            measure="yes" if name == "language" else "",
+        )
         found = lines(out, "loss")
         assert found[-1] < found[0]
 
@@ -144,7 +151,7 @@ def test_a_run_is_the_teacher_of_another(dataset: Path, tmp_path: Path) -> None:
         "tokenizer": f"{{pretrained: {tokens}}}",
         "seed": "5",
     }
-    whole = run(dataset, tmp_path / "student", name="text-sft", measure=True, **settings)
+    whole = run(dataset, tmp_path / "student", name="text-sft", measure="yes", **settings)
     kl = [line[0] for line in lines(whole, "kl")]
     assert kl[-1] < kl[0]
     with pytest.raises(Stop):
