@@ -11,11 +11,13 @@ import pytest
 from shardkit import SpecError
 from tests.trainer.answers import text_model
 from tests.trainer.datasets import build_small
-from trainer.data.tokenise import train_speech
-from trainer.eval.command import evaluate_run
+from trainer.checkpoint import load_model
+from trainer.data.tokenise import load_speech, train_speech
+from trainer.eval.command import evaluate_run, read_run
 from trainer.eval.heldout import open_measure
 from trainer.loop import train
 from trainer.metrics import read_metrics
+from trainer.model.omni import Omni
 from trainer.spec import load_run
 
 RUNS = Path(__file__).resolve().parents[2] / "specs" / "runs"
@@ -159,6 +161,10 @@ def test_a_run_is_the_teacher_of_another(dataset: Path, tmp_path: Path) -> None:
     resumed = run(dataset, tmp_path / "resumed", name="text-sft", **settings)
     assert lines(resumed, "loss", "kl", "hard_loss") == lines(whole, "loss", "kl", "hard_loss")
     assert evaluate_run(whole, str(dataset), 8)["after"]["loss"] > 0
+    path = whole / "checkpoints" / f"step-{STEPS:08d}"
+    alone = Omni(read_run(whole).model, load_speech(str(path / "tokenizer")))
+    load_model(path, alone)  # without what only its training needed
+    assert not any(name.startswith("distil_projection") for name, _ in alone.named_parameters())
 
 
 def test_a_preference_run_in_packs_is_refused(dataset: Path, tmp_path: Path) -> None:
