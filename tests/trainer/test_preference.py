@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from tests.trainer.answers import PREFERENCES, asked, batch_of, gradients, learn
 from trainer.data.collate import IGNORED
 from trainer.losses.kto import KtoLoss, kto, mismatched
 from trainer.losses.preference import RULES, Answers, Pairs, PreferenceLoss, score_answers
-from trainer.losses.reference import Reference
+from trainer.losses.reference import Reference, differing
 from trainer.losses.table import make_loss
 from trainer.objective import check_objective
 from trainer.spec import LanguageSpec, LossSpec, ModelSpec, PackSpec, PreferenceSpec, RunSpec
@@ -134,6 +135,30 @@ def test_the_reference_stays_what_the_policy_was_and_leaves_it_alone(train: str)
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
 
 
+def test_a_model_that_is_sharded_later_has_the_same_reference(tmp_path: Path) -> None:
+    import torch.distributed as dist
+    from torch.distributed.fsdp import fully_shard
+
+    torch.manual_seed(0)
+    model, given = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 2)), torch.randn(3, 4)
+    began = model(given).detach()
+    reference = Reference(model)
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    try:
+        fully_shard(model)
+        model(given).sum().backward()
+        torch.optim.SGD(model.parameters(), 0.1).step()
+        now = model(given).detach()
+        with reference.of(model) as as_it_began:
+            assert torch.equal(as_it_began(given), began)
+        assert not torch.equal(now, began)
+        assert torch.equal(model(given).detach(), now)
+        assert not differing(Reference(model).fingerprint(), Reference(model).fingerprint())
+        assert differing(reference.fingerprint(), Reference(model).fingerprint())
+    finally:
+        dist.destroy_process_group()
+
+
 def test_trained_adapters_are_part_of_the_reference() -> None:
     speech = teaching("pairs")
     model, batch = text_model(speech, "lora"), batch_of(speech, PREFERENCES)
@@ -187,8 +212,8 @@ def test_mismatched_rows_have_their_prompt_and_the_answer_of_another_sample() ->
     assert crossed is not None
     said = [speech.tokenizer.decode(row[row != IGNORED]) for row in crossed.labels]
     assert said == ["green<|end|>", "green<|end|>", "red<|end|>"]
-    prompts = [speech.tokenizer.decode(row[mask])
-               for row, mask in zip(crossed.ids, crossed.attention & (crossed.labels == IGNORED), strict=True)]  # fmt: skip
+    silent = crossed.attention & (crossed.labels == IGNORED)
+    prompts = [speech.tokenizer.decode(row[mask]) for row, mask in zip(crossed.ids, silent, strict=True)]
     assert prompts == ["<|user|>Which one?<|end|><|assistant|>"] * 2 + ["<|user|>the sky<|end|><|assistant|>"]
     assert mismatched(batch_of(speech, [asked("Which one?", "red", "blue")])) is None
 

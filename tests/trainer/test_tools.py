@@ -15,7 +15,7 @@ from trainer.losses.sft import SftLoss
 from trainer.model.generate import greedy
 from trainer.spec import LossSpec
 
-TEXTS = st.text(st.characters(exclude_categories=("Cs",)), max_size=12) | st.sampled_from(
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.sampled_from(
     ["<tool_call>", "</tool_call>", '"}', "\\", "\n</tool_call>\n<tool_call>"]
 )
 VALUES = st.recursive(

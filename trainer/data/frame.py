@@ -9,8 +9,10 @@ mask would be zero everywhere, without an error: there the assistant says its co
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Iterable, Sequence
+from datetime import date
 from typing import Any
 
 import msgspec
@@ -19,6 +21,9 @@ from shardkit import SpecError
 from trainer.data.media import Unfit
 
 _STAND_IN = re.compile("\ue000(\\d+)\ue001")
+_NOW = re.compile(r"""strftime_now\(\s*(['"])(.*?)\1\s*\)""")
+_DATE = date(2024, 7, 26)
+"""Today, for templates that tell it: a run must give the same tokens on any day. It is what Llama's fall back upon."""
 _BLOCK = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
 Span = tuple[int, int]
 
@@ -41,7 +46,7 @@ def render_frame(tokenizer: Any, roles: Sequence[str], special_ids: Collection[i
     """
     turns = [{"role": role, "content": f"\ue000{at}\ue001"} for at, role in enumerate(roles)]
     try:
-        template = str(tokenizer.get_chat_template())
+        template = _dated(str(tokenizer.get_chat_template()))
         text, spans = _render(tokenizer, turns, template)
     except Exception as error:  # templates refuse orders of roles with errors of their own
         raise Unfit(f"template ({error})") from None
@@ -53,16 +58,22 @@ def render_frame(tokenizer: Any, roles: Sequence[str], special_ids: Collection[i
     return _unmarked(tokenizer, pieces[::2], roles, special_ids)
 
 
+def _dated(template: str) -> str:
+    """The template with the calls of `strftime_now` replaced by what they give on a fixed date."""
+    return _NOW.sub(lambda found: json.dumps(_DATE.strftime(found[2])), template)
+
+
 def _render(tokenizer: Any, turns: list[dict[str, str]], template: str) -> tuple[str, list[Span]]:
     from transformers.utils.chat_template_utils import render_jinja_template
 
+    marked = bool(_BLOCK.search(template))
     texts, spans = render_jinja_template(
         conversations=[turns],
         chat_template=template,
-        return_assistant_tokens_mask=True,
+        return_assistant_tokens_mask=marked,
         **tokenizer.special_tokens_map,
     )
-    return str(texts[0]), [(int(start), int(stop)) for start, stop in spans[0]]
+    return str(texts[0]), [(int(start), int(stop)) for start, stop in spans[0]] if marked else []
 
 
 def _marked(tokenizer: Any, text: str, roles: Sequence[str], spans: Iterable[Span]) -> Frame:
@@ -75,9 +86,9 @@ def _marked(tokenizer: Any, text: str, roles: Sequence[str], spans: Iterable[Spa
     )
     if "assistant" in roles and not any(spoken):
         raise SpecError(
-            "the chat template's {% generation %} blocks are around nothing that the assistant says: no token would "
-            "carry loss. Put {% generation %}…{% endgeneration %} around the assistant's content and its end-of-turn "
-            "token, or take the blocks out: without any, the assistant's messages are found by themselves"
+            "the chat template's {% generation %} blocks are around nothing that the assistant alone says: no token "
+            "would carry loss. Put {% generation %}…{% endgeneration %} around the assistant's content and its "
+            "end-of-turn token, or take the blocks out: without any, the assistant's messages are found by themselves"
         )
     edges = [0, *(edge for span in stand_ins for edge in span), len(text)]
     pieces = []

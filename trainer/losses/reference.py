@@ -46,7 +46,7 @@ class Reference:
 
     def _exchange(self, model: Any) -> None:
         for name, value in trained(model):
-            kept = self._start[name]
+            kept = self._start[name] = _laid_out(self._start[name], value)
             now = value.detach().clone()
             value.data.copy_(kept)
             kept.copy_(now)
@@ -65,6 +65,15 @@ def differing(found: dict[str, float], wanted: dict[str, float]) -> str:
         if abs(found[name] - wanted[name]) > TOLERANCE * max(1.0, abs(wanted[name])):
             return name
     return ""
+
+
+def _laid_out(kept: Any, like: Any) -> Any:
+    """A kept weight as the model's own lies: on its device, in the same pieces where it has been sharded since."""
+    if hasattr(like, "device_mesh") and not hasattr(kept, "device_mesh"):
+        from torch.distributed.tensor import distribute_tensor
+
+        return distribute_tensor(kept.to(like.device), like.device_mesh, like.placements)
+    return kept.to(like.device)
 
 
 def _whole(value: Any) -> torch.Tensor:
