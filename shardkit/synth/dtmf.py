@@ -47,7 +47,9 @@ class DtmfParameters(Parameters, frozen=True, kw_only=True):
             raise ValueError(f"least is {self.least}; between 1 and digits, {self.digits}")
         check_percent(self.held_out_percent)
         if self.combinations != "all" and self.least < 2:
-            raise ValueError(f"least is {self.least}: single digits cannot be held out, all must be learned; at least 2")
+            raise ValueError(
+                f"least is {self.least}: single digits cannot be held out, all must be learned; at least 2"
+            )
 
 
 def make_dtmf(draws: Draws, parameters: DtmfParameters) -> Made:

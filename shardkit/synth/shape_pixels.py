@@ -27,8 +27,8 @@ COLOURS = {
 }
 TINT = 14
 """Levels by which a picture's colour may differ from the named one, each channel."""
-GREYS = ((12, 52), (204, 244))
-"""Backgrounds: dark or light, not in between, where some colours would fade."""
+GREYS = (10, 50)
+"""Backgrounds: dark, so that every colour is brighter; on light ones too, a tiny model needs twice the steps."""
 SMALLEST = 8
 """Pixels of the smallest shape: under that circles and squares are one."""
 PNG_LEVEL = 6
@@ -57,7 +57,7 @@ def cell_side(side: int, most: int) -> int:
 def paint_shapes(draws: Draws, colour: str, shape: str, count: int, canvas: Canvas) -> bytes:
     """A PNG of `count` equal shapes of drawn sizes in drawn cells; shapes never touch one another."""
     pixels = _background(draws, canvas)
-    tint = [level + draws.between(-TINT, TINT) for level in COLOURS[colour]]
+    tint = [min(255, level + draws.between(-TINT, TINT)) for level in COLOURS[colour]]
     cell = canvas.side // canvas.cells
     for place in draws.some(range(canvas.cells**2), count):
         size = draws.between(max(SMALLEST, cell * 5 // 8), cell - 1)
@@ -95,7 +95,7 @@ def _background(draws: Draws, canvas: Canvas) -> NDArray[np.uint8]:
     """One grey, in half of the pictures with another deviation at every pixel."""
     import numpy as np
 
-    grey = draws.between(*draws.choice(GREYS))
+    grey = draws.between(*GREYS)
     noise = canvas.noise * draws.below(2)
     words = np.frombuffer(draws.take(canvas.side**2), dtype=np.uint8).astype(np.int64)
     levels = np.clip(grey + words * (2 * noise + 1) // 256 - noise, 0, 255)

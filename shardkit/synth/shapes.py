@@ -7,12 +7,21 @@ Elsewhere: its pixels (shape_pixels.py), which combinations are held out (combin
 from __future__ import annotations
 
 from functools import cache
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from shardkit.synth.combinations import Part, check_percent, is_in
 from shardkit.synth.draws import Draws
 from shardkit.synth.generator import Generator, Made, Parameters
-from shardkit.synth.shape_pixels import COLOURS, SHAPES, SMALLEST, Canvas, cell_side, cells_a_side, paint_shapes, picture_versions
+from shardkit.synth.shape_pixels import (
+    COLOURS,
+    SHAPES,
+    SMALLEST,
+    Canvas,
+    cell_side,
+    cells_a_side,
+    paint_shapes,
+    picture_versions,
+)
 
 Kind = Literal["colour", "shape", "count"]
 KINDS: tuple[Kind, ...] = ("colour", "shape", "count")
@@ -36,16 +45,17 @@ class Combination(NamedTuple):
 class ShapesParameters(Parameters, frozen=True, kw_only=True):
     """A picture has `side` pixels a side and 1 to `most` shapes of one of the first `shapes` kinds and `colours`.
 
-    Its background is grey, with up to `noise` grey levels more or less a pixel in half of the pictures.
+    Its background is a dark grey, with up to `noise` levels more or less a pixel in half of the pictures.
+    `questions`: of one kind, of a drawn kind (`mixed`), or `all` three one after the other, as a conversation.
     `combinations` of colour, shape and count: all, those of training, or the `held_out_percent` that are held out.
     """
 
-    side: int = 48
+    side: int = 32
     colours: int = 6
     shapes: int = 4
-    most: int = 5
-    noise: int = 24
-    questions: Literal["mixed", "colour", "shape", "count"] = "mixed"
+    most: int = 4
+    noise: int = 12
+    questions: Literal["mixed", "all", "colour", "shape", "count"] = "mixed"
     combinations: Part = "all"
     held_out_percent: int = 20
 
@@ -55,7 +65,7 @@ class ShapesParameters(Parameters, frozen=True, kw_only=True):
             ("colours", 2, len(COLOURS)),
             ("shapes", 2, len(SHAPES)),
             ("most", 2, MOST_COUNT),
-            ("noise", 0, 40),
+            ("noise", 0, 64),
         ):
             if not least <= getattr(self, name) <= most:
                 raise ValueError(f"{name} is {getattr(self, name)}; between {least} and {most}")
@@ -73,18 +83,20 @@ class ShapesParameters(Parameters, frozen=True, kw_only=True):
 def make_shapes(draws: Draws, parameters: ShapesParameters) -> Made:
     """Fields `question`, `answer`, `asked` (colour, shape or count) and all three facts; blob `image`, a PNG.
 
-    First the kind of question is drawn, then its answer, then a combination with it: no answer is likelier than another.
+    Field `messages` in place of the first two where all is asked. First the kind of the first question is drawn, then
+    its answer, then a combination with it: no answer is likelier than another.
     """
-    kind = draws.choice(KINDS) if parameters.questions == "mixed" else parameters.questions
+    kinds = draws.some(KINDS, len(KINDS)) if parameters.questions in ("mixed", "all") else (parameters.questions,)
+    answer = draws.choice([key for key in by_answer(parameters) if key[0] == kinds[0]])
+    shown = draws.choice(by_answer(parameters)[answer])
+    facts = shown._asdict()
     canvas = Canvas(side=parameters.side, cells=cells_a_side(parameters.most), noise=parameters.noise)
-    answers = [key for key in by_answer(parameters) if key[0] == kind]
-    chosen = draws.choice(answers)
-    shown = draws.choice(by_answer(parameters)[chosen])
-    facts = {"colour": shown.colour, "shape": shown.shape, "count": shown.count}
-    return Made(
-        fields={"question": draws.choice(QUESTIONS[kind]), "answer": facts[kind], "asked": kind, **facts},
-        blobs={"image": paint_shapes(draws, shown.colour, shown.shape, int(shown.count), canvas)},
-    )
+    image = paint_shapes(draws, shown.colour, shown.shape, int(shown.count), canvas)
+    asked = [(draws.choice(QUESTIONS[kind]), facts[kind]) for kind in kinds]
+    told: dict[str, Any] = {"question": asked[0][0], "answer": asked[0][1], "asked": kinds[0]}
+    if parameters.questions == "all":
+        told = {"messages": [message for turn in asked for message in _turn(*turn)], "asked": "all"}
+    return Made(fields={**told, **facts}, blobs={"image": image})
 
 
 def combinations_of(parameters: ShapesParameters) -> tuple[Combination, ...]:
@@ -112,6 +124,10 @@ def by_answer(parameters: ShapesParameters) -> dict[tuple[Kind, str], tuple[Comb
         for kind, listed in values.items()
         for value in listed
     }
+
+
+def _turn(question: str, answer: str) -> tuple[dict[str, str], dict[str, str]]:
+    return {"role": "user", "content": question}, {"role": "assistant", "content": answer}
 
 
 SHAPES_GENERATOR = Generator(
