@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 import time
@@ -47,7 +48,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def ceiling(self) -> float:
         """The most that counts as chance: three standard deviations of so many guesses above it."""
-        return self.chance + SIGMAS * (self.chance * (1 - self.chance) / self.samples) ** 0.5
+        return self.chance + SIGMAS * math.sqrt(self.chance * (1 - self.chance) / self.samples)
 
     @property
     def shown(self) -> bool:

@@ -54,13 +54,14 @@ def cell_side(side: int, most: int) -> int:
     return side // cells_a_side(most)
 
 
-def paint_shapes(draws: Draws, colour: str, shape: str, count: int, canvas: Canvas) -> bytes:
-    """A PNG of `count` equal shapes of drawn sizes in drawn cells; shapes never touch one another."""
+def paint_shapes(draws: Draws, shown: tuple[str, str, str], canvas: Canvas) -> bytes:
+    """A PNG of a colour, shape and number: shapes of drawn sizes in drawn cells, which never touch one another."""
+    colour, shape, count = shown
     pixels = _background(draws, canvas)
     tint = [min(255, level + draws.between(-TINT, TINT)) for level in COLOURS[colour]]
     cell = canvas.side // canvas.cells
-    for place in draws.some(range(canvas.cells**2), count):
-        size = draws.between(max(SMALLEST, cell * 5 // 8), cell - 1)
+    for place in draws.some(range(canvas.cells**2), int(count)):
+        size = draws.between(max(SMALLEST, cell * 3 // 4), cell - 1)
         left, top = (cell * at + draws.below(cell - size) for at in (place % canvas.cells, place // canvas.cells))
         pixels[top : top + size, left : left + size][inside(shape, size)] = tint
     return _png(pixels)

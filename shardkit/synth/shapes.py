@@ -7,7 +7,7 @@ Elsewhere: its pixels (shape_pixels.py), which combinations are held out (combin
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, TypeAlias
 
 from shardkit.synth.combinations import Part, check_percent, is_in
 from shardkit.synth.draws import Draws
@@ -34,12 +34,8 @@ QUESTIONS: dict[Kind, tuple[str, ...]] = {
 MOST_COUNT = 9
 
 
-class Combination(NamedTuple):
-    """What a picture shows: `count` equal shapes. Its fields are what is asked."""
-
-    colour: str
-    shape: str
-    count: str
+Combination: TypeAlias = tuple[str, str, str]
+"""What a picture shows: colour, shape and number of its shapes, each as the answer to its kind of question."""
 
 
 class ShapesParameters(Parameters, frozen=True, kw_only=True):
@@ -86,15 +82,16 @@ def make_shapes(draws: Draws, parameters: ShapesParameters) -> Made:
     Field `messages` in place of the first two where all is asked. First the kind of the first question is drawn, then
     its answer, then a combination with it: no answer is likelier than another.
     """
-    kinds = draws.some(KINDS, len(KINDS)) if parameters.questions in ("mixed", "all") else (parameters.questions,)
+    wanted = parameters.questions
+    kinds = draws.some(KINDS, len(KINDS)) if wanted == "mixed" or wanted == "all" else (wanted,)
     answer = draws.choice([key for key in by_answer(parameters) if key[0] == kinds[0]])
     shown = draws.choice(by_answer(parameters)[answer])
-    facts = shown._asdict()
+    facts: dict[str, Any] = dict(zip(KINDS, shown, strict=True))
     canvas = Canvas(side=parameters.side, cells=cells_a_side(parameters.most), noise=parameters.noise)
-    image = paint_shapes(draws, shown.colour, shown.shape, int(shown.count), canvas)
+    image = paint_shapes(draws, shown, canvas)
     asked = [(draws.choice(QUESTIONS[kind]), facts[kind]) for kind in kinds]
     told: dict[str, Any] = {"question": asked[0][0], "answer": asked[0][1], "asked": kinds[0]}
-    if parameters.questions == "all":
+    if wanted == "all":
         told = {"messages": [message for turn in asked for message in _turn(*turn)], "asked": "all"}
     return Made(fields={**told, **facts}, blobs={"image": image})
 
@@ -102,7 +99,7 @@ def make_shapes(draws: Draws, parameters: ShapesParameters) -> Made:
 def combinations_of(parameters: ShapesParameters) -> tuple[Combination, ...]:
     """All combinations of a source's part, in the order of the lists."""
     every = (
-        Combination(colour, shape, str(count))
+        (colour, shape, str(count))
         for colour in tuple(COLOURS)[: parameters.colours]
         for shape in SHAPES[: parameters.shapes]
         for count in range(1, parameters.most + 1)
@@ -120,7 +117,7 @@ def by_answer(parameters: ShapesParameters) -> dict[tuple[Kind, str], tuple[Comb
         "count": tuple(str(count) for count in range(1, parameters.most + 1)),
     }
     return {
-        (kind, value): tuple(one for one in those if getattr(one, kind) == value)
+        (kind, value): tuple(one for one in those if one[KINDS.index(kind)] == value)
         for kind, listed in values.items()
         for value in listed
     }

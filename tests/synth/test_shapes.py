@@ -25,7 +25,7 @@ from shardkit.synth.table import GENERATORS
 
 MAKE = GENERATORS["shapes"].make
 TONES = GENERATORS["dtmf"].make
-KNOWN_PIXELS = "c720edb8489ba6a4d3ee172aa1e6b019b58788e49d8b9ea5248bcee590c86b33"
+KNOWN_PIXELS = "0b20cacbaf15bc9d2f3533dac904f2297b508925df3c6425df9d7bde5b5df32d"
 KNOWN_HELD_OUT = (
     "red square 4", "red cross 4", "green circle 1", "green cross 1", "green cross 3", "green cross 4",
     "blue square 1", "blue square 3", "blue triangle 2", "yellow square 4", "yellow circle 1", "yellow circle 2",

@@ -27,9 +27,11 @@ def row(own: float, blanked: float, shuffled: float) -> Row:
 
 def figures(own: float, without: float) -> dict[str, Any]:
     """What an evaluation gives, the same for every category."""
-    told = lambda share: {"answers": {"exact_match_by_category": dict.fromkeys(MEDIUM, share)}}  # noqa: E731
-    names = [f"{how}_{medium}" for how in ("blanked", "shuffled") for medium in ("image", "audio")]
-    return {"after": told(own), **{name: told(without) for name in names}}
+    shares = {f"{how}_{medium}": without for how in ("blanked", "shuffled") for medium in ("image", "audio")}
+    shares["after"] = own
+    return {
+        name: {"answers": {"exact_match_by_category": dict.fromkeys(MEDIUM, share)}} for name, share in shares.items()
+    }
 
 
 def test_only_right_answers_that_need_the_medium_are_a_proof() -> None:
