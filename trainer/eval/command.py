@@ -55,7 +55,8 @@ def evaluate_run(
     ready = Ready(model=model, loss=loss, pad_id=speech.pad_id, half=spec.dtype == "bfloat16")
     own = evaluate(ready, kept, speech, wanted.new_tokens)
     if own is None:
-        raise SpecError(f"{dataset.url} has no held-out sample with an answer; data.held_out is {spec.data.held_out}")
+        wanted_by = f"eval.where is {spec.eval.where}" if spec.eval.where else f"data.held_out is {spec.data.held_out}"
+        raise SpecError(f"{dataset.url} has no held-out sample with an answer; {wanted_by}")
     step = int(path.name.removeprefix("step-"))
     found: dict[str, Any] = {"step": step, "after": msgspec.to_builtins(own.held_out)}
     for name, changed in without_media(kept, wanted):

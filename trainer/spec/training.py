@@ -118,7 +118,8 @@ class EvalSpec(Strict, frozen=True, kw_only=True):
 
     `shuffle` adds losses with that medium exchanged among the samples: what the model learns from it; `blank` with
     grey images or silence in its place. `generate` of the samples are answered too, greedily in at most `new_tokens`
-    tokens: answers that are right, a page to look at.
+    tokens: answers that are right, a page to look at. `where`: the held-out samples are those that this filter takes
+    (all of them, whatever data.held_out says); data.where must leave them out of the training.
     """
 
     samples: int = 64
@@ -127,6 +128,7 @@ class EvalSpec(Strict, frozen=True, kw_only=True):
     every: int = 0
     generate: int = 8
     new_tokens: int = 64
+    where: str | None = None
 
     def __post_init__(self) -> None:
         if self.samples < 0:
