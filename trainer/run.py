@@ -31,8 +31,9 @@ from trainer.data.reading import Drawn, Reading, is_held_out, loader_fields, rec
 from trainer.data.sources import Data, choose_sources, open_data, versions_of
 from trainer.data.stream import open_stream
 from trainer.data.tokenise import Speech, load_speech, texts_of, train_speech
+from trainer.flops import count_model, device_peak
 from trainer.losses.table import make_loss
-from trainer.metrics import MetricsFile
+from trainer.metrics import Metrics
 from trainer.model.isolation import check_isolation
 from trainer.model.omni import Omni
 from trainer.optim import make_optimizer
@@ -61,6 +62,8 @@ class Run:
         self.speech = load_speech(str(start / TOKENIZER)) if start else make_speech(spec, self.dataset, self.reading)
         torch.manual_seed(spec.seed)
         self.model = Omni(spec.model, self.speech).to(self.device).train()
+        self.arithmetic = count_model(self.model)
+        self.peak_tflops = device_peak(self.device, spec.metrics.peak_tflops)
         check_length(self.model, spec)
         if spec.data.pack:
             check_isolation(self.model.language)
@@ -71,7 +74,8 @@ class Run:
         if start:
             load_tensors(start, self.model, self.optimizer)
         self.held_out = _read_held_out(out) if start else {}
-        self.metrics = MetricsFile(out, self.step)
+        self.metrics = Metrics(out, self.step, spec.metrics)
+        self.held_out_loss = self.metrics.held_out_loss
         state = self.progress.reading or None
         self.stream = open_stream(self.dataset, self.reading, self.speech, self.model.senses, state)
 
@@ -92,9 +96,11 @@ class Run:
         )
 
     def note_held_out(self, name: str, found: dict[str, Any]) -> None:
-        """Keep a held-out loss in held_out.json."""
+        """Keep a held-out loss in held_out.json; `before`, `newest` and `after` are the run's newest one."""
         self.held_out = {**self.held_out, name: found}
         _write(self.out / HELD_OUT, self.held_out)
+        if name in ("before", "newest", "after"):
+            self.held_out_loss = found["loss"]
 
     def close(self) -> None:
         """Stop reading ahead and close the files."""
@@ -247,6 +253,8 @@ def _started(run: Run, start: Path | None) -> dict[str, Any]:
         "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
         "trainable": sum(parameter.numel() for parameter in run.trainable),
         "device": str(run.device),
+        "arithmetic": run.arithmetic.formula(),
+        "peak_tflops": run.peak_tflops,
     }
 
 

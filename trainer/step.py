@@ -15,7 +15,7 @@ import torch
 from shardkit import ShardkitError
 from trainer.data.collate import TrainBatch
 from trainer.data.reading import Drawn
-from trainer.figures import by_modality, step_figures
+from trainer.figures import by_part, step_figures
 from trainer.losses.parts import LossParts, add_parts
 from trainer.optim import rate_at
 from trainer.run import Run
@@ -44,8 +44,8 @@ def train_step(run: Run, step: int) -> dict[str, Any]:
     return {
         "step": step,
         "loss": loss.item(),
-        **by_modality(parts),
-        **step_figures(run, drawn, batches, seconds, waited),
+        **by_part(parts),
+        **step_figures(run, drawn, seconds, waited),
     } | {
         "gradient_norm": norm.item(),
         "learning_rate": rate_at(step, run.spec.steps, run.spec.optimizer),

@@ -25,7 +25,8 @@ class TrainBatch(msgspec.Struct, frozen=True, kw_only=True):
 
     `ids` (B, T) int64; `attention` (B, T) bool; `labels` (B, T) int64, -100 where the assistant does not speak;
     `images` (N, 3, S, S) uint8; `mels` (M, mels, frames) float32; `heard` (M, frames) bool, where sound is.
-    Latents of images and windows replace the placeholders in row-major order. `keys` and `kinds` name the samples.
+    Latents of images and windows replace the placeholders in row-major order. `keys`, `kinds` and `sources` name the
+    samples.
     Packed rows have `segments` (B, T) int64, 0 for padding and otherwise 1 + the number of the token's sample, and
     `positions` (B, T) int64, which begin at 0 with every sample (and with the padding): samples must not see each
     other. Without them, every row is one sample.
@@ -41,6 +42,7 @@ class TrainBatch(msgspec.Struct, frozen=True, kw_only=True):
     kinds: tuple[str, ...]
     segments: torch.Tensor | None = None
     positions: torch.Tensor | None = None
+    sources: tuple[str, ...] = ()
 
     @property
     def answer_tokens(self) -> int:
@@ -147,6 +149,7 @@ def _stack(packs: Sequence[Sequence[Row]], senses: Senses, pad_id: int) -> Train
         heard=_heard(encoded, senses),
         keys=tuple(key for pack in packs for key, _ in pack),
         kinds=tuple(row.kind for row in encoded),
+        sources=tuple(row.source for row in encoded),
     )
 
 

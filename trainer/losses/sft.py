@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from trainer.data.collate import IGNORED, TrainBatch
-from trainer.losses.parts import LossParts, add_parts
+from trainer.losses.parts import LossParts, parts_of
 from trainer.spec import LossSpec
 
 
@@ -47,7 +47,4 @@ def answer_weights(batch: TrainBatch, spec: LossSpec) -> torch.Tensor:
 def _parts(batch: TrainBatch, losses: torch.Tensor) -> LossParts:
     counts = batch.per_sample((batch.labels[:, 1:] != IGNORED).to(torch.int64)).tolist()
     totals = batch.per_sample(losses.double()).tolist()
-    return add_parts(
-        LossParts(tokens={kind: count}, sums={kind: total}, answers={kind: 1}, means={kind: total / count})
-        for kind, count, total in zip(batch.kinds, counts, totals, strict=True)
-    )
+    return parts_of(batch.kinds, batch.sources, counts, totals)

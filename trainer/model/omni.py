@@ -40,18 +40,23 @@ class Omni(nn.Module):
 
     def forward(self, batch: TrainBatch) -> torch.Tensor:
         """Logits (B, T, vocabulary) of a batch on the model's device."""
-        embeds = self.language.get_input_embeddings()(batch.ids)
-        if len(batch.images):
-            seen = (batch.ids == self.seen_ids[0]) | (batch.ids == self.seen_ids[1])
-            embeds = place(embeds, seen, self.look(batch.images), "image")
-        if len(batch.mels):
-            embeds = place(embeds, batch.ids == self.heard_id, self.listen(batch.mels, batch.heard), "audio")
+        embeds = self.embed(batch)
         if batch.positions is None:
             seen_tokens: dict[str, torch.Tensor | None] = {"attention_mask": batch.attention}
         else:  # transformers keeps runs of positions apart in every kind of attention, if no mask is given
             seen_tokens = {"attention_mask": None, "position_ids": batch.positions}
         output = self.language(inputs_embeds=embeds, use_cache=False, **seen_tokens)
         return output.logits + 0.0 * self._untouched(batch)
+
+    def embed(self, batch: TrainBatch) -> torch.Tensor:
+        """What the language model reads (B, T, width): embeddings of tokens, latents in place of the placeholders."""
+        embeds = self.language.get_input_embeddings()(batch.ids)
+        if len(batch.images):
+            seen = (batch.ids == self.seen_ids[0]) | (batch.ids == self.seen_ids[1])
+            embeds = place(embeds, seen, self.look(batch.images), "image")
+        if len(batch.mels):
+            embeds = place(embeds, batch.ids == self.heard_id, self.listen(batch.mels, batch.heard), "audio")
+        return embeds
 
     def look(self, images_NCHW: torch.Tensor) -> torch.Tensor:
         """Latents (N, latents, width) of uint8 images."""

@@ -50,14 +50,44 @@ class CheckpointSpec(Strict, frozen=True, kw_only=True):
 
 
 class EvalSpec(Strict, frozen=True, kw_only=True):
-    """Held-out loss before the first step and after the last, on at most `samples` samples.
+    """Held-out loss before the first step and after the last, on at most `samples` samples; and each `every` steps.
 
-    `shuffle` adds losses with that medium exchanged among the samples: what the model learns from it.
+    `shuffle` adds losses with that medium exchanged among the samples: what the model learns from it; `blank` with
+    grey images or silence in its place. `generate` of the samples are answered too, greedily in at most `new_tokens`
+    tokens: answers that are right, a page to look at.
     """
 
     samples: int = 64
     shuffle: tuple[Modality, ...] = ("image", "audio")
+    blank: tuple[Modality, ...] = ()
+    every: int = 0
+    generate: int = 8
+    new_tokens: int = 64
 
     def __post_init__(self) -> None:
         if self.samples < 0:
             raise ValueError(f"eval.samples is {self.samples}; at least 0, which measures nothing")
+        if self.every < 0 or self.generate < 0:
+            raise ValueError(f"eval.every is {self.every}, eval.generate {self.generate}; at least 0, which is never")
+        if self.new_tokens < 1:
+            raise ValueError(f"eval.new_tokens is {self.new_tokens}; at least 1")
+
+
+class MetricsSpec(Strict, frozen=True, kw_only=True):
+    """A line of metrics every `log_every` steps, the means of those steps; figures of waiting over `window` steps.
+
+    `tensorboard` writes the same figures as events into the run's folder `tb`; `html` a page of curves. `peak_tflops`
+    of one device, for the utilisation (MFU), where its own table does not know it: 1e12 operations a second.
+    """
+
+    log_every: int = 1
+    window: int = 100
+    tensorboard: bool = False
+    html: bool = True
+    peak_tflops: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.log_every < 1 or self.window < 1:
+            raise ValueError(f"log_every is {self.log_every}, window {self.window}; at least 1")
+        if self.peak_tflops is not None and not self.peak_tflops > 0:
+            raise ValueError(f"peak_tflops is {self.peak_tflops}; a positive number, or none")
