@@ -24,6 +24,7 @@ from trainer.checkpoint import (
     Progress,
     find_checkpoint,
     list_checkpoints,
+    load_model,
     load_tensors,
     read_progress,
 )
@@ -36,8 +37,10 @@ from trainer.losses.table import make_loss
 from trainer.metrics import Metrics
 from trainer.model.isolation import check_isolation
 from trainer.model.omni import Omni
+from trainer.model.trainable import set_trainable
 from trainer.optim import make_optimizer
 from trainer.spec import RunSpec, SourceSpec, spec_digest_fields, without_secrets
+from trainer.start import find_weights
 
 HELD_OUT, SPEC = "held_out.json", "run.json"
 Report = Callable[[dict[str, Any]], None]
@@ -59,9 +62,14 @@ class Run:
         found = read_progress(start) if start else None
         self.dataset = open_data(data, found.version if found else "")
         self.reading = reading_of(spec)
-        self.speech = load_speech(str(start / TOKENIZER)) if start else make_speech(spec, self.dataset, self.reading)
+        weights = start or (find_weights(spec.start) if spec.start else None)
+        made = load_speech(str(weights / TOKENIZER)) if weights else make_speech(spec, self.dataset, self.reading)
+        self.speech = made
         torch.manual_seed(spec.seed)
-        self.model = Omni(spec.model, self.speech).to(self.device).train()
+        self.model = Omni(spec.model, self.speech).to(self.device)
+        if spec.trainable is not None:
+            set_trainable(self.model, spec.trainable)
+        self.model.train()
         self.arithmetic = count_model(self.model)
         self.peak_tflops = device_peak(self.device, spec.metrics.peak_tflops)
         check_length(self.model, spec)
@@ -73,6 +81,8 @@ class Run:
         self.progress = found or self._beginning()
         if start:
             load_tensors(start, self.model, self.optimizer)
+        elif weights:
+            load_model(weights, self.model)
         self.held_out = _read_held_out(out) if start else {}
         self.metrics = Metrics(out, self.step, spec.metrics)
         self.held_out_loss = self.metrics.held_out_loss
