@@ -7,9 +7,9 @@ The estimate of memory, for one device of a run that is not sharded:
     weights       bytes of every parameter in the type that it is loaded in
     gradients     as many as the trained weights
     optimizer     two moments of AdamW for every trained weight, in its type
-    activations   layers x tokens x width x 34 bytes in half precision (Korthikanti 2022, without the scores, which fused
-                  attention does not keep), twice that in float32: of the language model, of encoders that train, of
-                  connectors at their encoder's width; logits tokens x vocabulary x 8 bytes (and their gradient)
+    activations   layers x tokens x width x 34 bytes in half precision (Korthikanti 2022, without the scores, which
+                  fused attention does not keep), twice that in float32: of the language model, of encoders that train,
+                  of connectors at their encoder's width; logits tokens x vocabulary x 8 bytes (and their gradient)
 Not counted: the allocator's slack, kernels' workspace, the framework itself (on CUDA about 1 GB).
 """
 
@@ -190,8 +190,7 @@ def _data(spec: RunSpec, data: str | Sequence[str]) -> DataPlan:
 
 def _live(dataset: Any, spec: RunSpec) -> int:
     """Samples of a dataset that the run's filter takes."""
-    fields = {"batch_size": 1, "where": spec.data.where, "on_damage": spec.data.on_damage}
-    return len(open_loader(dataset, **fields))
+    return len(open_loader(dataset, batch_size=1, where=spec.data.where, on_damage=spec.data.on_damage))
 
 
 def _shares(sources: Sequence[Any], counts: Sequence[int], spec: DataSpec) -> list[float]:

@@ -126,7 +126,7 @@ def leaves(value: Any, dotted: str = "") -> Iterator[tuple[str, Any]]:
     elif isinstance(value, (list, tuple)) and value and all(isinstance(inner, dict) for inner in value):
         for at, inner in enumerate(value):
             yield from leaves(inner, f"{dotted}.{at}")
-    else:
+    elif dotted:
         yield dotted, value
 
 

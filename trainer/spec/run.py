@@ -68,9 +68,9 @@ def spec_digest_fields(spec: RunSpec) -> dict[str, Any]:
     """What must be the same when a run is resumed: all but how long it goes and how it is watched."""
     raw: dict[str, Any] = msgspec.to_builtins(spec)
     free = ("steps", "checkpoint", "eval", "metrics", "profiles", "description", "device", "threads")
-    free = (*free, "stages", "start")  # of a chain each stage has its own checkpoints; the start is in their weights
+    chain = ("stages", "start")  # each stage has checkpoints of its own, which hold what they started from
     # a copy of the data elsewhere does as well; versions and weights are checked
     reading = ("decoders", "prefetch", "cache", "cache_bytes", "datasets")
     absent = [name for name in ("pack", "mix") if raw["data"][name] is None]  # written before there were any
     raw["data"] = {name: value for name, value in raw["data"].items() if name not in {*reading, *absent}}
-    return {name: value for name, value in raw.items() if name not in free}
+    return {name: value for name, value in raw.items() if name not in (*free, *chain)}
