@@ -69,7 +69,6 @@ def train(
         if measure:
             measure(run, "after")
         plot = plot_loss(out)
-        run.metrics.write_page()
     return Outcome(folder=str(out), steps=run.step, held_out=run.held_out, plot=str(plot or ""))
 
 

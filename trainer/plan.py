@@ -4,12 +4,14 @@ Here: the plan of a run (or of one stage), the formulas of its estimates.
 Elsewhere: parameter counts (model/meta.py), operations a token (flops.py), showing it (cli/plan.py).
 
 The estimate of memory, for one device of a run that is not sharded:
-    weights       bytes of every parameter in the type that it is loaded in
+    weights       4 bytes of what trains; frozen ones 2 in half precision, in four bits (QLoRA) a half and their scales
     gradients     as many as the trained weights
-    optimizer     two moments of AdamW for every trained weight, in its type
-    activations   layers x tokens x width x 34 bytes in half precision (Korthikanti 2022, without the scores, which
-                  fused attention does not keep), twice that in float32: of the language model, of encoders that train,
-                  of connectors at their encoder's width; logits tokens x vocabulary x 8 bytes (and their gradient)
+    optimizer     two moments of AdamW for every trained weight, 4 bytes each
+    activations   what the backward pass is kept: of every token in a layer 2 bytes x (11 x width + 4 x the width of a
+                  gated feed-forward, 2 x of a plain one), twice that in float32; no scores, which fused attention makes
+                  anew. Of the language model and of encoders that train; of connectors for their latents, and 4 x width
+                  of every vector that they attend to. Logits: tokens (of speed.loss_chunk at once) x vocabulary x 8
+                  bytes, with their gradient
 Not counted: the allocator's slack, kernels' workspace, the framework itself (on CUDA about 1 GB).
 """
 
@@ -29,11 +31,10 @@ from trainer.run import reading_of
 from trainer.spec import DataSpec, RunSpec
 
 MEMORY = (
-    "weights + gradients + AdamW's two moments + activations (34 half-precision values a layer, token and width; "
-    "logits in float32 with their gradient), on one device, not sharded, without the allocator's slack"
+    "weights + gradients + AdamW's two moments + activations (a layer and token keep 11 x width + 4 x feed-forward "
+    "values, 2 x where it is not gated; logits in float32 with their gradient), full rows with an image and a window "
+    "each, or what data.pack allows; one device, not sharded, without the allocator's slack"
 )
-KEPT_VALUES = 34
-"""Bytes a layer, token and unit of width that a transformer keeps for its backward pass in half precision."""
 
 
 class PartPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,7 +112,7 @@ def plan_run(spec: RunSpec, data: str | Sequence[str]) -> Plan:
     Raises SpecError where a model's sizes are not known without a network, what the store raises for its data.
     """
     shape = open_shape(spec)
-    arithmetic = count_model(shape.model)
+    arithmetic = count_model(shape.model, pieces=spec.speed.loss_chunk > 0)
     parts = _parts(shape)
     row = spec.data.pack.tokens if spec.data.pack else spec.data.max_tokens
     return Plan(
@@ -162,12 +163,14 @@ def _memory(spec: RunSpec, shape: Shape) -> MemoryPlan:
 def _activations(spec: RunSpec, shape: Shape) -> int:
     rows = spec.batch_size // spec.accumulate
     tokens = rows * (spec.data.pack.tokens if spec.data.pack else spec.data.max_tokens)
-    each = KEPT_VALUES * (1 if spec.dtype == "bfloat16" else 2)
-    kept = tokens * shape.layers * shape.width * each + tokens * shape.vocabulary * 8
+    each = 2 if spec.dtype == "bfloat16" else 4
+    at_once = min(tokens, spec.speed.loss_chunk or tokens)
+    kept = tokens * shape.layers * shape.kept_values * each + at_once * shape.vocabulary * 8
     for sense in shape.senses:
         items = rows * sense.items
-        encoder = items * sense.length * sense.layers * sense.width * each if sense.trains else 0
-        kept += encoder + items * (sense.latents + sense.length) * sense.depth * sense.width * each
+        encoder = sense.length * sense.layers * sense.kept_values if sense.trains else 0
+        connector = sense.depth * sense.width * (sense.latents * (11 + 2 * 4) + sense.length * 4)
+        kept += items * (encoder + connector) * each
     return kept
 
 

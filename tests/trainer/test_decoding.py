@@ -103,6 +103,23 @@ def test_modes_are_as_they_were_and_no_gradient_is_left(
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+def test_a_compiled_model_is_not_compiled_anew_for_every_token(
+    prompts: list[tuple[str, Encoded]], speech: Speech, model: Omni
+) -> None:
+    plain = greedy(model, batch_of(model, prompts, speech), 3, ())
+    compiled: list[Any] = []
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        compiled.append(graph)
+        return graph.forward
+
+    model.vision_connector.compile(backend=backend)  # type: ignore[union-attr]
+    assert greedy(model, batch_of(model, prompts, speech), 3, ()) == plain
+    assert compiled == []
+    model(batch_of(model, prompts, speech))
+    assert compiled
+
+
 def test_a_given_choice_is_followed(model: Omni, prompts: list[tuple[str, Encoded]], speech: Speech) -> None:
     found = decode(model, batch_of(model, prompts, speech), 3, (), lambda logits: logits.argmin(dim=-1))
     assert found != greedy(model, batch_of(model, prompts, speech), 3, ())

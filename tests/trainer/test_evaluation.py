@@ -27,7 +27,7 @@ from trainer.losses.table import make_loss
 from trainer.metrics import read_evaluations, read_metrics
 from trainer.model.omni import Omni
 from trainer.run import Run
-from trainer.spec import LanguageSpec, LossSpec, ModelSpec, RunSpec
+from trainer.spec import LanguageSpec, LossSpec, MetricsSpec, ModelSpec, RunSpec
 
 STEPS = 6
 EXACT = ("step", "loss", "loss_by_modality", "loss_by_source", "gradient_norm", "learning_rate", "tokens", "left_out")
@@ -142,6 +142,27 @@ def test_trainer_eval_gives_the_figures_and_a_page_of_its_own(watched: Path, dat
     assert own["audio"] != silent["audio"] and own["text"] == pytest.approx(silent["text"], rel=1e-5)
     assert Path(found["page"]).name == f"measured-step-{STEPS:08d}.html"
     assert Path(found["page"]).is_file()
+
+
+def test_a_run_in_bfloat16_is_evaluated_in_it(tiny_spec: ModelSpec, dataset: Path, tmp_path: Path) -> None:
+    spec = msgspec.structs.replace(spec_of(tiny_spec, 4), dtype="bfloat16")
+    go(spec, dataset, tmp_path)
+    assert [line["step"] for line in read_evaluations(tmp_path)] == [0, 4, 6]
+    assert all(line["answers"]["generated"] == 3 for line in read_evaluations(tmp_path))
+
+
+def test_a_stopped_run_leaves_its_page_of_curves(tiny_spec: ModelSpec, dataset: Path, tmp_path: Path) -> None:
+    def stop(event: dict[str, Any]) -> None:
+        if event["event"] == "step" and event["step"] == 3:
+            raise Stop
+
+    with pytest.raises(Stop):
+        go(spec_of(tiny_spec, 0), dataset, tmp_path, stop)
+    page = Parsed((tmp_path / "metrics.html").read_text(encoding="utf-8"))
+    assert page.readings[0][-1][1] == 3
+    quiet = msgspec.structs.replace(spec_of(tiny_spec, 0), metrics=MetricsSpec(html=False))
+    go(quiet, dataset, tmp_path / "quiet")
+    assert not (tmp_path / "quiet" / "metrics.html").exists()
 
 
 COLOURS = {"red": (220, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 220), "white": (250, 250, 250)}

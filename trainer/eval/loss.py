@@ -138,9 +138,14 @@ def blank(rows: Rows, medium: Modality) -> Rows:
         if medium == "image":
             row = msgspec.structs.replace(row, images=tuple(np.full_like(image, 128) for image in row.images))
         else:
-            row = msgspec.structs.replace(row, windows=tuple(np.full_like(each, each.min()) for each in row.windows))
+            row = msgspec.structs.replace(row, windows=tuple(_silence(each) for each in row.windows))
         result.append((key, row))
     return result
+
+
+def _silence(window: Any) -> Any:
+    """Log-mel frames as low as their lowest; or, of the sound itself, nothing."""
+    return np.full_like(window, window.min() if window.ndim == 2 else 0.0)
 
 
 def batches_of(ready: Ready, rows: Rows) -> Iterator[TrainBatch]:

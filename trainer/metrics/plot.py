@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trainer.metrics.lines import read_metrics
+from trainer.metrics.lines import read_evaluations, read_metrics
 
 PLOT = "loss.png"
 
 
 def plot_loss(folder: Path) -> Path | None:
-    """Draw loss.png: the loss and its parts by modality over the steps; none where no step was done."""
+    """Draw loss.png: the loss, its parts by modality, held-out losses over the steps; none where no step was done."""
     import matplotlib
 
     matplotlib.use("agg")
@@ -28,6 +28,9 @@ def plot_loss(folder: Path) -> Path | None:
         points = [(e["step"], e["loss_by_modality"][kind]) for e in entries if kind in e.get("loss_by_modality", {})]
         axes.plot(*zip(*points, strict=True), linewidth=0.9, alpha=0.7, label=kind)
     axes.plot([e["step"] for e in entries], [e["loss"] for e in entries], color="black", linewidth=1.6, label="loss")
+    held_out = [(line["step"], line["loss"]) for line in read_evaluations(folder) if "loss" in line]
+    if held_out:
+        axes.plot(*zip(*held_out, strict=True), "o", color="black", markerfacecolor="white", label="held-out answers")
     axes.set(xlabel="step", ylabel="loss a token (nats)", title=folder.resolve().name)
     axes.grid(alpha=0.3)
     axes.legend()

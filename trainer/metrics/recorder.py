@@ -6,6 +6,7 @@ Elsewhere: joining steps (window.py), the files (lines.py, board.py), the page (
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +70,13 @@ class Metrics:
             self._board.sync()
 
     def close(self) -> None:
-        """Write the steps that wait for a line and close the files."""
+        """Write the steps that wait for a line, close the files and draw the page, also of a run that was stopped."""
         self._flush()
         self._lines.close()
         if self._board:
             self._board.close()
+        with suppress(OSError):  # the lines are safe; a full disk must not hide why a run ended
+            self.write_page()
 
     def _flush(self) -> dict[str, Any] | None:
         if not self._window:

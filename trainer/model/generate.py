@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -39,7 +39,7 @@ def decode(
     if batch.segments is not None:
         raise ValueError("the batch is packed; to go on with prompts, give each a row of its own")
     answers: list[list[int]] = [[] for _ in batch.keys]
-    with torch.no_grad(), evaluating(model):
+    with torch.no_grad(), evaluating(model), uncompiled(model):
         embeds = model.embed(batch)
         lengths = batch.attention.sum(dim=1).tolist()
         for rows in _together(model.language, lengths):
@@ -60,6 +60,14 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+@contextmanager
+def uncompiled(model: nn.Module) -> Iterator[None]:
+    """Compiled parts run as they are written: every new token is another shape, which would be compiled anew."""
+    compiled = any(getattr(module, "_compiled_call_impl", None) is not None for module in model.modules())
+    with torch.compiler.set_stance("force_eager") if compiled else nullcontext():
+        yield
 
 
 def align_left(rows: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:

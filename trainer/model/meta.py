@@ -20,10 +20,10 @@ from trainer.model.trainable import part_of, set_trainable
 from trainer.spec import EncoderSpec, LanguageSpec, ModelSpec, RunSpec
 
 _QWEN = {"model_type": "qwen2", "max_position_embeddings": 32768, "num_key_value_heads": 2, "vocab_size": 151936,
-         "tie_word_embeddings": True, "dtype": "bfloat16"}  # fmt: skip
+         "tie_word_embeddings": True}  # fmt: skip
 _SO400M = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16}
 _LARGE_V3 = {"d_model": 1280, "encoder_layers": 32, "encoder_attention_heads": 20, "encoder_ffn_dim": 5120,
-             "num_mel_bins": 128, "max_source_positions": 1500, "dtype": "float16"}  # fmt: skip
+             "num_mel_bins": 128, "max_source_positions": 1500}  # fmt: skip
 KNOWN: dict[str, dict[str, Any]] = {
     "google/siglip-so400m-patch14-384": {**_SO400M, "image_size": 384, "patch_size": 14},
     "google/siglip2-so400m-patch14-384": {**_SO400M, "image_size": 384, "patch_size": 14},
@@ -42,7 +42,7 @@ KNOWN: dict[str, dict[str, Any]] = {
     "Qwen/Qwen2.5-7B": {**_QWEN, "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28,
         "num_attention_heads": 28, "num_key_value_heads": 4, "vocab_size": 152064, "tie_word_embeddings": False},
 }  # fmt: skip
-"""Sizes of checkpoints by their ids, and the type their weights are stored in (float32 where none is said).
+"""Sizes of checkpoints by their ids.
 
 A Qwen2.5 with `-Instruct` behind its name, or `Coder-` in it, has the sizes of the plain one.
 """
@@ -53,7 +53,6 @@ SIZES = {
     "audio": ("d_model", "encoder_layers", "encoder_attention_heads", "encoder_ffn_dim", "num_mel_bins",
               "max_source_positions"),
 }  # fmt: skip
-BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
 FOUR_BIT = 0.5 + 4 / 64
 """Bytes of a weight in nf4: half of one, and a float32 scale for every 64."""
 
@@ -67,12 +66,16 @@ class Weights(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SenseShape(msgspec.Struct, frozen=True, kw_only=True):
-    """An encoder with its connector: most `items` a row, vectors an item, and sizes."""
+    """An encoder with its connector: most `items` a row, `length` vectors an item, and sizes.
+
+    `kept_values` of a vector are kept by a layer for its backward pass.
+    """
 
     items: int
     length: int
     width: int
     layers: int
+    kept_values: int
     latents: int
     depth: int
     trains: bool
@@ -84,29 +87,38 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     model: Any
     parts: dict[str, tuple[Weights, ...]]
     layers: int
-    width: int
+    kept_values: int
     vocabulary: int
     senses: tuple[SenseShape, ...]
 
 
 def open_shape(spec: RunSpec) -> Shape:
     """The shape of a run's model with what trains in it. Raises SpecError where a checkpoint's sizes are not known."""
-    types = {"vision": "float32", "audio": "float32", "language": "float32"}
-    made = _from_sizes(spec.model, types)
+    made = _from_sizes(spec.model)
     vocabulary = _vocabulary(spec, made.language)
     with torch.device("meta"):
         model = Omni(made, cast(Speech, _Ids(vocabulary)))
     if spec.trainable is not None:
         set_trainable(model, spec.trainable)
     config = model.language.config
+    gated = any("gate" in name for name, _ in model.language.named_parameters())
     return Shape(
         model=model,
-        parts=_parts(model, types, four_bit=str(spec.model.language.train) == "qlora"),
+        parts=_parts(model, half=spec.dtype != "float32", four_bit=str(spec.model.language.train) == "qlora"),
         layers=int(config.num_hidden_layers),
-        width=int(config.hidden_size),
+        kept_values=kept_values(int(config.hidden_size), int(getattr(config, "intermediate_size", 0)), gated),
         vocabulary=vocabulary,
         senses=tuple(_senses(spec, model)),
     )
+
+
+def kept_values(width: int, feed: int, gated: bool) -> int:
+    """Values of a token that a transformer's layer keeps for its backward pass, without the scores of its attention.
+
+    Both norms' inputs and outputs, query, key, value, what attention gives and its input to the projection: 11 times
+    the width. The feed-forward's inner values before and behind the activation; a gated one has two more.
+    """
+    return 11 * width + (4 if gated else 2) * (feed or 4 * width)
 
 
 class _Ids:
@@ -118,15 +130,13 @@ class _Ids:
         self.places = {"image": 1, "video": 2, "audio": 3}
 
 
-def _from_sizes(spec: ModelSpec, types: dict[str, str]) -> ModelSpec:
-    """The same model from sizes in place of checkpoints; `types` gets what their weights are stored in."""
+def _from_sizes(spec: ModelSpec) -> ModelSpec:
+    """The same model from sizes in place of checkpoints."""
     parts: dict[str, Any] = {}
     for name in ("vision", "audio", "language"):
         part: EncoderSpec | LanguageSpec | None = getattr(spec, name)
         if part is not None and part.pretrained:
-            sizes = _sizes(part.pretrained, name)
-            types[name] = str(sizes.pop("dtype", "float32"))
-            parts[name] = msgspec.structs.replace(part, pretrained="", config=sizes)
+            parts[name] = msgspec.structs.replace(part, pretrained="", config=_sizes(part.pretrained, name))
     language = parts.get("language", spec.language)
     if str(language.train) == "qlora":
         parts["language"] = msgspec.structs.replace(language, train="lora")
@@ -144,11 +154,10 @@ def _sizes(name: str, part: str) -> dict[str, Any]:
         raise SpecError(f"{error}; its sizes are not built in, so that the plan needs its config.json") from None
     inner = getattr(config, "vision_config", config) if part == "vision" else config
     found = inner.to_dict()
-    dtype = str(found.get("dtype") or found.get("torch_dtype") or "float32").removeprefix("torch.")
     if part != "language":
-        return {field: found[field] for field in SIZES[part]} | {"dtype": dtype}
+        return {field: found[field] for field in SIZES[part]}
     left = ("dtype", "torch_dtype", "architectures", "transformers_version", "_name_or_path", "quantization_config")
-    return {field: value for field, value in found.items() if field not in left} | {"dtype": dtype}
+    return {field: value for field, value in found.items() if field not in left}
 
 
 def _vocabulary(spec: RunSpec, language: LanguageSpec) -> int:
@@ -162,17 +171,16 @@ def _vocabulary(spec: RunSpec, language: LanguageSpec) -> int:
     return own or int(_sizes(name, "language").get("vocab_size", 0))
 
 
-def _parts(model: Omni, types: dict[str, str], *, four_bit: bool) -> dict[str, tuple[Weights, ...]]:
-    """Weights by part, those of one kind together."""
+def _parts(model: Omni, *, half: bool, four_bit: bool) -> dict[str, tuple[Weights, ...]]:
+    """Weights by part, those of one kind together; precisions as the run settles them (precision.py)."""
     counts: dict[str, dict[tuple[bool, float], int]] = {}
-    linear = {id(m.weight) for m in model.language.modules() if isinstance(m, torch.nn.Linear)}
-    outside = {
-        id(m.weight) for m in (model.language.get_input_embeddings(), model.language.get_output_embeddings()) if m
-    }
+    heads = [model.language.get_input_embeddings(), model.language.get_output_embeddings()]
+    linear = {id(module.weight) for module in model.language.modules() if isinstance(module, torch.nn.Linear)}
+    linear -= {id(module.weight) for module in heads if module is not None}
     for name, weight in model.named_parameters():
         part = part_of(name)
-        bytes_each = BYTES.get(types.get(part, "float32"), 4.0)
-        if four_bit and part == "language" and id(weight) in linear - outside:
+        bytes_each = 4.0 if weight.requires_grad or not half else 2.0
+        if four_bit and part == "language" and id(weight) in linear:
             bytes_each = FOUR_BIT
         kinds = counts.setdefault(part, {})
         kind = (weight.requires_grad, bytes_each)
@@ -189,20 +197,25 @@ def _senses(spec: RunSpec, model: Omni) -> list[SenseShape]:
     rows = pack.tokens // spec.data.max_tokens if pack else 1
     if spec.model.vision and model.vision:
         items = (pack.images if pack else None) or rows
-        found.append(_sense(spec.model.vision, model.vision, items, model.vision.tower.config.num_hidden_layers))
+        tower = model.vision.tower.config
+        found.append(_sense(spec.model.vision, model.vision, items, (tower.num_hidden_layers, tower.intermediate_size)))
     if spec.model.audio and model.audio:
         seconds = model.audio.frames / 100
         items = round(pack.audio_seconds / seconds) if pack and pack.audio_seconds else rows
-        found.append(_sense(spec.model.audio, model.audio, max(1, items), model.audio.tower.config.encoder_layers))
+        tower = model.audio.tower.config
+        sizes = (tower.encoder_layers, tower.encoder_ffn_dim)
+        found.append(_sense(spec.model.audio, model.audio, max(1, items), sizes))
     return found
 
 
-def _sense(spec: EncoderSpec, encoder: Any, items: int, layers: int) -> SenseShape:
+def _sense(spec: EncoderSpec, encoder: Any, items: int, sizes: tuple[int, int]) -> SenseShape:
+    layers, feed = sizes
     return SenseShape(
         items=items,
         length=encoder.length,
         width=encoder.width,
         layers=layers,
+        kept_values=kept_values(encoder.width, feed, gated=False),
         latents=spec.latents,
         depth=spec.depth,
         trains=any(weight.requires_grad for weight in encoder.parameters()),

@@ -7,7 +7,7 @@ from trainer.spec.layers import Resolved, load_run, resolve_run, settings_path
 from trainer.spec.model import EncoderSpec, HearingSpec, LanguageSpec, LoraSpec, ModelSpec, VisionSpec
 from trainer.spec.run import RunSpec, spec_digest_fields, without_secrets
 from trainer.spec.stages import Part, StageSpec
-from trainer.spec.training import CheckpointSpec, EvalSpec, LossSpec, MetricsSpec, OptimizerSpec
+from trainer.spec.training import CheckpointSpec, EvalSpec, LossSpec, MetricsSpec, OptimizerSpec, SpeedSpec
 
 __all__ = [
     "CheckpointSpec",
@@ -29,6 +29,7 @@ __all__ = [
     "Resolved",
     "RunSpec",
     "SourceSpec",
+    "SpeedSpec",
     "StageSpec",
     "Strict",
     "TokenizerSpec",

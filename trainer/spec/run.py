@@ -15,7 +15,7 @@ from trainer.spec.base import Strict
 from trainer.spec.data import DataSpec, TokenizerSpec
 from trainer.spec.model import ModelSpec
 from trainer.spec.stages import Part, StageSpec
-from trainer.spec.training import CheckpointSpec, EvalSpec, LossSpec, MetricsSpec, OptimizerSpec
+from trainer.spec.training import CheckpointSpec, EvalSpec, LossSpec, MetricsSpec, OptimizerSpec, SpeedSpec
 
 
 class RunSpec(Strict, frozen=True, kw_only=True):
@@ -48,6 +48,7 @@ class RunSpec(Strict, frozen=True, kw_only=True):
     checkpoint: CheckpointSpec = CheckpointSpec()
     eval: EvalSpec = EvalSpec()
     metrics: MetricsSpec = MetricsSpec()
+    speed: SpeedSpec = SpeedSpec()
     profiles: dict[str, dict[str, Any]] = {}
 
     def __post_init__(self) -> None:
@@ -67,7 +68,7 @@ def without_secrets(spec: RunSpec) -> RunSpec:
 def spec_digest_fields(spec: RunSpec) -> dict[str, Any]:
     """What must be the same when a run is resumed: all but how long it goes and how it is watched."""
     raw: dict[str, Any] = msgspec.to_builtins(spec)
-    free = ("steps", "checkpoint", "eval", "metrics", "profiles", "description", "device", "threads")
+    free = ("steps", "checkpoint", "eval", "metrics", "profiles", "description", "device", "threads", "speed")
     chain = ("stages", "start")  # each stage has checkpoints of its own, which hold what they started from
     # a copy of the data elsewhere does as well; versions and weights are checked
     reading = ("decoders", "prefetch", "cache", "cache_bytes", "datasets")

@@ -91,3 +91,23 @@ class MetricsSpec(Strict, frozen=True, kw_only=True):
             raise ValueError(f"log_every is {self.log_every}, window {self.window}; at least 1")
         if self.peak_tflops is not None and not self.peak_tflops > 0:
             raise ValueError(f"peak_tflops is {self.peak_tflops}; a positive number, or none")
+
+
+class SpeedSpec(Strict, frozen=True, kw_only=True):
+    """What makes a step faster or smaller without changing what is learnt (sums may differ in the last bits).
+
+    `compile`: `regional` compiles every layer of the encoders and the language model by itself, which takes seconds
+    where a whole model takes minutes. `loss_chunk`: logits of so many tokens at once, and only of those that carry
+    loss; 0 makes all of them. `ahead`: the next batch is copied to the GPU while this one is worked on.
+    `deterministic`: kernels that repeat their sums on a GPU, where there are any, which costs time; on a CPU they
+    always do.
+    """
+
+    compile: Literal["none", "regional"] = "none"
+    loss_chunk: int = 0
+    ahead: bool = True
+    deterministic: bool = False
+
+    def __post_init__(self) -> None:
+        if self.loss_chunk < 0:
+            raise ValueError(f"speed.loss_chunk is {self.loss_chunk}; wanted 0, or a number of tokens such as 2048")
