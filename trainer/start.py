@@ -1,15 +1,17 @@
 """Where a run's weights come from when it begins: the best checkpoint of another run.
 
-Here: which checkpoint of a folder is best, reading `start` of a spec.
-Elsewhere: loading it (checkpoint.py), the held-out losses that decide (eval).
+Here: which checkpoint of a folder is best, what `start` of a spec means, loading it.
+Elsewhere: a checkpoint's files (checkpoint.py), the held-out losses that decide (eval).
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from torch import nn
+
 from shardkit import SpecError
-from trainer.checkpoint import STATE, Damaged, list_checkpoints, read_progress
+from trainer.checkpoint import STATE, Damaged, list_checkpoints, load_model, read_progress
 from trainer.metrics import read_evaluations
 
 
@@ -40,6 +42,23 @@ def find_weights(start: str) -> Path:
     if best is None:
         raise SpecError(f"start is {start!r}: no whole checkpoint there; wanted a folder step-NNNNNNNN, or a run's")
     return best
+
+
+def load_start(model: nn.Module, start: str, *, resumed: bool) -> None:
+    """Put the weights of a spec's `start` into a model, if it names any.
+
+    A resumed run takes its own checkpoint's over them. Losses that compare with the beginning want them first all the
+    same; where they are gone, the others go on without.
+    """
+    if not start:
+        return
+    try:
+        weights = find_weights(start)
+    except SpecError:
+        if resumed:
+            return
+        raise
+    load_model(weights, model)
 
 
 def step_of(path: Path) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,8 +20,9 @@ from shardkit import SpecError
 from tests.trainer.datasets import mixed, tiny_run
 from trainer.checkpoint import list_checkpoints
 from trainer.eval.heldout import open_measure
+from trainer.loop import train
 from trainer.metrics import read_metrics
-from trainer.run import Run
+from trainer.run import Run, open_run
 from trainer.spec import ModelSpec, RunSpec, load_run, stage_runs
 from trainer.stages import ChainOutcome, read_chain, train_chain
 
@@ -232,6 +234,38 @@ def test_a_stage_keeps_what_another_trained_of_pretrained_weights(
     chain(tiny_run(model, stages=[stages[0], {**stages[1], "steps": 3}], checkpoint={"every": 1}), dataset, out)
     more = weights(out / "2-say", 3)  # resumed: the trained eyes came from the checkpoint, not from the folder
     assert all(torch.equal(seen[name], more[name]) for name in names)
+
+
+def test_a_run_begins_with_the_weights_and_the_tokeniser_of_another_and_resumes_without_it(
+    spec: RunSpec, dataset: Path, tmp_path: Path, tiny_spec: ModelSpec
+) -> None:
+    plain = tiny_run(tiny_spec, steps=2, eval={"samples": 0}, tokenizer={"vocabulary": 320})
+    train(plain, str(dataset), tmp_path / "first", report=lambda event: None)
+    second = tiny_run(tiny_spec, steps=2, eval={"samples": 0}, start=str(tmp_path / "first"), seed=9)
+    with open_run(second, str(dataset), tmp_path / "second", "auto", lambda event: None) as run:
+        stored = weights(tmp_path / "first", 2)
+        assert all(torch.equal(value, stored[name]) for name, value in run.model.named_parameters())
+        assert run.speech.vocabulary == 320 and run.step == 0
+    train(second, str(dataset), tmp_path / "second", report=lambda event: None)
+    shutil.rmtree(tmp_path / "first")
+    longer = msgspec.structs.replace(second, steps=3)
+    train(longer, str(dataset), tmp_path / "second", report=lambda event: None)
+    assert [line["step"] for line in read_metrics(tmp_path / "second")] == [1, 2, 3]
+    with pytest.raises(SpecError, match=r"start is .*first': no whole checkpoint there"):
+        train(second, str(dataset), tmp_path / "third", report=lambda event: None)
+
+
+def test_a_start_of_another_model_or_a_damaged_one_is_refused(
+    spec: RunSpec, dataset: Path, whole: Path, tmp_path: Path, tiny_spec: ModelSpec
+) -> None:
+    begun = whole / "1-align" / "checkpoints" / "step-00000004"
+    deaf = tiny_run(msgspec.structs.replace(tiny_spec, audio=None), start=str(begun))
+    with pytest.raises(SpecError, match="is of another model"):
+        train(deaf, str(dataset), tmp_path / "deaf", report=lambda event: None)
+    copy = shutil.copytree(begun, tmp_path / "step-00000004")
+    (copy / "model.safetensors").write_bytes((begun / "model.safetensors").read_bytes()[:-1])
+    with pytest.raises(SpecError, match=r"start: the checkpoint .* is not whole \(model.safetensors is not what"):
+        train(tiny_run(tiny_spec, start=str(copy)), str(dataset), tmp_path / "out", report=lambda event: None)
 
 
 def test_a_part_that_the_model_has_not_is_named(dataset: Path, tmp_path: Path, tiny_spec: ModelSpec) -> None:
