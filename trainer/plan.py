@@ -26,7 +26,7 @@ from shardkit import Mixture, open_loader
 from trainer.data.reading import loader_fields
 from trainer.data.sources import choose_sources, open_data
 from trainer.flops import count_model
-from trainer.model.meta import Shape, open_shape
+from trainer.model.meta import Shape, open_meta, shape_of
 from trainer.run import reading_of
 from trainer.spec import DataSpec, RunSpec
 
@@ -111,7 +111,22 @@ def plan_run(spec: RunSpec, data: str | Sequence[str]) -> Plan:
 
     Raises SpecError where a model's sizes are not known without a network, what the store raises for its data.
     """
-    shape = open_shape(spec)
+    return plan_runs((spec,), data)[0]
+
+
+def plan_runs(runs: Sequence[RunSpec], data: str | Sequence[str]) -> list[Plan]:
+    """The plans of the stages of one run, which have one model; see `plan_run`."""
+    model = open_meta(runs[0])
+    as_made = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    plans = []
+    for run in runs:
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(as_made[name])
+        plans.append(_plan(run, shape_of(model, run), data))
+    return plans
+
+
+def _plan(spec: RunSpec, shape: Shape, data: str | Sequence[str]) -> Plan:
     arithmetic = count_model(shape.model, pieces=spec.speed.loss_chunk > 0)
     parts = _parts(shape)
     row = spec.data.pack.tokens if spec.data.pack else spec.data.max_tokens

@@ -12,7 +12,6 @@ import msgspec
 import pytest
 import torch
 
-import trainer.model.encoders as encoders
 from shardkit import SpecError
 from tests.trainer.conftest import make_item
 from tests.trainer.datasets import build_small, generated, mixed, tiny_run
@@ -20,10 +19,10 @@ from trainer.data.collate import collate
 from trainer.data.media import load_media
 from trainer.data.tokenise import Speech
 from trainer.losses.table import make_loss
-from trainer.model.meta import KNOWN, open_shape
+from trainer.model.meta import KNOWN, Shape, open_meta, shape_of
 from trainer.model.omni import Omni
-from trainer.plan import plan_run
-from trainer.spec import LossSpec, ModelSpec, RunSpec, load_run
+from trainer.plan import plan_run, plan_runs
+from trainer.spec import LossSpec, ModelSpec, RunSpec, load_run, stage_runs
 
 SPECS = Path(__file__).resolve().parents[2] / "specs" / "runs"
 
@@ -38,18 +37,15 @@ def _no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: Any, **options: Any) -> Any:
         raise AssertionError("the plan read weights")
 
-    monkeypatch.setattr(encoders, "load_weights", refuse)
+    monkeypatch.setattr("transformers.PreTrainedModel.from_pretrained", refuse)
 
 
 @pytest.mark.parametrize("path", sorted(SPECS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_run_spec_of_the_project_and_each_of_its_profiles_has_a_plan_offline(path: Path) -> None:
-    from trainer.spec import stage_runs
-
     spec = load_run(path)
     for profile in ("", *spec.profiles):
         run = load_run(path, profile=profile)
-        for each in stage_runs(run) or (run,):
-            plan = plan_run(each, ())
+        for plan in plan_runs(stage_runs(run) or (run,), ()):
             assert plan.trained > 0 and plan.memory.total > 0 and plan.flops_per_token > 0 and plan.data is None
 
 
@@ -81,6 +77,16 @@ def test_sizes_of_known_checkpoints_are_those_that_are_published() -> None:
         (1024, 1152, 64),
         (1500, 1280, 64),
     ]
+
+
+def open_shape(spec: RunSpec) -> Shape:
+    return shape_of(open_meta(spec), spec)
+
+
+def test_stages_do_not_leave_their_marks_on_the_next_one(tiny_spec: ModelSpec) -> None:
+    stages = [{"name": "a", "trainable": ["language"]}, {"name": "b"}]
+    first, second = plan_runs(stage_runs(tiny_run(tiny_spec, stages=stages)), ())
+    assert first.trained < second.trained == plan_run(tiny_run(tiny_spec), ()).trained
 
 
 def real(language: str) -> RunSpec:

@@ -270,7 +270,7 @@ def test_a_start_of_another_model_or_a_damaged_one_is_refused(
 
 def test_a_part_that_the_model_has_not_is_named(dataset: Path, tmp_path: Path, tiny_spec: ModelSpec) -> None:
     spec = tiny_run(tiny_spec, trainable=["adapters"])
-    with pytest.raises(SpecError, match=r"trainable names adapters, .* there are: language, vision, audio, vision_con"):
+    with pytest.raises(SpecError, match=r"trainable: .* adapters"):
         chain(
             msgspec.structs.replace(spec, stages=tiny_run(tiny_spec, stages=[{"name": "a"}]).stages), dataset, tmp_path
         )

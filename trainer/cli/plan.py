@@ -20,9 +20,9 @@ def show_plan(spec: RunSpec, data: Sequence[str], *, as_json: bool) -> None:
     """Print the plan of a run, or of its stages in their order."""
     import msgspec
 
-    from trainer.plan import plan_run
+    from trainer.plan import plan_runs
 
-    plans = [plan_run(run, data) for run in stage_runs(spec) or (spec,)]
+    plans = plan_runs(stage_runs(spec) or (spec,), data)
     if as_json:
         made: list[dict[str, Any]] = [
             {**msgspec.to_builtins(plan), "memory_bytes": plan.memory.total} for plan in plans

@@ -16,7 +16,7 @@ from shardkit import SpecError
 from trainer.data.tokenise import Speech, load_speech
 from trainer.model.encoders import read_config
 from trainer.model.omni import Omni
-from trainer.model.trainable import part_of, set_trainable
+from trainer.model.trainable import ADAPTERS, set_trainable
 from trainer.spec import EncoderSpec, LanguageSpec, ModelSpec, RunSpec
 
 _QWEN = {"model_type": "qwen2", "max_position_embeddings": 32768, "num_key_value_heads": 2, "vocab_size": 151936,
@@ -92,12 +92,15 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     senses: tuple[SenseShape, ...]
 
 
-def open_shape(spec: RunSpec) -> Shape:
-    """The shape of a run's model with what trains in it. Raises SpecError where a checkpoint's sizes are not known."""
+def open_meta(spec: RunSpec) -> Omni:
+    """A run's model on the meta device. Raises SpecError where a checkpoint's sizes are not known."""
     made = _from_sizes(spec.model)
-    vocabulary = _vocabulary(spec, made.language)
     with torch.device("meta"):
-        model = Omni(made, cast(Speech, _Ids(vocabulary)))
+        return Omni(made, cast(Speech, _Ids(_vocabulary(spec, made.language))))
+
+
+def shape_of(model: Omni, spec: RunSpec) -> Shape:
+    """The shape of a model as `open_meta` gave it, with what trains of it in this run. Raises SpecError."""
     if spec.trainable is not None:
         set_trainable(model, spec.trainable)
     config = model.language.config
@@ -107,7 +110,7 @@ def open_shape(spec: RunSpec) -> Shape:
         parts=_parts(model, half=spec.dtype != "float32", four_bit=str(spec.model.language.train) == "qlora"),
         layers=int(config.num_hidden_layers),
         kept_values=kept_values(int(config.hidden_size), int(getattr(config, "intermediate_size", 0)), gated),
-        vocabulary=vocabulary,
+        vocabulary=int(model.language.get_input_embeddings().weight.shape[0]),
         senses=tuple(_senses(spec, model)),
     )
 
@@ -191,25 +194,30 @@ def _parts(model: Omni, *, half: bool, four_bit: bool) -> dict[str, tuple[Weight
     }
 
 
+def part_of(parameter: str) -> str:
+    """The part that a parameter belongs to, by its name; peft calls every parameter that it adds `lora_…`."""
+    module = parameter.partition(".")[0]
+    return ADAPTERS if module == "language" and ".lora_" in parameter else module
+
+
 def _senses(spec: RunSpec, model: Omni) -> list[SenseShape]:
     """Encoders with the most that a row of a batch holds: one image, one window, or what data.pack allows."""
     pack, found = spec.data.pack, []
     rows = pack.tokens // spec.data.max_tokens if pack else 1
     if spec.model.vision and model.vision:
         items = (pack.images if pack else None) or rows
-        tower = model.vision.tower.config
-        found.append(_sense(spec.model.vision, model.vision, items, (tower.num_hidden_layers, tower.intermediate_size)))
+        found.append(_sense(spec.model.vision, model.vision, items))
     if spec.model.audio and model.audio:
         seconds = model.audio.frames / 100
         items = round(pack.audio_seconds / seconds) if pack and pack.audio_seconds else rows
-        tower = model.audio.tower.config
-        sizes = (tower.encoder_layers, tower.encoder_ffn_dim)
-        found.append(_sense(spec.model.audio, model.audio, max(1, items), sizes))
+        found.append(_sense(spec.model.audio, model.audio, max(1, items)))
     return found
 
 
-def _sense(spec: EncoderSpec, encoder: Any, items: int, sizes: tuple[int, int]) -> SenseShape:
-    layers, feed = sizes
+def _sense(spec: EncoderSpec, encoder: Any, items: int) -> SenseShape:
+    config = getattr(encoder.tower, "config", None)  # those from scratch have none
+    layers = getattr(config, "num_hidden_layers", None) or int(spec.config.get("layers", spec.config.get("blocks", 1)))
+    feed = getattr(config, "intermediate_size", None) or getattr(config, "encoder_ffn_dim", 4 * encoder.width)
     return SenseShape(
         items=items,
         length=encoder.length,

@@ -1,48 +1,42 @@
 """Which parts of a model train.
 
-Here: parts by name, freezing all but some of them.
-Elsewhere: the names that a spec may give (spec/stages.py), what a model's own spec says of its parts (omni.py).
+Here: switching parts on and off by name.
+Elsewhere: what a spec says of each part by itself (omni.py), stages that switch between them (stages.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 
 from torch import nn
 
 from shardkit import SpecError
 
-ADAPTERS = "lora_"
-"""Every parameter that peft adds for LoRA and DoRA has this in its name."""
+PARTS = ("vision", "audio", "vision_connector", "audio_connector", "language")
+ADAPTERS = "adapters"
 
 
-def set_trainable(model: nn.Module, names: Iterable[str]) -> None:
-    """Let the named parts train and nothing else; raises SpecError for a part that the model has not.
+def set_trainable(model: nn.Module, names: Sequence[str]) -> None:
+    """Train the named parts and freeze all others.
 
-    Parts are the model's modules (`vision`, `vision_connector`, …); `language` are the language model's own weights,
-    `adapters` its LoRA matrices.
+    `adapters` are those of the language model, whose own weights then stay frozen; `language` is the whole of a model
+    without adapters. Raises SpecError for a part that there is not.
     """
-    model.requires_grad_(False)
-    for name in names:
-        found = [parameter for _, parameter in part_parameters(model, name) if parameter.is_floating_point()]
-        if not found:
-            raise SpecError(f"trainable names {name}, which this model has not; there are: {', '.join(_parts(model))}")
-        for parameter in found:
-            parameter.requires_grad_(True)
+    adapted = {name for name, _ in model.named_parameters() if ".lora_" in name}
+    for part in names:
+        _refuse_absent(model, part, bool(adapted))
+    for name, parameter in model.named_parameters():
+        part = ADAPTERS if name in adapted else name.partition(".")[0]
+        if parameter.is_floating_point():
+            parameter.requires_grad_(part in names)
 
 
-def part_parameters(model: nn.Module, name: str) -> Iterator[tuple[str, nn.Parameter]]:
-    """The parameters of a part with their names in the model; none where it has no such part."""
-    for full, parameter in model.named_parameters():
-        if part_of(full) == name:
-            yield full, parameter
-
-
-def part_of(parameter: str) -> str:
-    """The part that a parameter belongs to, by its name."""
-    module = parameter.partition(".")[0]
-    return "adapters" if module == "language" and ADAPTERS in parameter else module
-
-
-def _parts(model: nn.Module) -> list[str]:
-    return list(dict.fromkeys(part_of(name) for name, _ in model.named_parameters()))
+def _refuse_absent(model: nn.Module, part: str, adapted: bool) -> None:
+    if part not in (*PARTS, ADAPTERS):
+        raise SpecError(f"trainable: no part {part!r}; there are: {', '.join((*PARTS, ADAPTERS))}")
+    if part == ADAPTERS and not adapted:
+        raise SpecError("trainable: the language model has no adapters; set model.language.train=lora (or dora, qlora)")
+    if part == "language" and adapted:
+        raise SpecError("trainable: the language model has adapters; name `adapters`, or set model.language.train=full")
+    if part != ADAPTERS and getattr(model, part, None) is None:
+        raise SpecError(f"trainable: this model has no {part}; take it out, or give model.{part.partition('_')[0]}")
