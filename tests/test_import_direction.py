@@ -41,6 +41,7 @@ TRAINER = (
         "flops",
         "loop",
         "metrics",
+        "objective",
         "optim",
         "plan",
         "run",

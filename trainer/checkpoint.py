@@ -25,6 +25,8 @@ from shardkit import ShardkitError, SpecError
 from trainer.data.tokenise import Speech
 
 MODEL, OPTIMIZER, STATE, TOKENIZER = "model.safetensors", "optimizer.safetensors", "state.json", "tokenizer"
+TRAINING_ONLY = ("distil_projection.",)
+"""Parameters that a model has while it is trained only; without them a checkpoint loads as well."""
 _NAME = re.compile(r"step-(\d{8,})")
 
 
@@ -203,6 +205,7 @@ def _fill(model: torch.nn.Module, stored: Mapping[str, torch.Tensor], path: Path
     Another stage may have trained other parts of them: what it stored is noted as `restored`, so that it is kept.
     """
     parameters = dict(model.named_parameters())
+    stored = {name: value for name, value in stored.items() if name in parameters or not name.startswith(TRAINING_ONLY)}
     odd = sorted(
         {name for name in stored if name not in parameters or parameters[name].shape != stored[name].shape}
         | (_always_stored(model) - stored.keys())

@@ -9,9 +9,9 @@ The estimate of memory, for one device of a run that is not sharded:
     optimizer     two moments of AdamW for every trained weight, 4 bytes each
     activations   what the backward pass is kept: of every token in a layer 2 bytes x (11 x width + 4 x the width of a
                   gated feed-forward, 2 x of a plain one), twice that in float32; no scores, which fused attention makes
-                  anew. Of the language model and of encoders that train; of connectors for their latents, and 4 x width
-                  of every vector that they attend to. Logits: tokens (of speed.loss_chunk at once) x vocabulary x 8
-                  bytes, with their gradient
+                  anew; with model.checkpointing a layer keeps its input only, but for the one at work. Of the language
+                  model and of encoders that train; of connectors for their latents, and 4 x width of every vector that
+                  they attend to. Logits: tokens (of speed.loss_chunk at once) x vocabulary x 8 bytes, with their gradient
 Not counted: the allocator's slack, kernels' workspace, the framework itself (on CUDA about 1 GB).
 """
 
@@ -180,13 +180,22 @@ def _activations(spec: RunSpec, shape: Shape) -> int:
     tokens = rows * (spec.data.pack.tokens if spec.data.pack else spec.data.max_tokens)
     each = 2 if spec.dtype == "bfloat16" else 4
     at_once = min(tokens, spec.speed.loss_chunk or tokens)
-    kept = tokens * shape.layers * shape.kept_values * each + at_once * shape.vocabulary * 8
+    kept = (
+        tokens * _kept_by_layers(shape.layers, shape.width, shape.kept_values, spec) * each
+        + at_once * shape.vocabulary * 8
+    )
     for sense in shape.senses:
         items = rows * sense.items
-        encoder = sense.length * sense.layers * sense.kept_values if sense.trains else 0
+        layers = _kept_by_layers(sense.layers, sense.width, sense.kept_values, spec)
+        encoder = sense.length * layers if sense.trains else 0
         connector = sense.depth * sense.width * (sense.latents * (11 + 2 * 4) + sense.length * 4)
         kept += items * (encoder + connector) * each
     return kept
+
+
+def _kept_by_layers(layers: int, width: int, values: int, spec: RunSpec) -> int:
+    """Values of a token that a stack of layers keeps: recomputed ones their input only, but for the one at work."""
+    return layers * width + values if spec.model.checkpointing else layers * values
 
 
 def _data(spec: RunSpec, data: str | Sequence[str]) -> DataPlan:

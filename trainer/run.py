@@ -33,7 +33,6 @@ from trainer.data.sources import Data, choose_sources, open_data, versions_of
 from trainer.data.stream import open_stream
 from trainer.data.tokenise import Speech, load_speech, texts_of, train_speech
 from trainer.flops import count_model, device_peak
-from trainer.losses.table import make_loss
 from trainer.losses.tokens import check_pieces
 from trainer.metrics import Metrics
 from trainer.model.compiled import compile_regions
@@ -41,6 +40,7 @@ from trainer.model.isolation import check_isolation
 from trainer.model.omni import Omni
 from trainer.model.precision import settle_precision
 from trainer.model.trainable import set_trainable
+from trainer.objective import open_loss
 from trainer.optim import make_optimizer
 from trainer.spec import RunSpec, SourceSpec, spec_digest_fields, without_secrets
 from trainer.start import find_weights, load_start
@@ -79,9 +79,9 @@ class Run:
         if spec.data.pack:
             check_isolation(self.model.language)
         self._hasten()
+        self.loss = open_loss(spec, self.model, self.speech, out)  # while the model has the weights that it begins with
         self.trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimizer = make_optimizer(self.model, spec)
-        self.loss = make_loss(spec.loss)
         self.progress = found or self._beginning()
         if start:
             load_tensors(start, self.model, self.optimizer)

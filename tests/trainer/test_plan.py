@@ -109,6 +109,19 @@ def test_operations_a_token_count_frozen_weights_four_times_and_trained_ones_six
     assert plan.flops_per_window == pytest.approx(2.27e12, rel=0.1)
 
 
+def test_four_bits_and_recomputed_layers_take_less(tiny_spec: ModelSpec) -> None:
+    spec = real("Qwen/Qwen2.5-1.5B")
+    language = msgspec.structs.replace(spec.model.language, train="qlora")
+    model = msgspec.structs.replace(spec.model, language=language, checkpointing=True)
+    before, after = plan_run(spec, ()), plan_run(msgspec.structs.replace(spec, model=model), ())
+    sizes = [next(part for part in plan.parts if part.name == "language").weight_bytes for plan in (before, after)]
+    embeddings = 151936 * 1536
+    assert sizes[0] == 2 * 1_543_714_304
+    assert sizes[1] == pytest.approx(2 * embeddings + 0.516 * (1_543_714_304 - embeddings), rel=1e-3)
+    assert (before.trained, before.flops_per_token) == (after.trained, after.flops_per_token)
+    assert after.memory.activations < before.memory.activations / 3
+
+
 def test_an_unknown_checkpoint_says_that_its_config_is_needed_and_a_folder_has_one(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"model.language.pretrained: cannot read a config .*needs its config.json"):
         plan_run(real(str(tmp_path / "nothing")), ())

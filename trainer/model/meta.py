@@ -14,7 +14,7 @@ import torch
 
 from shardkit import SpecError
 from trainer.data.tokenise import Speech, load_speech
-from trainer.model.encoders import read_config
+from trainer.model.loading import read_config
 from trainer.model.omni import Omni
 from trainer.model.trainable import ADAPTERS, set_trainable
 from trainer.spec import EncoderSpec, LanguageSpec, ModelSpec, RunSpec
@@ -53,8 +53,8 @@ SIZES = {
     "audio": ("d_model", "encoder_layers", "encoder_attention_heads", "encoder_ffn_dim", "num_mel_bins",
               "max_source_positions"),
 }  # fmt: skip
-FOUR_BIT = 0.5 + 4 / 64
-"""Bytes of a weight in nf4: half of one, and a float32 scale for every 64."""
+FOUR_BIT = 0.5 + 1 / 64 + 4 / (64 * 256)
+"""Bytes of a weight in nf4, quantised twice: half of one, a byte of scale for every 64, a float32 for 256 of those."""
 
 
 class Weights(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,6 +87,7 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     model: Any
     parts: dict[str, tuple[Weights, ...]]
     layers: int
+    width: int
     kept_values: int
     vocabulary: int
     senses: tuple[SenseShape, ...]
@@ -107,8 +108,9 @@ def shape_of(model: Omni, spec: RunSpec) -> Shape:
     gated = any("gate" in name for name, _ in model.language.named_parameters())
     return Shape(
         model=model,
-        parts=_parts(model, half=spec.dtype != "float32", four_bit=str(spec.model.language.train) == "qlora"),
+        parts=_parts(model, half=spec.dtype != "float32", four_bit=spec.model.language.train == "qlora"),
         layers=int(config.num_hidden_layers),
+        width=int(config.hidden_size),
         kept_values=kept_values(int(config.hidden_size), int(getattr(config, "intermediate_size", 0)), gated),
         vocabulary=int(model.language.get_input_embeddings().weight.shape[0]),
         senses=tuple(_senses(spec, model)),
@@ -139,10 +141,8 @@ def _from_sizes(spec: ModelSpec) -> ModelSpec:
     for name in ("vision", "audio", "language"):
         part: EncoderSpec | LanguageSpec | None = getattr(spec, name)
         if part is not None and part.pretrained:
-            parts[name] = msgspec.structs.replace(part, pretrained="", config=_sizes(part.pretrained, name))
-    language = parts.get("language", spec.language)
-    if str(language.train) == "qlora":
-        parts["language"] = msgspec.structs.replace(language, train="lora")
+            train = {"train": "lora"} if getattr(part, "train", "") == "qlora" else {}  # of the same shape
+            parts[name] = msgspec.structs.replace(part, pretrained="", config=_sizes(part.pretrained, name), **train)
     return msgspec.structs.replace(spec, **parts)
 
 

@@ -7,12 +7,24 @@ from trainer.spec.layers import Resolved, load_run, resolve_run, settings_path
 from trainer.spec.model import EncoderSpec, HearingSpec, LanguageSpec, LoraSpec, ModelSpec, VisionSpec
 from trainer.spec.run import RunSpec, spec_digest_fields, without_secrets
 from trainer.spec.stages import Part, StageSpec
-from trainer.spec.training import CheckpointSpec, EvalSpec, LossSpec, MetricsSpec, OptimizerSpec, SpeedSpec
+from trainer.spec.training import (
+    PREFERENCES,
+    CheckpointSpec,
+    DistilSpec,
+    EvalSpec,
+    LossSpec,
+    MetricsSpec,
+    OptimizerSpec,
+    PreferenceSpec,
+    SpeedSpec,
+)
 
 __all__ = [
+    "PREFERENCES",
     "CheckpointSpec",
     "Config",
     "DataSpec",
+    "DistilSpec",
     "EncoderSpec",
     "EvalSpec",
     "HearingSpec",
@@ -27,6 +39,7 @@ __all__ = [
     "PackSpec",
     "Part",
     "Resolved",
+    "PreferenceSpec",
     "RunSpec",
     "SourceSpec",
     "SpeedSpec",

@@ -74,4 +74,5 @@ def spec_digest_fields(spec: RunSpec) -> dict[str, Any]:
     reading = ("decoders", "prefetch", "cache", "cache_bytes", "datasets")
     absent = [name for name in ("pack", "mix") if raw["data"][name] is None]  # written before there were any
     raw["data"] = {name: value for name, value in raw["data"].items() if name not in {*reading, *absent}}
+    raw["loss"] = {name: value for name, value in raw["loss"].items() if value is not None}
     return {name: value for name, value in raw.items() if name not in (*free, *chain)}
