@@ -46,6 +46,7 @@ TRAINER = (
         "plan",
         "run",
         "stages",
+        "start",
         "step",
     ),
     ("eval",),
