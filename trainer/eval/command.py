@@ -21,9 +21,11 @@ from trainer.eval.heldout import evaluate, keep_held_out, page_of, without_media
 from trainer.eval.loss import Ready
 from trainer.eval.page import write_eval_page
 from trainer.model.omni import Omni
+from trainer.model.trainable import set_trainable
 from trainer.objective import open_loss
 from trainer.run import SPEC, choose_device, fix_arithmetic, reading_of
 from trainer.spec import RunSpec
+from trainer.start import load_start
 
 
 def evaluate_run(
@@ -44,7 +46,11 @@ def evaluate_run(
     fix_arithmetic(spec, device)
     speech = load_speech(str(path / TOKENIZER))
     torch.manual_seed(spec.seed)  # a loss may compare with what the run began with
-    model = Omni(spec.model, speech).to(device).eval()
+    model = Omni(spec.model, speech)
+    if spec.trainable is not None:
+        set_trainable(model, spec.trainable)
+    load_start(model, spec.start, resumed=True)
+    model.to(device).eval()
     loss = open_loss(spec, model, speech, folder)
     load_model(path, model)
     dataset = open_data(choose_sources(data, spec.data))
