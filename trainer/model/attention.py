@@ -26,12 +26,11 @@ UNKNOWN = ("softcap", "s_aux", "position_bias", "cache")
 class Documents(NamedTuple):
     """Where documents (and runs of padding) begin in the rows laid end to end, and the end: `cu_seqlens`, int32.
 
-    `longest` is no less than the longest of them. `edges`: the same offsets on the host, where they cost no wait.
+    `longest` is no less than the longest of them.
     """
 
     starts: torch.Tensor
     longest: int
-    edges: tuple[int, ...]
 
 
 def choose_attention(language: Any, name: str) -> None:
@@ -73,8 +72,7 @@ def find_documents(positions_BT: torch.Tensor) -> Documents:
     begins[:, 0] = True
     starts = begins.flatten().nonzero().flatten()
     starts = F.pad(starts, (0, 1), value=begins.numel()).to(torch.int32)
-    edges = () if starts.is_cuda else tuple(starts.tolist())
-    return Documents(starts, positions_BT.shape[1], edges)
+    return Documents(starts, positions_BT.shape[1])
 
 
 def attend(  # noqa: PLR0913 -- the arguments are those of transformers' interface
@@ -148,7 +146,7 @@ def _one_by_one(
     """Document by document, (tokens, heads, D); not compiled, or every new set of lengths would compile anew."""
     key, value = (_for_all_heads(states, query) for states in (key, value))
     found = []
-    for begin, end in pairwise(documents.edges or documents.starts.tolist()):
+    for begin, end in pairwise(documents.starts.tolist()):
         own = [states[begin:end].transpose(0, 1)[None] for states in (query, key, value)]
         near = _band(end - begin, window, query.device) if 0 < window < end - begin else None
         mixed = F.scaled_dot_product_attention(
