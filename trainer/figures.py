@@ -24,13 +24,14 @@ def by_part(parts: LossParts) -> dict[str, Any]:
     """The loss a token of each modality and source, and how many tokens of each modality carry loss."""
     means = {kind: parts.sums[kind] / parts.tokens[kind] for kind in sorted(parts.sums)}
     sources = {name: parts.source_sums[name] / parts.source_tokens[name] for name in sorted(parts.source_sums)}
-    return {"loss_by_modality": means, "answer_tokens": parts.tokens} | (
+    extra = {name: total / count for name, (total, count) in sorted(parts.extra.items())}
+    return {"loss_by_modality": means, "answer_tokens": parts.tokens, **extra} | (
         {"loss_by_source": sources, "source_tokens": parts.source_tokens} if sources else {}
     )
 
 
 def step_figures(run: Run, drawn: list[Drawn], seconds: float, waited: float) -> dict[str, Any]:
-    """What a step read, how fast, and what it left out. Of this process; the batches are looked at on the CPU."""
+    """What a step read, how fast, and what it left out. Of this process; asks nothing of the device."""
     batches = [each.batch for each in drawn if each.batch is not None]
     rows = row_figures(batches, run.spec.data.pack.tokens if run.spec.data.pack else None)
     left_out: dict[str, int] = {}
@@ -58,7 +59,7 @@ def step_figures(run: Run, drawn: list[Drawn], seconds: float, waited: float) ->
 
 def row_figures(batches: Sequence[TrainBatch], pack_tokens: int | None) -> dict[str, Any]:
     """Tokens, the share of the rows' places without one (`padding`), and what packs hold of what they may."""
-    tokens = sum(int(batch.attention.sum()) for batch in batches)
+    tokens = sum(batch.num_tokens for batch in batches)
     places = sum(batch.ids.numel() for batch in batches)
     samples = sum(len(batch.keys) for batch in batches)
     figures = {"step_tokens": tokens, "step_samples": samples, "padding": 1 - tokens / places}

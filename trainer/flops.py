@@ -30,10 +30,12 @@ PEAKS = {
 class Arithmetic(msgspec.Struct, frozen=True, kw_only=True):
     """Operations of a training step: `per_token` of text or latent, `per_pair` of tokens that see one another.
 
-    And of an image and a window of sound: the encoder (`forward` times its factor) with its connector.
+    And `per_image` and `per_window` of sound, encoder and connector; `per_answer` token that carries loss, what the
+    head takes where it makes no other logits (speed.loss_chunk), else 0 and part of `per_token`.
     """
 
     per_token: float = 0.0
+    per_answer: float = 0.0
     per_pair: float = 0.0
     per_image: float = 0.0
     per_window: float = 0.0
@@ -46,33 +48,40 @@ class Arithmetic(msgspec.Struct, frozen=True, kw_only=True):
         return sum(self._of(batch) for batch in batches)
 
     def _of(self, batch: TrainBatch) -> float:
-        lengths = batch.per_sample(batch.attention.to(torch.float64))
-        pairs = float((lengths * (lengths + 1)).sum()) / 2
+        lengths = batch.lengths or batch.per_sample(batch.attention.to(torch.float64)).tolist()
+        pairs = sum(length * (length + 1) / 2 for length in lengths)
         media = len(batch.images) * self.per_image + len(batch.mels) * self.per_window
-        return float(lengths.sum()) * self.per_token + pairs * self.per_pair + media
+        answers = batch.answer_tokens * self.per_answer if self.per_answer else 0.0
+        return sum(lengths) * self.per_token + answers + pairs * self.per_pair + media
 
     def formula(self) -> str:
         """One paragraph for a person: what a step is taken to cost."""
         frozen = self.weights - self.trained
+        head = f", of the head {self.per_answer:.4g} an answer's token only" if self.per_answer else ""
         lines = [
             f"operations of a step = {self.per_token:.4g} a token (4 x {frozen:,} frozen weights, 6 x {self.trained:,} "
-            f"trained) + {self.per_pair:.4g} a pair of tokens that see one another (12 x layers x width)",
+            f"trained){head} + {self.per_pair:.4g} a pair of tokens that see one another (12 x layers x width)",
             *self.notes,
             "padding and recomputation count nothing",
         ]
         return "; ".join(lines)
 
 
-def count_model(model: Any) -> Arithmetic:
-    """Count a model once, before it is sharded or compiled. It may lack any part; other parts count by the token."""
+def count_model(model: Any, *, pieces: bool = False) -> Arithmetic:
+    """Count a model once, before it is sharded or compiled. It may lack any part; other parts count by the token.
+
+    `pieces`: logits are made of answers' tokens only.
+    """
     parts = {name: part for name, part in model.named_children() if name not in SENSING}
     counted = [pair for part in parts.values() for pair in matrix_weights(part)]
     trained = sum(number for number, trains in counted if trains)
     weights = sum(number for number, _ in counted)
     image, image_note = _seeing(model)
     window, window_note = _hearing(model)
+    answer = _per_head(getattr(model, "language", None)) if pieces else 0.0
     return Arithmetic(
-        per_token=4.0 * (weights - trained) + 6.0 * trained,
+        per_token=4.0 * (weights - trained) + 6.0 * trained - answer,
+        per_answer=answer,
         per_pair=_per_pair(getattr(model, "language", None)),
         per_image=image,
         per_window=window,
@@ -114,10 +123,15 @@ def count_forward(module: nn.Module, *inputs: torch.Tensor) -> float:
     from torch.utils.flop_counter import FlopCounterMode
 
     tensors = [*module.named_parameters(), *module.named_buffers()]
-    state = {name: tensor.detach().to("meta") for name, tensor in tensors if not name.startswith("model.language.")}
+    state = {name: _unreal(tensor) for name, tensor in tensors if not name.startswith("model.language.")}
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         torch.func.functional_call(module, state, inputs)
     return float(counter.get_total_flops())
+
+
+def _unreal(tensor: torch.Tensor) -> torch.Tensor:
+    """Its shape without memory; all of one precision, as autocast would make them."""
+    return torch.empty_like(tensor, device="meta", dtype=torch.float32 if tensor.is_floating_point() else None)
 
 
 class _Step(nn.Module):
@@ -144,7 +158,7 @@ def _seeing(model: Any) -> tuple[float, str]:
 def _hearing(model: Any) -> tuple[float, str]:
     if getattr(model, "audio", None) is None:
         return 0.0, ""
-    mels = torch.zeros((1, model.senses.mels, model.senses.window_frames), device="meta")
+    mels = torch.zeros((1, model.senses.mels, model.senses.window_frames), device="meta")  # made on the device or not
     heard = torch.ones((1, model.senses.window_frames), dtype=torch.bool, device="meta")
     return _sensing("window of sound", model.audio, model.audio_connector, (model, "listen", (mels, heard)))
 
@@ -154,8 +168,12 @@ def _sensing(
 ) -> tuple[float, str]:
     """Operations of one item with its share of the backward pass, and how they come about."""
     model, method, inputs = call
-    forward = count_forward(encoder, inputs[0])
-    joined = max(0.0, count_forward(_Step(model, method), *inputs) - forward)
+    try:
+        forward = count_forward(encoder, inputs[0])
+        joined = max(0.0, count_forward(_Step(model, method), *inputs) - forward)
+    except (RuntimeError, TypeError, ValueError):  # what looks at its values cannot run without any
+        forward = 2.0 * sum(number for number, _ in matrix_weights(encoder)) * float(getattr(encoder, "length", 1))
+        joined, name = 0.0, f"{name} (estimated, without attention and connector)"
     factor = 3 if _trains(encoder) else 1
     factor_joined = 3 if _trains(connector) else 2 if factor == 3 else 1
     note = (
@@ -166,6 +184,11 @@ def _sensing(
 
 def _trains(part: Any) -> bool:
     return part is not None and any(parameter.requires_grad for parameter in part.parameters())
+
+
+def _per_head(language: Any) -> float:
+    head = language.get_output_embeddings() if language is not None else None
+    return sum(number * (6.0 if trains else 4.0) for number, trains in matrix_weights(head)) if head else 0.0
 
 
 def _per_pair(language: Any) -> float:

@@ -27,17 +27,23 @@ from trainer.checkpoint import (
     load_tensors,
     read_progress,
 )
+from trainer.data.adapter import ahead_on
 from trainer.data.reading import Drawn, Reading, is_held_out, loader_fields, record_of
 from trainer.data.sources import Data, choose_sources, open_data, versions_of
 from trainer.data.stream import open_stream
 from trainer.data.tokenise import Speech, load_speech, texts_of, train_speech
 from trainer.flops import count_model, device_peak
-from trainer.losses.table import make_loss
+from trainer.losses.tokens import check_pieces
 from trainer.metrics import Metrics
+from trainer.model.compiled import compile_regions
 from trainer.model.isolation import check_isolation
 from trainer.model.omni import Omni
+from trainer.model.precision import settle_precision
+from trainer.model.trainable import set_trainable
+from trainer.objective import open_loss
 from trainer.optim import make_optimizer
 from trainer.spec import RunSpec, SourceSpec, spec_digest_fields, without_secrets
+from trainer.start import find_weights, load_start
 
 HELD_OUT, SPEC = "held_out.json", "run.json"
 Report = Callable[[dict[str, Any]], None]
@@ -59,17 +65,23 @@ class Run:
         found = read_progress(start) if start else None
         self.dataset = open_data(data, found.version if found else "")
         self.reading = reading_of(spec)
-        self.speech = load_speech(str(start / TOKENIZER)) if start else make_speech(spec, self.dataset, self.reading)
+        self.speech = _speech_of(spec, start) or make_speech(spec, self.dataset, self.reading)
         torch.manual_seed(spec.seed)
-        self.model = Omni(spec.model, self.speech).to(self.device).train()
-        self.arithmetic = count_model(self.model)
+        self.model = Omni(spec.model, self.speech)
+        if spec.trainable is not None:
+            set_trainable(self.model, spec.trainable)
+        settle_precision(self.model, getattr(torch, spec.dtype))
+        load_start(self.model, spec.start, resumed=start is not None)
+        self.model.to(self.device).train()
+        self.arithmetic = count_model(self.model, pieces=spec.speed.loss_chunk > 0)
         self.peak_tflops = device_peak(self.device, spec.metrics.peak_tflops)
         check_length(self.model, spec)
         if spec.data.pack:
             check_isolation(self.model.language)
+        self._hasten()
+        self.loss = open_loss(spec, self.model, self.speech, out)  # while the model has the weights that it begins with
         self.trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimizer = make_optimizer(self.model, spec)
-        self.loss = make_loss(spec.loss)
         self.progress = found or self._beginning()
         if start:
             load_tensors(start, self.model, self.optimizer)
@@ -78,6 +90,8 @@ class Run:
         self.held_out_loss = self.metrics.held_out_loss
         state = self.progress.reading or None
         self.stream = open_stream(self.dataset, self.reading, self.speech, self.model.senses, state)
+        if spec.speed.ahead:
+            self.stream = ahead_on(self.stream, self.device)
 
     @property
     def step(self) -> int:
@@ -91,7 +105,7 @@ class Run:
             self.progress,
             step=step,
             samples=self.progress.samples + sum(len(batch.keys) for batch in batches),
-            tokens=self.progress.tokens + sum(int(batch.attention.sum()) for batch in batches),
+            tokens=self.progress.tokens + sum(batch.num_tokens for batch in batches),
             reading=drawn[-1].state,
         )
 
@@ -108,6 +122,14 @@ class Run:
         if close:
             close()
         self.metrics.close()
+
+    def _hasten(self) -> None:
+        """What the spec's `speed` asks of the model."""
+        self.model.loss_chunk = self.spec.speed.loss_chunk
+        if self.model.loss_chunk:
+            check_pieces(self.model)
+        if self.spec.speed.compile == "regional":
+            compile_regions(self.model)
 
     def _beginning(self) -> Progress:
         return Progress(
@@ -199,11 +221,12 @@ def choose_device(spec: RunSpec) -> torch.device:
 
 
 def fix_arithmetic(spec: RunSpec, device: torch.device) -> None:
-    """Make sums repeat: a fixed number of threads and deterministic kernels (a GPU may have none for an operation)."""
+    """Make sums repeat: a fixed number of threads; on a GPU, where the spec asks for it, kernels that repeat theirs."""
     torch.set_num_threads(spec.threads)
-    if device.type == "cuda":
+    on_gpu = device.type == "cuda"
+    if on_gpu and spec.speed.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
+    torch.use_deterministic_algorithms(not on_gpu or spec.speed.deterministic, warn_only=on_gpu)
 
 
 def check_length(model: Omni, spec: RunSpec) -> None:
@@ -224,6 +247,12 @@ def make_speech(spec: RunSpec, dataset: Data, reading: Reading) -> Speech:
         if len(samples) >= spec.tokenizer.samples:
             break
     return train_speech(texts_of(samples[: spec.tokenizer.samples]), spec.tokenizer.vocabulary)
+
+
+def _speech_of(spec: RunSpec, start: Path | None) -> Speech | None:
+    """The tokeniser beside the weights that a run goes on from, or begins with; none where they are not a run's."""
+    weights = start or (find_weights(spec.start) if spec.start else None)
+    return load_speech(str(weights / TOKENIZER)) if weights else None
 
 
 @contextmanager

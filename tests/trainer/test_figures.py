@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,11 @@ import torch
 
 from tests.trainer.batches import batch_of
 from tests.trainer.datasets import mixed, tiny_run
+from trainer.data.collate import collate, collate_packs
+from trainer.data.media import Senses
+from trainer.data.tokenise import Speech
 from trainer.figures import by_part, peak_memory, row_figures, use_figures
+from trainer.flops import Arithmetic
 from trainer.loop import train
 from trainer.losses.parts import add_parts, parts_of
 from trainer.metrics import read_metrics
@@ -114,3 +119,20 @@ def test_lines_of_a_packed_run_say_how_full_it_is_and_tensorboard_says_the_same(
         shown = [(event.step, event.value) for event in events.Scalars(name)]
         assert shown == [(each["step"], pytest.approx(each[name], rel=1e-5)) for each in lines]
     assert (tmp_path / "metrics.html").is_file()
+
+
+def test_a_batch_knows_its_lengths_as_its_attention_says_them(
+    item: Callable[..., Any], speech: Speech, tiny_spec: ModelSpec
+) -> None:
+    senses = Senses()
+    rows = [
+        (text, speech.encode(item(("user", text), ("assistant", "red")).sample, (), senses, 64))
+        for text in ("colour?", "What is the colour?")
+    ]
+    for batch in (collate(rows, senses, speech.pad_id), collate_packs([rows], senses, speech.pad_id)):
+        lengths = tuple(batch.per_sample(batch.attention.to(torch.int64)).tolist())
+        assert batch.lengths == lengths and batch.num_tokens == int(batch.attention.sum())
+        unknown = msgspec.structs.replace(batch, lengths=())
+        arithmetic = Arithmetic(per_token=3.0, per_pair=2.0)
+        assert arithmetic.of([batch]) == arithmetic.of([unknown]) > 0
+        assert batch.sources == ("s", "s")

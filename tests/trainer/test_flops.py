@@ -11,6 +11,7 @@ from trainer.data.tokenise import Speech
 from trainer.flops import Arithmetic, count_forward, count_model, device_peak, matrix_weights
 from trainer.model.encoders import HearingEncoder, VisionEncoder
 from trainer.model.omni import Omni
+from trainer.model.precision import settle_precision
 from trainer.spec import Config, HearingSpec, LanguageSpec, LoraSpec, ModelSpec, VisionSpec
 
 LLAMA: Config = {
@@ -41,6 +42,31 @@ def test_tied_embeddings_count_once_as_the_head(speech: Speech) -> None:
     assert count_model(tied).weights == 3 * LAYER + 8 * speech.vocabulary
 
 
+def test_a_head_in_pieces_counts_only_tokens_that_carry_loss(speech: Speech) -> None:
+    model = Omni(ModelSpec(language=LanguageSpec(config={**LLAMA})), speech)
+    whole, pieces = count_model(model), count_model(model, pieces=True)
+    batch = batch_of([5, 3])
+    batch = msgspec.structs.replace(batch, labels=torch.where(batch.attention, 7, -100))
+    head = 8 * speech.vocabulary
+    assert whole.of([batch]) - pieces.of([batch]) == 6 * head * 8 - 6 * head * (4 + 2)
+    assert "of the head" in pieces.formula() and "of the head" not in whole.formula()
+
+
+def test_frozen_parts_in_half_precision_and_sound_as_it_is_are_counted_too(
+    tiny_spec: ModelSpec, speech: Speech
+) -> None:
+    assert tiny_spec.vision and tiny_spec.audio
+    vision = msgspec.structs.replace(tiny_spec.vision, trainable=False)
+    audio = msgspec.structs.replace(tiny_spec.audio, trainable=False)
+    plain = Omni(msgspec.structs.replace(tiny_spec, vision=vision, audio=audio), speech)
+    audio = msgspec.structs.replace(audio, mel="device")
+    model = Omni(msgspec.structs.replace(tiny_spec, vision=vision, audio=audio), speech)
+    settle_precision(model, torch.bfloat16)
+    assert model.senses.waves
+    assert count_model(model).per_image == count_model(plain).per_image
+    assert count_model(model).per_window == count_model(plain).per_window
+
+
 def test_under_adapters_a_frozen_weight_takes_four(speech: Speech) -> None:
     lora = LoraSpec(rank=2, targets=("q_proj",))
     model = Omni(ModelSpec(language=LanguageSpec(config={**LLAMA}, train="lora", lora=lora)), speech)
@@ -63,6 +89,19 @@ def test_frozen_encoders_count_forward_only_and_trained_ones_three_times(tiny_sp
     assert trained.per_window > frozen.per_window
     media = frozen.of([batch_of([4], images=3, windows=2)]) - frozen.of([batch_of([4])])
     assert media == 3 * frozen.per_image + 2 * frozen.per_window
+
+
+def test_an_encoder_that_cannot_be_counted_is_estimated_and_said_to_be(
+    tiny_spec: ModelSpec, speech: Speech, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look_at_values(self: VisionEncoder, images: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError(f"no values: {bool(images.any())}")
+
+    monkeypatch.setattr(VisionEncoder, "forward", look_at_values)
+    counted = count_model(Omni(tiny_spec, speech))
+    weights = 3 * 16 * 16 * 16 + 4 * 16 * 16 + 2 * 16 * 32
+    assert counted.per_image == 3 * 2 * weights * 4
+    assert "an image (estimated" in counted.formula()
 
 
 SO400M: Config = {

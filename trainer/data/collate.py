@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from trainer.data.media import Senses
+from trainer.data.sounds import HOP
 from trainer.data.tokenise import Encoded
 
 IGNORED = -100
@@ -24,12 +25,14 @@ class TrainBatch(msgspec.Struct, frozen=True, kw_only=True):
     """What the model takes. B rows of at most T tokens, N images, M windows of sound.
 
     `ids` (B, T) int64; `attention` (B, T) bool; `labels` (B, T) int64, -100 where the assistant does not speak;
-    `images` (N, 3, S, S) uint8; `mels` (M, mels, frames) float32; `heard` (M, frames) bool, where sound is.
+    `images` (N, 3, S, S) uint8; `mels` (M, mels, frames) float32, or (M, samples) of sound where the encoder
+    makes the frames; `heard` (M, frames) bool, where sound is.
     Latents of images and windows replace the placeholders in row-major order. `keys`, `kinds` and `sources` name the
-    samples.
+    samples; `lengths` are their tokens, known without asking the device.
     Packed rows have `segments` (B, T) int64, 0 for padding and otherwise 1 + the number of the token's sample, and
     `positions` (B, T) int64, which begin at 0 with every sample (and with the padding): samples must not see each
-    other. Without them, every row is one sample.
+    other. Without them, every row is one sample; or one answer of a sample, where answers are compared: `wanted` (B,)
+    bool tells good ones from bad ones, `owners` (B,) int64 the number of their sample.
     """
 
     ids: torch.Tensor
@@ -43,6 +46,14 @@ class TrainBatch(msgspec.Struct, frozen=True, kw_only=True):
     segments: torch.Tensor | None = None
     positions: torch.Tensor | None = None
     sources: tuple[str, ...] = ()
+    lengths: tuple[int, ...] = ()
+    wanted: torch.Tensor | None = None
+    owners: torch.Tensor | None = None
+
+    @property
+    def num_tokens(self) -> int:
+        """Number of tokens that are no padding, places of media included."""
+        return sum(self.lengths) if self.lengths else int(self.attention.sum())
 
     @property
     def answer_tokens(self) -> int:
@@ -96,7 +107,9 @@ Row = tuple[str, Encoded]
 
 
 def collate(rows: Sequence[Row], senses: Senses, pad_id: int) -> TrainBatch:
-    """Encoded samples as one batch, a row each, padded on the right."""
+    """Encoded samples as one batch, a row each, padded on the right; with a row for a sample's second answer."""
+    if any(row.wanted is not None for _, row in rows):
+        return _stack_answers(rows, senses, pad_id).pinned()
     return _stack([[row] for row in rows], senses, pad_id).pinned()
 
 
@@ -126,6 +139,20 @@ def collate_packs(packs: Sequence[Sequence[Row]], senses: Senses, pad_id: int) -
     ).pinned()
 
 
+def _stack_answers(rows: Sequence[Row], senses: Senses, pad_id: int) -> TrainBatch:
+    """Answers to be compared, a row each: a sample's good one, then its bad one; names are the samples'."""
+    named = [(at, key, row) for at, (key, first) in enumerate(rows) for row in (first, first.rival) if row is not None]
+    batch = _stack([[(key, row)] for _, key, row in named], senses, pad_id)
+    return msgspec.structs.replace(
+        batch,
+        keys=tuple(key for key, _ in rows),
+        kinds=tuple(row.kind for _, row in rows),
+        sources=tuple(row.source for _, row in rows),
+        wanted=torch.tensor([bool(row.wanted) for _, _, row in named]),
+        owners=torch.tensor([at for at, _, _ in named]),
+    )
+
+
 def _stack(packs: Sequence[Sequence[Row]], senses: Senses, pad_id: int) -> TrainBatch:
     longest = max(sum(len(row.ids) for _, row in pack) for pack in packs)
     ids = np.full((len(packs), longest), pad_id, dtype=np.int64)
@@ -150,6 +177,7 @@ def _stack(packs: Sequence[Sequence[Row]], senses: Senses, pad_id: int) -> Train
         keys=tuple(key for pack in packs for key, _ in pack),
         kinds=tuple(row.kind for row in encoded),
         sources=tuple(row.source for row in encoded),
+        lengths=tuple(len(row.ids) for row in encoded),
     )
 
 
@@ -161,7 +189,8 @@ def _images(rows: Sequence[Encoded], senses: Senses) -> torch.Tensor:
 
 def _mels(rows: Sequence[Encoded], senses: Senses) -> torch.Tensor:
     stack = [window for row in rows for window in row.windows]
-    return torch.from_numpy(np.stack(stack)) if stack else torch.zeros((0, senses.mels, senses.window_frames))
+    shape = (senses.window_frames * HOP,) if senses.waves else (senses.mels, senses.window_frames)
+    return torch.from_numpy(np.stack(stack)) if stack else torch.zeros((0, *shape))
 
 
 def _heard(rows: Sequence[Encoded], senses: Senses) -> torch.Tensor:

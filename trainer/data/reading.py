@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
+import torch
 
 from shardkit import Item, Mix, Refused, Sample, Skipped
 from trainer.data.collate import TrainBatch
@@ -35,6 +36,10 @@ class Drawn(msgspec.Struct, frozen=True, kw_only=True):
     cut_seconds: float = 0.0
     source_epochs: dict[str, float] = {}
     damaged: tuple[str, ...] = ()
+
+    def to(self, device: torch.device) -> Drawn:
+        """The same with its batch on a device; from pinned memory without waiting for the copy."""
+        return self if self.batch is None else msgspec.structs.replace(self, batch=self.batch.to(device))
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,7 +106,8 @@ def nothing_to_train_on(total: int, left_out: Counter[str]) -> str:
     """The message for a dataset without a single sample that this run can train on."""
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))
     return (
-        f"none of {total} samples can be trained on ({reasons}); wanted samples with an assistant message. "
+        f"none of {total} samples can be trained on ({reasons}); wanted samples with an assistant message, or with a "
+        f"preference where the loss compares answers. "
         f"See `shardkit stats` for what the dataset holds"
     )
 
@@ -115,8 +121,7 @@ def encode_item(item: Item, speech: Speech, senses: Senses, max_tokens: int, lat
     """
     try:
         sample = item.sample
-        if not any(message.role == "assistant" for message in sample.messages):
-            raise Unfit("unlabelled")  # before its media are decoded for nothing
+        speech.check(sample)  # before its media are decoded for nothing
         return speech.encode(sample, load_media(item, senses, later), senses, max_tokens)
     except Refused as refused:
         raise Unfit(refused.reason) from None

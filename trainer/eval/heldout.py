@@ -7,6 +7,7 @@ answers.py).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -59,11 +60,13 @@ def open_measure() -> Callable[[Run, str], None]:
             kept.append(keep_held_out(run.dataset, run.reading, run.speech, run.model.senses, spec.eval))
         ready = Ready(model=run.model, loss=run.loss, pad_id=run.speech.pad_id, half=spec.dtype == "bfloat16")
         if not last or last[0][0] != run.step:
+            began = time.perf_counter()
             found = evaluate(ready, kept[0], run.speech, spec.eval.new_tokens)
             if found is None:
                 return
             last[:] = [(run.step, found)]
             _record(run, found, kept[0])
+            run.metrics.note(evaluation_seconds=time.perf_counter() - began)
         run.note_held_out(when, msgspec.to_builtins(last[0][1].held_out))
         for name, changed in without_media(kept[0], spec.eval) if when == "after" else ():
             other = evaluate(ready, changed, run.speech, spec.eval.new_tokens)

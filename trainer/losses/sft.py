@@ -7,15 +7,18 @@ Elsewhere: dividing by the whole step's weight (step.py).
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 
 from trainer.data.collate import IGNORED, TrainBatch
+from trainer.data.tokenise import Teaches
 from trainer.losses.parts import LossParts, parts_of
+from trainer.losses.tokens import token_losses
 from trainer.spec import LossSpec
 
 
 class SftLoss:
     """Cross-entropy of the answers' tokens, weighted as the spec says."""
+
+    teaches: Teaches = "answers"
 
     def __init__(self, spec: LossSpec) -> None:
         self._spec = spec
@@ -26,10 +29,7 @@ class SftLoss:
 
     def __call__(self, model: torch.nn.Module, batch: TrainBatch) -> tuple[torch.Tensor, LossParts]:
         """See Loss."""
-        logits = model(batch)[:, :-1].float()
-        labels = batch.labels[:, 1:]
-        losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none")
-        losses = losses.unflatten(0, labels.shape)
+        losses = token_losses(model, batch)
         return (losses * answer_weights(batch, self._spec)).sum(), _parts(batch, losses.detach())
 
 
