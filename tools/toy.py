@@ -189,7 +189,7 @@ def draw_curve(run: Path, rows: Sequence[Row], path: Path) -> Path:
         places = [place + 0.2 * at for place in range(len(rows))]
         right.bar(places, [getattr(row, name) for row in rows], 0.2, label=name)
     right.set_xticks([place + 0.3 for place in range(len(rows))], [row.category for row in rows])
-    right.set(ylim=(0, 1.02), title="with the own medium and without it")
+    right.set(ylim=(0, 1.16), title="with the own medium and without it")
     right.legend(loc="upper center", ncols=4, fontsize=7)
     for axes in (left, right):
         axes.grid(alpha=0.3)

@@ -11,7 +11,7 @@ The estimate of memory, for one device of a run that is not sharded:
                   gated feed-forward, 2 x of a plain one), twice that in float32; no scores, which fused attention makes
                   anew; with model.checkpointing a layer keeps its input only, but for the one at work. Of the language
                   model and of encoders that train; of connectors for their latents, and 4 x width of every vector that
-                  they attend to. Logits, with their gradient: tokens (of speed.loss_chunk at once) x vocabulary x 8 bytes
+                  they attend to. Logits: tokens (of speed.loss_chunk at once) x vocabulary x 8 bytes, gradient too
 Not counted: the allocator's slack, kernels' workspace, the framework itself (on CUDA about 1 GB).
 """
 
