@@ -28,7 +28,7 @@ class TrainBatch(msgspec.Struct, frozen=True, kw_only=True):
     Latents of images and windows replace the placeholders in row-major order. `keys` and `kinds` name the samples.
     Packed rows have `segments` (B, T) int64, 0 for padding and otherwise 1 + the number of the token's sample, and
     `positions` (B, T) int64, which begin at 0 with every sample (and with the padding): samples must not see each
-    other. Without them, every row is one sample.
+    other. Without them, every row is one sample. `num_images` and `num_windows` count each sample's media.
     """
 
     ids: torch.Tensor
@@ -41,6 +41,8 @@ class TrainBatch(msgspec.Struct, frozen=True, kw_only=True):
     kinds: tuple[str, ...]
     segments: torch.Tensor | None = None
     positions: torch.Tensor | None = None
+    num_images: tuple[int, ...] = ()
+    num_windows: tuple[int, ...] = ()
 
     @property
     def answer_tokens(self) -> int:
@@ -147,6 +149,8 @@ def _stack(packs: Sequence[Sequence[Row]], senses: Senses, pad_id: int) -> Train
         heard=_heard(encoded, senses),
         keys=tuple(key for pack in packs for key, _ in pack),
         kinds=tuple(row.kind for row in encoded),
+        num_images=tuple(len(row.images) for row in encoded),
+        num_windows=tuple(len(row.windows) for row in encoded),
     )
 
 

@@ -4,7 +4,7 @@ from trainer.spec.base import Config, Modality, Strict
 from trainer.spec.data import DataSpec, MixSpec, PackSpec, SourceSpec, TokenizerSpec, WeightsSpec
 from trainer.spec.model import EncoderSpec, HearingSpec, LanguageSpec, LoraSpec, ModelSpec, VisionSpec
 from trainer.spec.run import RunSpec, load_run, spec_digest_fields, without_secrets
-from trainer.spec.training import CheckpointSpec, EvalSpec, LossSpec, OptimizerSpec
+from trainer.spec.training import CheckpointSpec, EvalSpec, FailureSpec, LossSpec, OptimizerSpec
 
 __all__ = [
     "CheckpointSpec",
@@ -12,6 +12,7 @@ __all__ = [
     "DataSpec",
     "EncoderSpec",
     "EvalSpec",
+    "FailureSpec",
     "HearingSpec",
     "LanguageSpec",
     "LoraSpec",
