@@ -45,6 +45,7 @@ TRAINER = (
         "metrics",
         "optim",
         "plan",
+        "resume",
         "run",
         "stages",
         "step",

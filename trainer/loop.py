@@ -58,7 +58,8 @@ def train(
         if measure and not run.step:
             measure(run, "before")
         for step in range(run.step + 1, spec.steps + 1):
-            entry = train_step(run, step)
+            with world.watch():
+                entry = train_step(run, step)
             run.metrics.write(entry)
             run.report({"event": "step", **entry})
             if is_due(run, step):

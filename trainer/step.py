@@ -123,16 +123,14 @@ def _with_blanks(run: Run, pieces: list[TrainBatch]) -> Iterator[tuple[TrainBatc
     Where the model is cut up, all ranks must do equally many passes: one with fewer repeats another's for nothing.
     """
     factor = run.parallel.loss_factor()
+    counts = run.world.gather(len(pieces)) if run.parallel.kind == "fsdp" else [len(pieces)]
+    most, blank = max(counts), None
+    if min(counts) < most:  # agreed before the first pass: from then on the ranks talk within the model
+        giver = counts.index(most)
+        blank = run.world.broadcast(pieces[0].to(torch.device("cpu")) if run.world.rank == giver else None, giver)
     yield from ((piece, factor) for piece in pieces)
-    if run.parallel.kind != "fsdp":
-        return
-    counts = run.world.gather(len(pieces))
-    if min(counts) == max(counts):
-        return
-    giver = counts.index(max(counts))
-    blank = run.world.broadcast(pieces[0].to(torch.device("cpu")) if run.world.rank == giver else None, giver)
-    assert blank is not None, "the rank with the most pieces has one"
-    for _ in range(max(counts) - len(pieces)):
+    for _ in range(most - len(pieces)):
+        assert blank is not None, "the rank with the most pieces gave one"
         yield blank.to(run.device), 0.0
 
 
