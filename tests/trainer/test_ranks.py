@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from shardkit import SpecError
-from tests.trainer.datasets import build_small, generated, mixed, tiny_run, tones
+from tests.trainer.datasets import mixed, tiny_run
 from tests.trainer.ranks import run_ranks, start_ranks
+from trainer.data.sources import choose_sources
+from trainer.distributed import World
+from trainer.distributed.merge import merge_figures
 from trainer.loop import train
 from trainer.metrics import read_metrics
-from trainer.spec import ModelSpec, RunSpec
+from trainer.run import Run
+from trainer.spec import ModelSpec, PackSpec, RunSpec
 
 STEPS = 6
 
@@ -33,7 +39,14 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def spec(tiny_spec: ModelSpec) -> RunSpec:
-    return tiny_run(tiny_spec, steps=STEPS, checkpoint={"every": 2}, eval={"samples": 0})
+    return tiny_run(
+        tiny_spec,
+        steps=STEPS,
+        checkpoint={"every": 2},
+        eval={"samples": 0},
+        data={"max_tokens": 128, "held_out": 0.4},  # so much that a rank's batch is empty now and then
+        optimizer={"warmup": 2, "rate": 1e-2, "floor": 1.0},  # the same rates whatever `steps` is
+    )
 
 
 @pytest.fixture(scope="module")
@@ -69,10 +82,76 @@ def test_two_processes_learn_what_one_learns_with_a_modality_missing_on_one_rank
 def test_another_number_of_processes_in_the_middle_changes_nothing(
     parallel: str, spec: RunSpec, dataset: Path, alone: Path, tmp_path: Path
 ) -> None:
-    flat = {"optimizer": msgspec.structs.replace(spec.optimizer, floor=1.0)}
-    whole = msgspec.structs.replace(spec, **flat)
-    train(whole, str(dataset), tmp_path / "whole", report=quiet)
     out = tmp_path / "out"
     for steps, ranks in ((2, 1), (4, 2), (6, 1)):
-        run_ranks(msgspec.structs.replace(whole, steps=steps, parallel=parallel if ranks > 1 else "auto"), dataset, out, ranks)
-    assert_alike(out, tmp_path / "whole")
+        part = msgspec.structs.replace(spec, steps=steps, parallel=parallel if ranks > 1 else "auto")
+        if ranks > 1:
+            run_ranks(part, dataset, out, ranks)
+        else:
+            train(part, str(dataset), out, report=quiet)
+    assert_alike(out, alone)
+
+
+def test_packs_of_two_processes_are_read_on_by_one(spec: RunSpec, dataset: Path, tmp_path: Path) -> None:
+    pack = PackSpec(tokens=160, lanes=4, candidates=6)
+    packed = msgspec.structs.replace(spec, data=msgspec.structs.replace(spec.data, pack=pack), batch_size=2)
+    train(packed, str(dataset), tmp_path / "alone", report=quiet)
+    out = tmp_path / "out"
+    run_ranks(msgspec.structs.replace(packed, steps=4), dataset, out, 2)
+    train(packed, str(dataset), out, report=quiet)
+    assert_alike(out, tmp_path / "alone")
+
+
+def test_a_rank_that_is_killed_ends_the_job_with_advice_and_the_run_goes_on(
+    spec: RunSpec, dataset: Path, alone: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    process = start_ranks(spec, dataset, out, 2)
+    while process.poll() is None and not list(out.glob("checkpoints/step-*")):
+        time.sleep(0.01)
+    began = time.monotonic()
+    os.kill(rank_of(process, 1), signal.SIGKILL)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode not in (0, None)
+    assert time.monotonic() - began < 60
+    assert "the same command" in errors
+    train(spec, str(dataset), out, report=quiet)
+    assert_alike(out, alone)
+
+
+def rank_of(launcher: subprocess.Popen[str], rank: int) -> int:
+    """The process number of a rank."""
+    children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
+    return next(int(child) for child in children if f"RANK={rank}".encode() in environment(child))
+
+
+def environment(process: str) -> list[bytes]:
+    return Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
+
+
+def test_a_batch_that_ranks_cannot_share_is_refused(spec: RunSpec, dataset: Path, tmp_path: Path) -> None:
+    sources = choose_sources(str(dataset), spec.data)
+    with pytest.raises(SpecError, match=r"a batch of 4 .* cannot be shared evenly by 3 processes; .* multiple of 3"):
+        Run(msgspec.structs.replace(spec, parallel="ddp"), sources, tmp_path, None, OfThree(rank=1, size=3))
+
+
+class OfThree(World):
+    """One of three ranks that never speaks to the others."""
+
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        return values
+
+
+def test_figures_of_ranks_are_joined() -> None:
+    entries = [
+        {"tokens_per_second": 10.0, "data_wait": 0.1, "epoch": 1, "left_out": {"a": 1}, "damaged": ["x"], "tokens": 7},
+        {"tokens_per_second": 5.0, "data_wait": 0.3, "epoch": 0, "left_out": {"a": 2, "b": 1}, "tokens": 7},
+    ]
+    assert merge_figures(entries) == {
+        "tokens_per_second": 15.0,
+        "data_wait": 0.3,
+        "epoch": 0,
+        "left_out": {"a": 3, "b": 1},
+        "damaged": ["x"],
+        "tokens": 7,
+    }

@@ -21,6 +21,8 @@ from shardkit import SpecError
 from trainer.distributed.world import World
 
 Kind = Literal["none", "ddp", "fsdp"]
+DOORS = ("look", "listen", "hidden", "head")
+"""A model's methods besides `forward` that losses call, where it has them."""
 BUCKET_NUMBERS = 8 << 20
 """Numbers that are summed in one message: 32 MB of float32."""
 
@@ -101,15 +103,41 @@ def parted(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 def _shard(model: nn.Module, world: World, device: torch.device) -> None:
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+    from torch.distributed.fsdp import fully_shard
 
     mesh = init_device_mesh(device.type, (world.size,))
     for layer in _layers(getattr(model, "language", model)):
         fully_shard(layer, mesh=mesh)
     fully_shard(model, mesh=mesh, reshard_after_forward=False)
-    for name in ("look", "listen", "hidden", "head"):  # doors besides forward
-        if hasattr(model, name):
-            register_fsdp_forward_method(model, name)
+    _open_doors(model, [name for name in DOORS if hasattr(model, name)])
+
+
+def _open_doors(model: nn.Module, names: Sequence[str]) -> None:
+    """Make methods gather the model's parameters, as `forward` does, when they are called from outside of it.
+
+    Within another of them the parameters are there, and gathering again would free them too early.
+    """
+    from torch.distributed.fsdp import register_fsdp_forward_method
+
+    inside: list[str] = []
+
+    def guarded(name: str, within: Callable[..., Any], outside: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any, **named: Any) -> Any:
+            if inside:
+                return within(*given, **named)
+            inside.append(name)
+            try:
+                return outside(*given, **named)
+            finally:
+                inside.clear()
+
+        return call
+
+    model.forward = guarded("forward", model.forward, model.forward)
+    for name in names:
+        plain = getattr(model, name)
+        register_fsdp_forward_method(model, name)
+        setattr(model, name, guarded(name, plain, getattr(model, name)))
 
 
 def _layers(part: nn.Module) -> list[nn.Module]:
