@@ -45,6 +45,7 @@ TRAINER = (
         "metrics",
         "optim",
         "plan",
+        "probe",
         "resume",
         "run",
         "stages",

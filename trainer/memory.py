@@ -26,9 +26,14 @@ class Room:
 
     def __init__(self, micro_batch: int | Literal["auto"], unit: int, warn: Callable[[str], None]) -> None:
         self._rows = 0 if micro_batch == "auto" else micro_batch
-        self._unit, self._warn = unit, warn
+        self.unit, self._warn = unit, warn
         self._too_many_tokens = 0
         self.splits = 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nothing says yet how many rows fit."""
+        return not self._rows
 
     def limit(self, rows: int) -> None:
         """Take at most so many rows at once from now on."""
@@ -38,21 +43,21 @@ class Room:
         """A step's batches in parts that may be expected to fit."""
         parts: list[TrainBatch] = []
         for batch in batches:
-            rows = max(self._unit, self._rows // max(1, self._unit) * self._unit)
-            for part in cut_batch(batch, rows) if self._rows and self._unit else (batch,):
+            rows = max(self.unit, self._rows // max(1, self.unit) * self.unit)
+            for part in cut_batch(batch, rows) if self._rows and self.unit else (batch,):
                 parts += self._halved(part)
         return parts
 
     def _halved(self, part: TrainBatch) -> list[TrainBatch]:
-        if not self._too_many_tokens or part.ids.numel() < self._too_many_tokens or not self._unit:
+        if not self._too_many_tokens or part.ids.numel() < self._too_many_tokens or not self.unit:
             return [part]
-        halves = split_batch(part, self._unit)
+        halves = split_batch(part, self.unit)
         return [piece for half in halves for piece in self._halved(half)] if halves else [part]
 
     def halve(self, parts: list[TrainBatch], at: int) -> list[TrainBatch]:
         """The parts with one that was too large as two. Raises TrainingFailed where it cannot be cut."""
         large = parts[at]
-        halves = split_batch(large, self._unit) if self._unit else None
+        halves = split_batch(large, self.unit) if self.unit else None
         size = (
             f"{large.ids.shape[0]} x {large.ids.shape[1]} tokens, {len(large.images)} images, {len(large.mels)} windows"
         )

@@ -75,6 +75,7 @@ class Run:
         found = peek_progress(start) if start else None
         self.dataset = open_data(data, found.version if found else "")
         self.reading = reading_of(spec)
+        self.share = share_of(self.reading, self.world)
         self.speech = load_speech(str(start / TOKENIZER)) if start else make_speech(spec, self.dataset, self.reading)
         seed_generators(spec.seed)
         self.model = Omni(spec.model, self.speech).to(self.device).train()
@@ -164,17 +165,10 @@ class Run:
         self.metrics.close()
 
     def _open_stream(self) -> Iterator[Drawn]:
-        """This rank's batches from where the run stands. Raises SpecError where ranks cannot share them evenly."""
-        size, ranks = self.reading.batch_size, self.world.size
-        if size % ranks:
-            raise SpecError(
-                f"a batch of {size} (batch_size {self.spec.batch_size} / accumulate {self.spec.accumulate}) cannot be "
-                f"shared evenly by {ranks} processes; give batch_size a multiple of {ranks * self.spec.accumulate}"
-            )
-        share = msgspec.structs.replace(self.reading, batch_size=size // ranks, rank=self.world.rank, world_size=ranks)
+        """This rank's batches from where the run stands."""
         own = (self.progress.reading,) if self.progress.reading else ()
-        state = state_for(share, self.progress.readings or own)
-        return open_stream(self.dataset, share, self.speech, self.model.senses, state)
+        state = state_for(self.share, self.progress.readings or own)
+        return open_stream(self.dataset, self.share, self.speech, self.model.senses, state)
 
     def _beginning(self) -> Progress:
         return Progress(
@@ -206,6 +200,18 @@ def reading_of(spec: RunSpec) -> Reading:
     """How a run reads, all ranks together: its batches are parts of its steps."""
     size = spec.batch_size // spec.accumulate
     return Reading(data=spec.data, seed=spec.seed, batch_size=size, accumulate=spec.accumulate)
+
+
+def share_of(reading: Reading, world: World) -> Reading:
+    """How this rank reads its part of every batch. Raises SpecError where ranks cannot share them evenly."""
+    size, ranks = reading.batch_size, world.size
+    if size % ranks:
+        times = reading.accumulate
+        raise SpecError(
+            f"batch_size {size * times} in {times} parts is {size} a part, which {ranks} processes cannot share evenly; "
+            f"give batch_size a multiple of {ranks * times}"
+        )
+    return msgspec.structs.replace(reading, batch_size=size // ranks, rank=world.rank, world_size=ranks)
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from trainer.figures import by_modality, step_figures
 from trainer.losses.parts import LossParts, add_parts
 from trainer.memory import free_memory, is_out_of_memory
 from trainer.optim import rate_at
+from trainer.probe import limit_rows
 from trainer.run import Run
 
 
@@ -35,6 +36,7 @@ def train_step(run: Run, step: int) -> dict[str, Any]:
     drawn = list(draw(run.stream, run.spec.accumulate, run.world))
     waited = time.perf_counter() - began
     batches = [each.batch.to(run.device) for each in drawn if each.batch is not None]
+    limit_rows(run, batches)
     total, parts = accumulate(run, batches)
     norm = gather_gradients(run)
     loss, size = torch.stack([run.world.sum(total), whole(norm).to(total)]).tolist()

@@ -17,12 +17,11 @@ from safetensors.torch import load_file
 from shardkit import SpecError
 from tests.trainer.datasets import mixed, tiny_run
 from tests.trainer.ranks import run_ranks, start_ranks
-from trainer.data.sources import choose_sources
-from trainer.distributed import World
+from trainer.distributed import World, choose_parallel, open_world
 from trainer.distributed.merge import merge_figures
 from trainer.loop import train
 from trainer.metrics import read_metrics
-from trainer.run import Run
+from trainer.run import reading_of, share_of
 from trainer.spec import ModelSpec, PackSpec, RunSpec
 
 STEPS = 6
@@ -129,17 +128,30 @@ def environment(process: str) -> list[bytes]:
     return Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
 
 
-def test_a_batch_that_ranks_cannot_share_is_refused(spec: RunSpec, dataset: Path, tmp_path: Path) -> None:
-    sources = choose_sources(str(dataset), spec.data)
-    with pytest.raises(SpecError, match=r"a batch of 4 .* cannot be shared evenly by 3 processes; .* multiple of 3"):
-        Run(msgspec.structs.replace(spec, parallel="ddp"), sources, tmp_path, None, OfThree(rank=1, size=3))
+def test_a_batch_that_ranks_cannot_share_is_refused(spec: RunSpec) -> None:
+    assert share_of(reading_of(spec), World(1, 2)).batch_size == 2
+    with pytest.raises(SpecError, match=r"4 a part, which 3 processes cannot share evenly; .* multiple of 3"):
+        share_of(reading_of(spec), World(1, 3))
 
 
-class OfThree(World):
-    """One of three ranks that never speaks to the others."""
+def test_how_a_model_is_spread(spec: RunSpec) -> None:
+    model, cpu, two = torch.nn.Linear(2, 2), torch.device("cpu"), World(0, 2)
+    assert choose_parallel("auto", model, cpu, World()).kind == "none"
+    assert choose_parallel("auto", model, cpu, two).kind == "ddp"
+    assert choose_parallel("auto", model, torch.device("cuda"), two).kind == "fsdp"
+    with pytest.raises(SpecError, match="parallel is none and there are 2 processes"):
+        choose_parallel("none", model, cpu, two)
+    model.weight.quant_state = object()  # type: ignore[assignment]  # as bitsandbytes marks its parameters
+    assert choose_parallel("auto", model, torch.device("cuda"), two).kind == "ddp"
+    with pytest.raises(SpecError, match="quantised"):
+        choose_parallel("fsdp", model, cpu, two)
 
-    def sum(self, values: torch.Tensor) -> torch.Tensor:
-        return values
+
+def test_half_an_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(SpecError, match="RANK = None.*torchrun"), open_world(5.0):
+        pass
 
 
 def test_figures_of_ranks_are_joined() -> None:
