@@ -27,12 +27,13 @@ Measure = Callable[[Run, str], None]
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """A finished run: its folder, steps done, held-out losses (`before`, `after`, `shuffled_image`, …)."""
+    """A finished run: its folder, steps done, held-out losses (`before`, `after`, `shuffled_image`, …); whose rank."""
 
     folder: str
     steps: int
     held_out: dict[str, Any]
     plot: str
+    rank: int = 0
 
 
 def train(
@@ -69,7 +70,7 @@ def train(
         if measure:
             measure(run, "after")
         plot = plot_loss(out) if world.is_first else None
-    return Outcome(folder=str(out), steps=run.step, held_out=run.held_out, plot=str(plot or ""))
+    return Outcome(folder=str(out), steps=run.step, held_out=run.held_out, plot=str(plot or ""), rank=world.rank)
 
 
 def is_due(run: Run, step: int) -> bool:

@@ -208,8 +208,8 @@ def share_of(reading: Reading, world: World) -> Reading:
     if size % ranks:
         times = reading.accumulate
         raise SpecError(
-            f"batch_size {size * times} in {times} parts is {size} a part, which {ranks} processes cannot share evenly; "
-            f"give batch_size a multiple of {ranks * times}"
+            f"batch_size {size * times} in {times} parts is {size} a part, which {ranks} processes cannot share "
+            f"evenly; give batch_size a multiple of {ranks * times}"
         )
     return msgspec.structs.replace(reading, batch_size=size // ranks, rank=world.rank, world_size=ranks)
 

@@ -18,7 +18,8 @@ from trainer.data.reading import Drawn
 from trainer.distributed import World
 from trainer.distributed.merge import merge_figures
 from trainer.distributed.parallel import whole
-from trainer.failure import TrainingFailed, check_streak, counted, judge
+from trainer.failure import TrainingFailed as TrainingFailed
+from trainer.failure import check_streak, counted, judge
 from trainer.figures import by_modality, step_figures
 from trainer.losses.parts import LossParts, add_parts
 from trainer.memory import free_memory, is_out_of_memory

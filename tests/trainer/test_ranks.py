@@ -141,7 +141,7 @@ def test_how_a_model_is_spread(spec: RunSpec) -> None:
     assert choose_parallel("auto", model, torch.device("cuda"), two).kind == "fsdp"
     with pytest.raises(SpecError, match="parallel is none and there are 2 processes"):
         choose_parallel("none", model, cpu, two)
-    model.weight.quant_state = object()  # type: ignore[assignment]  # as bitsandbytes marks its parameters
+    setattr(model.weight, "quant_state", object())  # noqa: B010 - as bitsandbytes marks its parameters
     assert choose_parallel("auto", model, torch.device("cuda"), two).kind == "ddp"
     with pytest.raises(SpecError, match="quantised"):
         choose_parallel("fsdp", model, cpu, two)
@@ -150,7 +150,7 @@ def test_how_a_model_is_spread(spec: RunSpec) -> None:
 def test_half_an_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.delenv("RANK", raising=False)
-    with pytest.raises(SpecError, match="RANK = None.*torchrun"), open_world(5.0):
+    with pytest.raises(SpecError, match=r"RANK = None.*torchrun"), open_world(5.0):
         pass
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from shardkit import SpecError
 from tests.trainer.datasets import mixed, tiny_run
@@ -25,6 +26,7 @@ from trainer.checkpoint import (
     Damaged,
     Writer,
     best_checkpoint,
+    files,
     find_checkpoint,
     list_checkpoints,
     load_tensors,
@@ -276,3 +278,30 @@ def test_every_generator_goes_on_where_it_was(tmp_path: Path, speech: Speech) ->
     assert (random.random(), float(np.random.rand())) == wanted[:2]
     assert torch.equal(torch.rand(3), wanted[2])
     assert not load_tensors(path, other, torch.optim.AdamW(other.parameters()), rank=1)  # there was no such rank
+
+
+def test_a_checkpoint_of_the_version_before_is_gone_on_from_bit_for_bit(
+    spec: RunSpec, dataset: Path, tmp_path: Path
+) -> None:
+    flat = msgspec.structs.replace(spec, optimizer=msgspec.structs.replace(spec.optimizer, floor=1.0))
+    train(flat, str(dataset), tmp_path / "whole", report=quiet)
+    train(msgspec.structs.replace(flat, steps=4), str(dataset), tmp_path / "old", report=quiet)
+    as_before(tmp_path / "old" / "checkpoints" / "step-00000004")
+    train(flat, str(dataset), tmp_path / "old", report=quiet)
+    last = Path("checkpoints") / "step-00000008"
+    for name in ("model.safetensors", "optimizer.safetensors"):
+        assert (tmp_path / "old" / last / name).read_bytes() == (tmp_path / "whole" / last / name).read_bytes()
+
+
+def as_before(path: Path) -> None:
+    """Rewrite a checkpoint as it was before there were several ranks, generators beside torch's, and 8-bit moments."""
+    state = files._unseal((path / "state.json").read_bytes())
+    generator = load_file(path / "random.safetensors")["0.torch"]
+    save_file(load_file(path / "optimizer.safetensors") | {"rng.cpu": generator}, path / "optimizer.safetensors")
+    (path / "random.safetensors").unlink()
+    for name in ("world_size", "readings", "recent", "streak", "skipped", "held_out"):
+        del state["progress"][name]
+    del state["progress"]["spec"]["optimizer"]["kind"]
+    del state["files"]["random.safetensors"]
+    state["files"]["optimizer.safetensors"] = files._digest(path / "optimizer.safetensors")
+    (path / "state.json").write_bytes(files._sealed(state))

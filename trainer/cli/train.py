@@ -33,6 +33,8 @@ def train(
     """Train, or go on with an interrupted run: the same command is the resume.
 
     Example: trainer train specs/runs/demo.yaml --data data/demo-sample-20 --steps 100
+
+    Several processes: torchrun --nproc-per-node 8 -m trainer train RUN --data URL
     """
     from trainer.spec import load_run
 
@@ -45,6 +47,8 @@ def train(
 
     watch = print_event if as_json else Lines(spec.steps).show
     outcome = run_training(spec, data or (), folder, resume=resume, report=watch, measure=open_measure())
+    if outcome.rank:
+        return  # rank 0 tells it
     if as_json:
         print_event({"event": "done", "folder": outcome.folder, "steps": outcome.steps, "plot": outcome.plot})
     else:
