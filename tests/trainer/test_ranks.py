@@ -77,6 +77,19 @@ def test_two_processes_learn_what_one_learns_with_a_modality_missing_on_one_rank
     assert_alike(out, alone)
 
 
+def test_adapters_on_a_frozen_model_that_is_cut_up_learn_the_same(spec: RunSpec, dataset: Path, tmp_path: Path) -> None:
+    assert spec.model.vision
+    model = msgspec.structs.replace(
+        spec.model,
+        language=msgspec.structs.replace(spec.model.language, train="lora"),
+        vision=msgspec.structs.replace(spec.model.vision, trainable=False),
+    )
+    adapted = msgspec.structs.replace(spec, model=model)
+    train(adapted, str(dataset), tmp_path / "alone", report=quiet)
+    run_ranks(msgspec.structs.replace(adapted, parallel="fsdp"), dataset, tmp_path / "out", 2)
+    assert_alike(tmp_path / "out", tmp_path / "alone")
+
+
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_another_number_of_processes_in_the_middle_changes_nothing(
     parallel: str, spec: RunSpec, dataset: Path, alone: Path, tmp_path: Path

@@ -106,10 +106,22 @@ def _shard(model: nn.Module, world: World, device: torch.device) -> None:
     from torch.distributed.fsdp import fully_shard
 
     mesh = init_device_mesh(device.type, (world.size,))
-    for layer in _layers(getattr(model, "language", model)):
+    language = getattr(model, "language", model)
+    for layer in _layers(language):
         fully_shard(layer, mesh=mesh)
+    for module in language.modules():
+        if isinstance(module, nn.Embedding):
+            module.register_forward_hook(_with_gradient)
     fully_shard(model, mesh=mesh, reshard_after_forward=False)
     _open_doors(model, [name for name in DOORS if hasattr(model, name)])
+
+
+def _with_gradient(module: nn.Module, given: Any, output: torch.Tensor) -> torch.Tensor:
+    """Make a frozen embedding's output want a gradient, as it does on a rank whose batch places media in it.
+
+    Layers whose input wants none are done last in the backward pass: ranks would talk about different layers.
+    """
+    return output.requires_grad_() if torch.is_grad_enabled() else output
 
 
 def _open_doors(model: nn.Module, names: Sequence[str]) -> None:
