@@ -26,6 +26,11 @@ train *ARGS:
 bench *ARGS:
     {{python}} -m tools.bench --peers --json {{ARGS}}
 
+# the tests that want a GPU, then training at true sizes: MFU, samples a second, waiting, memory (tiny without a GPU)
+gpu *ARGS:
+    {{python}} -m pytest tests/trainer -q
+    {{python}} -m tools.bench.training {{ARGS}}
+
 # format and apply the safe fixes
 fmt:
     {{python}} -m ruff format .

@@ -7,6 +7,7 @@ checkpoints, what is printed (cli.py).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ __all__ = ["Measure", "Outcome", "Report", "train"]
 
 Report = Callable[[dict[str, Any]], None]
 Measure = Callable[[Run, str], None]
-"""Called with `before` and `after`: measures the model and leaves what it found with `Run.note_held_out`."""
+"""Called with `before`, `newest` (each eval.every steps), `after`; leaves what it measures with Run.note_held_out."""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,8 +51,8 @@ def train(
     `data` may be several, each with a weight as a prefix (`0.7=URL`); none takes the spec's data.datasets.
 
     `resume`: `auto` goes on from the newest whole checkpoint in `out`, `none` wants an empty folder, or the path of a
-    checkpoint. `report` gets one dict per event: `start`, `warning`, `step`, `checkpoint`. `measure` comes from eval.
-    Under torchrun every process calls this; rank 0 alone reports and writes.
+    checkpoint. `report` gets one dict per event: `start`, `warning`, `step`, `evaluation`, `checkpoint`. `measure`
+    comes from eval. Under torchrun every process calls this; rank 0 alone reports and writes.
 
     Raises ShardkitError: bad input (exit code 2), or TrainingFailed.
     """
@@ -60,9 +61,13 @@ def train(
             measure(run, "before")
         for step in range(run.step + 1, spec.steps + 1):
             with world.watch():
-                entry = train_step(run, step)
-            run.metrics.write(entry)
-            run.report({"event": "step", **entry})
+                entry = run.metrics.write(train_step(run, step))
+            if entry:
+                run.report({"event": "step", **entry})
+            if measure and spec.eval.every and (step % spec.eval.every == 0 or step == spec.steps):
+                measure(run, "newest")
+                if "newest" in run.held_out:
+                    run.report({"event": "evaluation", "step": step, **run.held_out["newest"]})
             if is_due(run, step):
                 keep(run)
             run.tell(run.writer.done())
@@ -81,4 +86,6 @@ def is_due(run: Run, step: int) -> bool:
 def keep(run: Run) -> None:
     """Hand a checkpoint to the writer, which removes the oldest; metrics reach the disk first."""
     run.metrics.sync()
+    began = time.perf_counter()
     run.tell(run.writer.write(run.snapshot))
+    run.metrics.note(checkpoint_stall=time.perf_counter() - began)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -30,17 +30,22 @@ from trainer.checkpoint import (
     take_snapshot,
 )
 from trainer.checkpoint.generators import seed_generators
+from trainer.data.adapter import ahead_on
 from trainer.data.reading import Drawn, Reading, is_held_out, loader_fields, record_of, state_for
 from trainer.data.sources import Data, choose_sources, open_data, versions_of
 from trainer.data.stream import open_stream
 from trainer.data.tokenise import Speech, load_speech, texts_of, train_speech
 from trainer.distributed import World, choose_parallel
 from trainer.failure import SkippedFile
+from trainer.flops import count_model, device_peak
 from trainer.losses.table import make_loss
+from trainer.losses.tokens import check_pieces
 from trainer.memory import Room
-from trainer.metrics import MetricsFile
+from trainer.metrics import Metrics
+from trainer.model.compiled import compile_regions
 from trainer.model.isolation import check_isolation
 from trainer.model.omni import Omni
+from trainer.model.precision import settle_precision
 from trainer.optim import make_optimizer
 from trainer.resume import choose_start
 from trainer.spec import RunSpec, SourceSpec, spec_digest_fields, without_secrets
@@ -78,10 +83,15 @@ class Run:
         self.share = share_of(self.reading, self.world)
         self.speech = load_speech(str(start / TOKENIZER)) if start else make_speech(spec, self.dataset, self.reading)
         seed_generators(spec.seed)
-        self.model = Omni(spec.model, self.speech).to(self.device).train()
+        self.model = Omni(spec.model, self.speech)
+        settle_precision(self.model, getattr(torch, spec.dtype))
+        self.model.to(self.device).train()
+        self.arithmetic = count_model(self.model, pieces=spec.speed.loss_chunk > 0)
+        self.peak_tflops = device_peak(self.device, spec.metrics.peak_tflops)
         check_length(self.model, spec)
         if spec.data.pack:
             check_isolation(self.model.language)
+        self._hasten()
         self.parallel = choose_parallel(spec.parallel, self.model, self.device, self.world)
         self.parallel.spread(self.model, self.device)
         self.trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
@@ -94,10 +104,13 @@ class Run:
         self.held_out = _read_held_out(out) if start else {}
         self._measured: tuple[int, float] | None = None
         self._written = SkippedFile(out, self.step) if self.world.is_first else None
-        self.metrics = MetricsFile(out, self.step) if self.world.is_first else Unwritten()
+        self.metrics = Metrics(out, self.step, spec.metrics) if self.world.is_first else Unwritten()
+        self.held_out_loss = self.metrics.held_out_loss
         self.writer = Writer(self.checkpoints, spec.checkpoint)
         self._copier = Copier()
         self.stream = self._open_stream()
+        if spec.speed.ahead:
+            self.stream = ahead_on(self.stream, self.device)
 
     @property
     def step(self) -> int:
@@ -107,7 +120,7 @@ class Run:
     def advance(self, step: int, drawn: list[Drawn]) -> None:
         """Note that a step is done and what all ranks read for it."""
         batches = [each.batch for each in drawn if each.batch is not None]
-        samples, tokens = (sum(len(batch.keys) for batch in batches), sum(int(b.attention.sum()) for b in batches))
+        samples, tokens = (sum(len(batch.keys) for batch in batches), sum(batch.num_tokens for batch in batches))
         samples, tokens = self.world.sum(torch.tensor([samples, tokens])).tolist()
         self.progress = msgspec.structs.replace(
             self.progress,
@@ -143,9 +156,13 @@ class Run:
             self.report({"event": "checkpoint", "step": step_of(path), "path": str(path)})
 
     def note_held_out(self, name: str, found: dict[str, Any]) -> None:
-        """Keep a held-out loss in held_out.json; that of the model as it is decides which checkpoint is best."""
+        """Keep a held-out loss in held_out.json; `before`, `newest` and `after` are the run's newest one.
+
+        That decides which checkpoint is best.
+        """
         self.held_out = {**self.held_out, name: found}
-        if not name.startswith("shuffled_"):
+        if name in ("before", "newest", "after"):
+            self.held_out_loss = found["loss"]
             self._measured = (self.step, found["loss"])
         if self.world.is_first:
             _write(self.out / HELD_OUT, self.held_out)
@@ -163,6 +180,14 @@ class Run:
         if close:
             close()
         self.metrics.close()
+
+    def _hasten(self) -> None:
+        """What the spec's `speed` asks of the model."""
+        self.model.loss_chunk = self.spec.speed.loss_chunk
+        if self.model.loss_chunk:
+            check_pieces(self.model)
+        if self.spec.speed.compile == "regional":
+            compile_regions(self.model)
 
     def _open_stream(self) -> Iterator[Drawn]:
         """This rank's batches from where the run stands."""
@@ -186,7 +211,18 @@ class Run:
 class Unwritten:
     """The metrics of ranks that write none: rank 0 does so for all."""
 
-    def write(self, entry: Mapping[str, Any]) -> None:
+    held_out_loss: float | None = None
+
+    def write(self, entry: dict[str, Any]) -> dict[str, Any] | None:
+        """Write nothing."""
+
+    def note(self, **figures: float) -> None:
+        """Note nothing."""
+
+    def write_evaluation(self, entry: dict[str, Any]) -> None:
+        """Write nothing."""
+
+    def write_page(self) -> Path | None:
         """Write nothing."""
 
     def sync(self) -> None:
@@ -246,11 +282,12 @@ def choose_device(spec: RunSpec, world: World | None = None) -> torch.device:
 
 
 def fix_arithmetic(spec: RunSpec, device: torch.device) -> None:
-    """Make sums repeat: a fixed number of threads and deterministic kernels (a GPU may have none for an operation)."""
+    """Make sums repeat: a fixed number of threads; on a GPU, where the spec asks for it, kernels that repeat theirs."""
     torch.set_num_threads(spec.threads)
-    if device.type == "cuda":
+    on_gpu = device.type == "cuda"
+    if on_gpu and spec.speed.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
+    torch.use_deterministic_algorithms(not on_gpu or spec.speed.deterministic, warn_only=on_gpu)
 
 
 def check_length(model: Omni, spec: RunSpec) -> None:
@@ -302,6 +339,8 @@ def _started(run: Run, start: Path | None) -> dict[str, Any]:
         "device": str(run.device),
         "processes": run.world.size,
         "parallel": run.parallel.kind,
+        "arithmetic": run.arithmetic.formula(),
+        "peak_tflops": run.peak_tflops,
     }
 
 

@@ -20,7 +20,7 @@ from trainer.distributed.merge import merge_figures
 from trainer.distributed.parallel import whole
 from trainer.failure import TrainingFailed as TrainingFailed
 from trainer.failure import check_streak, counted, judge
-from trainer.figures import by_modality, step_figures
+from trainer.figures import by_part, step_figures
 from trainer.losses.parts import LossParts, add_parts
 from trainer.memory import free_memory, is_out_of_memory
 from trainer.optim import rate_at
@@ -47,11 +47,11 @@ def train_step(run: Run, step: int) -> dict[str, Any]:
         descend(run, step, norm)
     run.optimizer.zero_grad(set_to_none=True)
     seconds = time.perf_counter() - began
-    figures = merge_figures(run.world.gather(step_figures(run, drawn, batches, seconds, waited)))
+    figures = merge_figures(run.world.gather(step_figures(run, drawn, seconds, waited)))
     return {
         "step": step,
         "loss": loss,
-        **by_modality(add_parts(run.world.gather(parts))),
+        **by_part(add_parts(run.world.gather(parts))),
         **figures,
         "gradient_norm": size,
         "learning_rate": rate_at(step, run.spec.steps, run.spec.optimizer),

@@ -1,21 +1,20 @@
 """The command that trains: `train`.
 
-Here: its options, what it shows while it runs.
-Elsewhere: what it does (trainer.loop).
+Here: its options.
+Elsewhere: what it does (trainer.loop), what it shows while it runs (progress.py).
 """
 
 from __future__ import annotations
 
-import sys
-from collections import deque
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from shardkit import parse_settings
 from trainer.cli.evaluate import summary
 from trainer.cli.options import DataOption, JsonOption, print_event, show
+from trainer.cli.progress import Lines
 
 
 def train(
@@ -45,50 +44,12 @@ def train(
     from trainer.eval.heldout import open_measure
     from trainer.loop import train as run_training
 
-    watch = print_event if as_json else Lines(spec.steps).show
-    outcome = run_training(spec, data or (), folder, resume=resume, report=watch, measure=open_measure())
+    with Lines(spec.steps) as lines:
+        watch = print_event if as_json else lines.show
+        outcome = run_training(spec, data or (), folder, resume=resume, report=watch, measure=open_measure())
     if outcome.rank:
         return  # rank 0 tells it
     if as_json:
         print_event({"event": "done", "folder": outcome.folder, "steps": outcome.steps, "plot": outcome.plot})
     else:
         show("\n".join(summary(outcome.folder, outcome.plot, outcome.held_out)))
-
-
-class Lines:
-    """Readable progress: about twenty lines a run, whatever its length."""
-
-    def __init__(self, steps: int) -> None:
-        self.every = max(1, steps // 20)
-        self.steps = steps
-        self._recent: deque[float] = deque(maxlen=20)
-
-    def show(self, event: dict[str, Any]) -> None:
-        """Print one event of the loop, or leave it out."""
-        kind = event["event"]
-        if kind == "warning":
-            print(f"trainer: warning: {event['text']}", file=sys.stderr)  # noqa: T201 - warnings are shown here
-        elif kind == "start":
-            show(_beginning(event))
-        elif kind == "step":
-            self._recent.append(event["seconds"])
-            if event["step"] % self.every == 0 or event["step"] in (1, self.steps):
-                show(self._step(event))
-
-    def _step(self, event: dict[str, Any]) -> str:
-        parts = "  ".join(f"{kind} {loss:.2f}" for kind, loss in event["loss_by_modality"].items())
-        left = (self.steps - event["step"]) * sum(self._recent) / len(self._recent)
-        return (
-            f"step {event['step']:>5}/{self.steps}  loss {event['loss']:.3f}  ({parts})  "
-            f"{event['tokens_per_second']:,.0f} tokens/s  waiting {event['data_wait']:.0%}  {left:.0f} s left"
-        )
-
-
-def _beginning(event: dict[str, Any]) -> str:
-    origin = f"resumed from {event['resumed_from']}" if event["resumed_from"] else "from the beginning"
-    if event["step"] >= event["steps"]:
-        return f"{origin}: {event['step']} steps are done, {event['steps']} were asked for; --steps N trains on to N"
-    return (
-        f"{origin}: steps {event['step'] + 1} to {event['steps']} on {event['samples']} samples, "
-        f"{event['trainable']:,} of {event['parameters']:,} parameters train, on {event['device']}"
-    )

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from trainer.data.media import Senses
+from trainer.data.sounds import HOP
 from trainer.data.tokenise import Encoded
 
 IGNORED = -100
@@ -24,8 +25,10 @@ class TrainBatch(msgspec.Struct, frozen=True, kw_only=True):
     """What the model takes. B rows of at most T tokens, N images, M windows of sound.
 
     `ids` (B, T) int64; `attention` (B, T) bool; `labels` (B, T) int64, -100 where the assistant does not speak;
-    `images` (N, 3, S, S) uint8; `mels` (M, mels, frames) float32; `heard` (M, frames) bool, where sound is.
-    Latents of images and windows replace the placeholders in row-major order. `keys` and `kinds` name the samples.
+    `images` (N, 3, S, S) uint8; `mels` (M, mels, frames) float32, or (M, samples) of sound where the encoder
+    makes the frames; `heard` (M, frames) bool, where sound is.
+    Latents of images and windows replace the placeholders in row-major order. `keys`, `kinds` and `sources` name the
+    samples; `lengths` are their tokens, known without asking the device.
     Packed rows have `segments` (B, T) int64, 0 for padding and otherwise 1 + the number of the token's sample, and
     `positions` (B, T) int64, which begin at 0 with every sample (and with the padding): samples must not see each
     other. Without them, every row is one sample. `num_images` and `num_windows` count each sample's media.
@@ -43,6 +46,13 @@ class TrainBatch(msgspec.Struct, frozen=True, kw_only=True):
     positions: torch.Tensor | None = None
     num_images: tuple[int, ...] = ()
     num_windows: tuple[int, ...] = ()
+    sources: tuple[str, ...] = ()
+    lengths: tuple[int, ...] = ()
+
+    @property
+    def num_tokens(self) -> int:
+        """Number of tokens that are no padding, places of media included."""
+        return sum(self.lengths) if self.lengths else int(self.attention.sum())
 
     @property
     def answer_tokens(self) -> int:
@@ -151,6 +161,8 @@ def _stack(packs: Sequence[Sequence[Row]], senses: Senses, pad_id: int) -> Train
         kinds=tuple(row.kind for row in encoded),
         num_images=tuple(len(row.images) for row in encoded),
         num_windows=tuple(len(row.windows) for row in encoded),
+        sources=tuple(row.source for row in encoded),
+        lengths=tuple(len(row.ids) for row in encoded),
     )
 
 
@@ -162,7 +174,8 @@ def _images(rows: Sequence[Encoded], senses: Senses) -> torch.Tensor:
 
 def _mels(rows: Sequence[Encoded], senses: Senses) -> torch.Tensor:
     stack = [window for row in rows for window in row.windows]
-    return torch.from_numpy(np.stack(stack)) if stack else torch.zeros((0, senses.mels, senses.window_frames))
+    shape = (senses.window_frames * HOP,) if senses.waves else (senses.mels, senses.window_frames)
+    return torch.from_numpy(np.stack(stack)) if stack else torch.zeros((0, *shape))
 
 
 def _heard(rows: Sequence[Encoded], senses: Senses) -> torch.Tensor:

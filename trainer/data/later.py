@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from trainer.data.images import Decode, load_image
-from trainer.data.sounds import HOP, Floats, load_sound, log_mel
+from trainer.data.sounds import HOP, Floats, load_sound, window_of
 
 
 class LaterImage(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +35,7 @@ class LaterWindow(msgspec.Struct, frozen=True, kw_only=True):
     at: int
     mels: int
     frames: int
+    waves: bool = False
 
     @property
     def nbytes(self) -> int:
@@ -64,4 +65,5 @@ def _window(window: Any, waves: dict[int, Floats]) -> Any:
     if recording not in waves:
         waves[recording] = load_sound(window.data)
     step = window.frames * HOP
-    return log_mel(waves[recording][window.at * step : (window.at + 1) * step], window.mels, window.frames)[0]
+    part = waves[recording][window.at * step : (window.at + 1) * step]
+    return window_of(part, window.mels, window.frames, waves=window.waves)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from shardkit import ShardkitError
 from trainer.data.images import Decode, load_image
 from trainer.data.later import LaterImage, LaterWindow
-from trainer.data.sounds import HOP, Floats, count_windows, load_sound, log_mel
+from trainer.data.sounds import HOP, Floats, count_windows, load_sound, window_of
 
 if TYPE_CHECKING:
     from shardkit import Item
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 class Senses(msgspec.Struct, frozen=True, kw_only=True):
     """What the model's encoders take: pixels a side, mel bands, frames a window, latents a piece; 0 means without.
 
-    `most_frames` keyframes of a video and `most_windows` windows of a recording at most.
+    `most_frames` keyframes of a video and `most_windows` windows of a recording at most. `waves`: the encoder takes the
+    samples of a window and makes its log-mel frames itself.
     """
 
     image_size: int = 0
@@ -34,6 +35,7 @@ class Senses(msgspec.Struct, frozen=True, kw_only=True):
     most_frames: int = 8
     mels: int = 0
     window_frames: int = 0
+    waves: bool = False
     audio_latents: int = 0
     most_windows: int = 1
 
@@ -130,9 +132,12 @@ def _sound(item: Item, name: str, senses: Senses, later: bool) -> Medium:
     windows: tuple[Window, ...]
     if later:
         data = bytes(item.members[name])
-        windows = tuple(LaterWindow(data=data, at=at, mels=mels, frames=frames) for at in range(number))
+        windows = tuple(
+            LaterWindow(data=data, at=at, mels=mels, frames=frames, waves=senses.waves) for at in range(number)
+        )
     else:
-        windows = tuple(log_mel(wave[at * step : (at + 1) * step], mels, frames)[0] for at in range(number))
+        parts = [wave[at * step : (at + 1) * step] for at in range(number)]
+        windows = tuple(window_of(part, mels, frames, waves=senses.waves) for part in parts)
     return Medium(
         modality="audio",
         windows=windows,

@@ -56,11 +56,20 @@ def log_mel(wave: Floats, mels: int, frames: int) -> tuple[Floats, int]:
     padded = np.zeros(needed, dtype=np.float32)
     padded[: len(wave)] = wave
     spectrum = _power(np.pad(padded, FFT // 2, mode="reflect"), computed)
-    logs = np.log10(np.maximum(_filters(mels) @ spectrum, FLOOR))
+    logs = np.log10(np.maximum(mel_filters(mels) @ spectrum, FLOOR))
     top = max(float(logs.max()), float(np.log10(FLOOR)))
     result = np.full((mels, frames), np.log10(FLOOR), dtype=np.float32)
     result[:, :computed] = logs
     return (np.maximum(result, np.float32(top - 8.0)) + np.float32(4.0)) / np.float32(4.0), sounding
+
+
+def window_of(wave: Floats, mels: int, frames: int, *, waves: bool) -> Floats:
+    """A window as it is sent to the encoder: its log-mel frames; or, `waves`, its samples and silence behind them."""
+    if not waves:
+        return log_mel(wave, mels, frames)[0]
+    padded = np.zeros(frames * HOP, dtype=np.float32)
+    padded[: len(wave)] = wave[: len(padded)]
+    return padded
 
 
 def _power(wave: Floats, frames: int) -> Floats:
@@ -76,7 +85,7 @@ def _hann() -> Floats:
 
 
 @lru_cache(maxsize=4)
-def _filters(mels: int) -> Floats:
+def mel_filters(mels: int) -> Floats:
     """Slaney mel filters (mels, 201), those of Whisper."""
     from transformers.audio_utils import mel_filter_bank
 

@@ -36,7 +36,8 @@ _STAND_IN = re.compile("\ue000(\\d+)\ue001")
 class Encoded(msgspec.Struct, frozen=True, kw_only=True):
     """One sample as tokens. `said` marks what the assistant says, its end-of-turn token included.
 
-    `images` and `windows` are in the order of their places among `ids`. `kind` is the richest modality.
+    `images` and `windows` are in the order of their places among `ids`. `kind` is the richest modality; `source` and
+    `category` are the record's.
     """
 
     ids: tuple[int, ...]
@@ -47,6 +48,8 @@ class Encoded(msgspec.Struct, frozen=True, kw_only=True):
     sounding: tuple[int, ...] = ()
     cut_tokens: int = 0
     cut_seconds: float = 0.0
+    source: str = ""
+    category: str = ""
 
 
 class Speech:
@@ -80,6 +83,15 @@ class Speech:
         """Ids that no text of a message may produce."""
         added = self.tokenizer.added_tokens_decoder
         return frozenset({*self.tokenizer.all_special_ids, *(at for at, token in added.items() if token.special)})
+
+    @cached_property
+    def end_ids(self) -> frozenset[int]:
+        """Ids that end an answer: what closes the assistant's turn in the chat's frame, and the end of a text."""
+        with self._alone:
+            ids, said = self._frame(("user", "assistant"), ([], []))
+        closing = {token for token, mine in zip(ids, said, strict=True) if mine}
+        end = self.tokenizer.eos_token_id
+        return frozenset(closing | ({int(end)} if end is not None else set()))
 
     def encode_text(self, text: str) -> list[int]:
         """Tokens of a plain text, none of them special whatever the text says."""
@@ -120,6 +132,8 @@ class Speech:
             sounding=tuple(count for medium in order for count in medium.sounding),
             cut_tokens=max(0, len(ids) - max_tokens),
             cut_seconds=sum(medium.cut_seconds for medium in media),
+            source=sample.source,
+            category=sample.category,
         )
 
     def _place(

@@ -1,7 +1,7 @@
 """Measuring a finished or stopped run again, on more samples or another dataset.
 
 Here: opening a run's newest checkpoint for evaluation only.
-Elsewhere: the losses (heldout.py), the command line (cli.py).
+Elsewhere: what is measured (heldout.py), the command line (cli.py).
 """
 
 from __future__ import annotations
@@ -16,14 +16,22 @@ from shardkit import SpecError, convert_spec
 from trainer.checkpoint import TOKENIZER, find_checkpoint, load_model
 from trainer.data.sources import choose_sources, open_data
 from trainer.data.tokenise import load_speech
-from trainer.eval.heldout import held_out_loss, read_held_out
+from trainer.eval.heldout import evaluate, keep_held_out, page_of, without_media
+from trainer.eval.loss import Ready
+from trainer.eval.page import write_eval_page
+from trainer.losses.table import make_loss
 from trainer.model.omni import Omni
 from trainer.run import SPEC, choose_device, fix_arithmetic, reading_of
 from trainer.spec import RunSpec
 
 
-def evaluate_run(folder: Path, data: str | Sequence[str], samples: int) -> dict[str, Any]:
-    """Held-out losses of a run's newest whole checkpoint: `after`, `shuffled_image`, `shuffled_audio`, and its `step`.
+def evaluate_run(
+    folder: Path, data: str | Sequence[str], samples: int, generate: int = 0, new_tokens: int | None = None
+) -> dict[str, Any]:
+    """Held-out figures of a run's newest whole checkpoint: `after`, `shuffled_image`, …, and its `step`.
+
+    `generate` of the samples are answered, in at most `new_tokens` tokens (None: as the run's spec says); they are
+    shown in a `page`, which is another than those written while the run trained.
 
     Raises SpecError where the folder holds no run, or the dataset no held-out sample that can be measured.
     """
@@ -37,12 +45,22 @@ def evaluate_run(folder: Path, data: str | Sequence[str], samples: int) -> dict[
     model = Omni(spec.model, speech).to(device).eval()
     load_model(path, model)
     dataset = open_data(choose_sources(data, spec.data))
-    rows = read_held_out(dataset, reading_of(spec), speech, model.senses, samples)
-    found: dict[str, Any] = {"step": int(path.name.removeprefix("step-"))}
-    for name, medium in (("after", None), *((f"shuffled_{medium}", medium) for medium in spec.eval.shuffle)):
-        found[name] = msgspec.to_builtins(held_out_loss(model, rows, speech.pad_id, medium))
-    if found["after"] is None:
+    wanted = msgspec.structs.replace(
+        spec.eval, samples=samples, generate=generate, new_tokens=new_tokens or spec.eval.new_tokens
+    )
+    kept = keep_held_out(dataset, reading_of(spec), speech, model.senses, wanted)
+    ready = Ready(model=model, loss=make_loss(spec.loss), pad_id=speech.pad_id, half=spec.dtype == "bfloat16")
+    own = evaluate(ready, kept, speech, wanted.new_tokens)
+    if own is None:
         raise SpecError(f"{dataset.url} has no held-out sample with an answer; data.held_out is {spec.data.held_out}")
+    step = int(path.name.removeprefix("step-"))
+    found: dict[str, Any] = {"step": step, "after": msgspec.to_builtins(own.held_out)}
+    for name, changed in without_media(kept, wanted):
+        other = evaluate(ready, changed, speech, wanted.new_tokens)
+        found[name] = msgspec.to_builtins(other.held_out) if other else None
+    if own.answers:
+        page = page_of(spec.name, step, own, kept)
+        found["page"] = str(write_eval_page(folder / "eval" / f"measured-step-{step:08d}.html", page))
     return found
 
 

@@ -1,124 +1,155 @@
-"""Held-out loss, and how much worse it is with one medium exchanged among the samples.
+"""Evaluation while a run trains: held-out losses, answers that are right, a page to look at.
 
-Here: choosing held-out samples, the losses.
-Elsewhere: which samples are held out (data/reading.py, until datasets carry splits), the loss itself (losses).
+Here: choosing held-out samples, what is measured when, where it is written.
+Elsewhere: which samples are held out (data/reading.py, until datasets carry splits), the measures (loss.py,
+answers.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 import msgspec
-import torch
 
 from shardkit import Mixture, open_loader
-from trainer.data.collate import TrainBatch, collate
 from trainer.data.media import Senses, Unfit
 from trainer.data.reading import Reading, encode_item, is_held_out, loader_fields
 from trainer.data.sources import Data
 from trainer.data.tokenise import Encoded, Speech
-from trainer.losses.parts import add_parts
-from trainer.losses.sft import SftLoss
-from trainer.model.omni import Omni
+from trainer.eval.answers import Answer, answer_rows, can_answer, score
+from trainer.eval.gallery import Gallery, Shown
+from trainer.eval.loss import HeldOut, Ready, Rows, blank, exchange, measure_rows
+from trainer.eval.page import EvalPage, write_eval_page
 from trainer.run import Run
-from trainer.spec import LossSpec, Modality
-
-Rows = list[tuple[str, Encoded]]
-EVAL_BATCH = 16
+from trainer.spec import EvalSpec
 
 
-class HeldOut(msgspec.Struct, frozen=True, kw_only=True):
-    """Mean loss of an answer (itself a mean over its tokens), over all samples and by modality; number of samples.
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """The held-out rows, and what a page shows of those that are answered, by their keys."""
 
-    Each answer counts once: a page of code would drown the answers of two tokens beside it.
-    """
+    rows: Rows
+    shown: dict[str, Shown]
 
-    loss: float
-    by_modality: dict[str, float]
-    samples: dict[str, int]
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """One evaluation: its figures, every sample's loss, the answers."""
+
+    held_out: HeldOut
+    by_key: dict[str, float]
+    answers: list[Answer]
 
 
 def open_measure() -> Callable[[Run, str], None]:
-    """What `train` calls before the first step and after the last; it reads and encodes the held-out samples once.
+    """What `train` calls before the first step, at every eval.every steps and after the last.
 
-    After the last step it also notes `shuffled_image` and `shuffled_audio`, as the run's eval.shuffle says.
+    It reads and encodes the held-out samples once. After the last step it also notes `shuffled_image`,
+    `blanked_audio`, …, as the run's eval.shuffle and eval.blank say. Nothing of it changes the training.
     """
-    kept: list[Rows] = []
+    kept: list[Kept] = []
+    last: list[tuple[int, Found]] = []
 
     def measure(run: Run, when: str) -> None:
         spec = run.spec
         if not (spec.data.held_out and spec.eval.samples):
             return
         if not kept:
-            kept.append(read_held_out(run.dataset, run.reading, run.speech, run.model.senses, spec.eval.samples))
-        media: tuple[Modality | None, ...] = (None, *spec.eval.shuffle) if when == "after" else (None,)
-        for medium in media:
-            found = held_out_loss(run.model, kept[0], run.speech.pad_id, medium)
-            if found:
-                run.note_held_out(f"shuffled_{medium}" if medium else when, msgspec.to_builtins(found))
+            kept.append(keep_held_out(run.dataset, run.reading, run.speech, run.model.senses, spec.eval))
+        ready = Ready(model=run.model, loss=run.loss, pad_id=run.speech.pad_id, half=spec.dtype == "bfloat16")
+        if not last or last[0][0] != run.step:
+            found = evaluate(ready, kept[0], run.speech, spec.eval.new_tokens)
+            if found is None:
+                return
+            last[:] = [(run.step, found)]
+            _record(run, found, kept[0])
+        run.note_held_out(when, msgspec.to_builtins(last[0][1].held_out))
+        for name, changed in without_media(kept[0], spec.eval) if when == "after" else ():
+            other = evaluate(ready, changed, run.speech, spec.eval.new_tokens)
+            if other:
+                run.note_held_out(name, msgspec.to_builtins(other.held_out))
 
     return measure
 
 
-def read_held_out(dataset: Data, reading: Reading, speech: Speech, senses: Senses, most: int) -> Rows:
+def evaluate(ready: Ready, kept: Kept, speech: Speech, new_tokens: int) -> Found | None:
+    """Losses of all rows and answers to those that are shown; none where there is no row."""
+    measured = measure_rows(ready, kept.rows)
+    if measured is None:
+        return None
+    held_out, answers = measured.held_out, list[Answer]()
+    if kept.shown and can_answer(ready.model):
+        answers = answer_rows(ready, [row for row in kept.rows if row[0] in kept.shown], speech, new_tokens)
+        held_out = msgspec.structs.replace(held_out, answers=score(answers))
+    return Found(held_out=held_out, by_key=measured.by_key, answers=answers)
+
+
+def without_media(kept: Kept, spec: EvalSpec) -> Iterator[tuple[str, Kept]]:
+    """The same rows, one medium of them exchanged (`shuffled_image`) or taken away (`blanked_image`), as asked."""
+    for medium in spec.shuffle:
+        yield f"shuffled_{medium}", msgspec.structs.replace(kept, rows=exchange(kept.rows, medium))
+    for medium in spec.blank:
+        yield f"blanked_{medium}", msgspec.structs.replace(kept, rows=blank(kept.rows, medium))
+
+
+def keep_held_out(dataset: Data, reading: Reading, speech: Speech, senses: Senses, spec: EvalSpec) -> Kept:
+    """`spec.samples` held-out rows; `spec.generate` of them to be answered, from every kind in turn."""
+    gallery = Gallery(spec.generate)
+    rows = read_held_out(dataset, reading, speech, senses, spec.samples, gallery)
+    chosen = choose_in_turn([row for row in rows if row[0] in gallery.samples], spec.generate)
+    return Kept(rows=rows, shown={key: gallery.samples[key] for key in chosen})
+
+
+def read_held_out(
+    dataset: Data, reading: Reading, speech: Speech, senses: Senses, most: int, gallery: Gallery | None = None
+) -> Rows:
     """Up to `most` held-out samples of one epoch's order, sorted by key; the unfit (unlabelled, too long) left out.
 
-    Of a mixture in its proportions; a sample that it repeats within the epoch counts once.
+    Of a mixture in its proportions; a sample that it repeats within the epoch counts once. Every rank reads them all.
     """
     rows: dict[str, Encoded] = {}
-    for items in open_loader(dataset, **loader_fields(reading, isinstance(dataset, Mixture))):
+    alone = msgspec.structs.replace(reading, rank=0, world_size=1)
+    for items in open_loader(dataset, **loader_fields(alone, isinstance(dataset, Mixture))):
         for item in items:
             if not is_held_out(item.key, reading.data.held_out) or item.padded:
                 continue
             with suppress(Unfit):
                 rows[item.key] = encode_item(item, speech, senses, reading.data.max_tokens)
+                if gallery and len(rows) <= most:
+                    gallery.take(item, rows[item.key].kind)
         if len(rows) >= most:
             break
     return sorted(list(rows.items())[:most])
 
 
-def held_out_loss(model: Omni, rows: Rows, pad_id: int, shuffle_media: Modality | None = None) -> HeldOut | None:
-    """The mean loss of an answer; none where there is no sample.
+def choose_in_turn(rows: Rows, most: int) -> list[str]:
+    """Keys of at most `most` rows: one of every kind in turn, as long as there are."""
+    kinds: dict[str, list[str]] = {}
+    for key, row in rows:
+        kinds.setdefault(row.kind, []).append(key)
+    longest = max(map(len, kinds.values()), default=0)
+    turns = [keys[at] for at in range(longest) for _, keys in sorted(kinds.items()) if at < len(keys)]
+    return turns[:most]
 
-    `shuffle_media` gives every sample the images (or the sound) of another sample of the same kind: what is then
-    lost is what the model had from them.
-    """
-    was_training, loss = model.training, SftLoss(LossSpec())
-    model.eval()
-    with torch.no_grad():
-        shown = exchange(rows, shuffle_media) if shuffle_media else rows
-        found = add_parts(loss(model, batch)[1] for batch in _batches(shown, model, pad_id))
-    model.train(was_training)
-    if not found.answers:
-        return None
-    return HeldOut(
-        loss=sum(found.means.values()) / sum(found.answers.values()),
-        by_modality={kind: found.means[kind] / found.answers[kind] for kind in sorted(found.means)},
-        samples=found.answers,
+
+def _record(run: Run, found: Found, kept: Kept) -> None:
+    """Leave an evaluation's figures and page in the run's folder: one process does."""
+    if not run.world.is_first:
+        return
+    figures: dict[str, Any] = msgspec.to_builtins(found.held_out)
+    run.metrics.write_evaluation({"step": run.step, **figures})
+    write_eval_page(page_path(run.out, run.step), page_of(run.spec.name, run.step, found, kept))
+    run.metrics.write_page()
+
+
+def page_path(folder: Path, step: int) -> Path:
+    """Where the page of a step's evaluation lies."""
+    return folder / "eval" / f"step-{step:08d}.html"
+
+
+def page_of(name: str, step: int, found: Found, kept: Kept) -> EvalPage:
+    """What a page of an evaluation shows."""
+    return EvalPage(
+        name=name, step=step, held_out=found.held_out, by_key=found.by_key, answers=found.answers, shown=kept.shown
     )
-
-
-def exchange(rows: Rows, medium: Modality) -> Rows:
-    """Rows whose images (or windows of sound) went round among rows of one kind that have equally many."""
-    groups: dict[tuple[str, int], list[int]] = {}
-    for at, (_, row) in enumerate(rows):
-        count = len(row.images if medium == "image" else row.windows)
-        if count:
-            groups.setdefault((row.kind, count), []).append(at)
-    result = list(rows)
-    for group in groups.values():
-        for at, giver in zip(group, [*group[1:], group[0]], strict=True):
-            key, row = rows[at]
-            given = rows[giver][1]
-            if medium == "image":
-                result[at] = (key, msgspec.structs.replace(row, images=given.images))
-            else:
-                result[at] = (key, msgspec.structs.replace(row, windows=given.windows, sounding=given.sounding))
-    return result
-
-
-def _batches(rows: Rows, model: Omni, pad_id: int) -> list[TrainBatch]:
-    device = next(model.parameters()).device
-    cuts = range(0, len(rows), EVAL_BATCH)
-    return [collate(rows[at : at + EVAL_BATCH], model.senses, pad_id).to(device) for at in cuts]

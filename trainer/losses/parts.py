@@ -1,4 +1,4 @@
-"""What a loss tells besides its value: its parts by modality.
+"""What a loss tells besides its value: its parts by modality and by source.
 
 Here: the parts of a batch, adding them.
 Elsewhere: the losses themselves.
@@ -6,19 +6,38 @@ Elsewhere: the losses themselves.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 
 
 class LossParts(msgspec.Struct, frozen=True, kw_only=True):
-    """Sums over a batch, by modality: `tokens` that carry loss, their losses; `answers`, the means of their losses."""
+    """Sums over a batch, by modality: `tokens` that carry loss, their losses; `answers`, the means of their losses.
+
+    `source_tokens` and `source_sums` are the first two by source.
+    """
 
     tokens: dict[str, int]
     sums: dict[str, float]
     answers: dict[str, int]
     means: dict[str, float]
+    source_tokens: dict[str, int] = {}
+    source_sums: dict[str, float] = {}
+
+
+def parts_of(kinds: Sequence[str], sources: Sequence[str], counts: list[int], totals: list[float]) -> LossParts:
+    """The parts of a batch from every sample's modality, source, number of tokens that carry loss, and their loss."""
+    counted = [(kind, count, total) for kind, count, total in zip(kinds, counts, totals, strict=True) if count]
+    named = zip(sources, counts, totals, strict=True) if sources else ()
+    return add_parts(
+        [LossParts(tokens={k: n}, sums={k: s}, answers={k: 1}, means={k: s / n}) for k, n, s in counted]
+        + [
+            LossParts(tokens={}, sums={}, answers={}, means={}, source_tokens={name: n}, source_sums={name: s})
+            for name, n, s in named
+            if n
+        ]
+    )
 
 
 def add_parts(parts: Iterable[LossParts]) -> LossParts:

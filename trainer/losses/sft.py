@@ -7,10 +7,10 @@ Elsewhere: dividing by the whole step's weight (step.py).
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 
 from trainer.data.collate import IGNORED, TrainBatch
-from trainer.losses.parts import LossParts, add_parts
+from trainer.losses.parts import LossParts, parts_of
+from trainer.losses.tokens import token_losses
 from trainer.spec import LossSpec
 
 
@@ -26,10 +26,7 @@ class SftLoss:
 
     def __call__(self, model: torch.nn.Module, batch: TrainBatch) -> tuple[torch.Tensor, LossParts]:
         """See Loss."""
-        logits = model(batch)[:, :-1].float()
-        labels = batch.labels[:, 1:]
-        losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none")
-        losses = losses.unflatten(0, labels.shape)
+        losses = token_losses(model, batch)
         return (losses * answer_weights(batch, self._spec)).sum(), _parts(batch, losses.detach())
 
 
@@ -47,7 +44,4 @@ def answer_weights(batch: TrainBatch, spec: LossSpec) -> torch.Tensor:
 def _parts(batch: TrainBatch, losses: torch.Tensor) -> LossParts:
     counts = batch.per_sample((batch.labels[:, 1:] != IGNORED).to(torch.int64)).tolist()
     totals = batch.per_sample(losses.double()).tolist()
-    return add_parts(
-        LossParts(tokens={kind: count}, sums={kind: total}, answers={kind: 1}, means={kind: total / count})
-        for kind, count, total in zip(batch.kinds, counts, totals, strict=True)
-    )
+    return parts_of(batch.kinds, batch.sources, counts, totals)

@@ -14,6 +14,7 @@ from torch import nn
 
 from shardkit import SpecError
 from trainer.data.images import normalise
+from trainer.model.mel import LogMel
 from trainer.spec import Config, HearingSpec, VisionSpec
 
 SIGLIP = ("siglip", "siglip_vision_model")
@@ -45,9 +46,11 @@ class HearingEncoder(nn.Module):
         self.mels = int(self.tower.config.num_mel_bins)
         self.length = int(self.tower.config.max_source_positions)
         self.frames = 2 * self.length
+        self.log_mel = LogMel(self.mels)
 
     def forward(self, mels_MCF: torch.Tensor) -> torch.Tensor:
-        """Log-mel windows (M, mels, frames) to vectors (M, frames / 2, width)."""
+        """Log-mel windows (M, mels, frames), or their sound (M, samples), to vectors (M, frames / 2, width)."""
+        mels_MCF = self.log_mel(mels_MCF) if mels_MCF.ndim == 2 else mels_MCF
         dtype = next(self.tower.parameters()).dtype
         return self.tower(mels_MCF.to(dtype)).last_hidden_state
 

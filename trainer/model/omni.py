@@ -21,10 +21,14 @@ from trainer.spec import EncoderSpec, LanguageSpec, ModelSpec
 
 
 class Omni(nn.Module):
-    """Language model with eyes and ears. `senses` says what its encoders take; frozen parts stay in eval mode."""
+    """Language model with eyes and ears. `senses` says what its encoders take; frozen parts stay in eval mode.
+
+    `loss_chunk`: losses make logits of so many tokens at once, and of those only that carry loss; 0 of all.
+    """
 
     def __init__(self, spec: ModelSpec, speech: Speech) -> None:
         super().__init__()
+        self.loss_chunk = 0
         self.language = make_language(spec.language, speech)
         width = int(self.language.get_input_embeddings().weight.shape[1])
         self.vision = VisionEncoder(spec.vision) if spec.vision else None
@@ -40,18 +44,41 @@ class Omni(nn.Module):
 
     def forward(self, batch: TrainBatch) -> torch.Tensor:
         """Logits (B, T, vocabulary) of a batch on the model's device."""
+        logits: torch.Tensor = self.language(**self._inputs(batch)).logits
+        return logits + 0.0 * self._untouched(batch)
+
+    def hidden(self, batch: TrainBatch) -> torch.Tensor:
+        """The language model's last vectors (B, T, width): what its head takes."""
+        return self.last_vectors(**self._inputs(batch)) + 0.0 * self._untouched(batch)
+
+    def last_vectors(self, **inputs: Any) -> torch.Tensor:
+        """Last vectors of the language model's trunk for its own inputs."""
+        language = _causal(self.language)
+        vectors: torch.Tensor = getattr(language, language.base_model_prefix)(**inputs).last_hidden_state
+        return vectors
+
+    def head(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Logits (…, vocabulary) of last vectors."""
+        logits: torch.Tensor = _causal(self.language).get_output_embeddings()(vectors)
+        return logits
+
+    def _inputs(self, batch: TrainBatch) -> dict[str, Any]:
+        """What the language model takes: embeddings with media in their places, and who sees whom."""
+        inputs: dict[str, Any] = {"inputs_embeds": self.embed(batch), "use_cache": False}
+        if batch.positions is None:
+            return inputs | {"attention_mask": batch.attention}
+        # transformers keeps runs of positions apart in every kind of attention, if no mask is given
+        return inputs | {"attention_mask": None, "position_ids": batch.positions}
+
+    def embed(self, batch: TrainBatch) -> torch.Tensor:
+        """What the language model reads (B, T, width): embeddings of tokens, latents in place of the placeholders."""
         embeds = self.language.get_input_embeddings()(batch.ids)
         if len(batch.images):
             seen = (batch.ids == self.seen_ids[0]) | (batch.ids == self.seen_ids[1])
             embeds = place(embeds, seen, self.look(batch.images), "image")
         if len(batch.mels):
             embeds = place(embeds, batch.ids == self.heard_id, self.listen(batch.mels, batch.heard), "audio")
-        if batch.positions is None:
-            seen_tokens: dict[str, torch.Tensor | None] = {"attention_mask": batch.attention}
-        else:  # transformers keeps runs of positions apart in every kind of attention, if no mask is given
-            seen_tokens = {"attention_mask": None, "position_ids": batch.positions}
-        output = self.language(inputs_embeds=embeds, use_cache=False, **seen_tokens)
-        return output.logits + 0.0 * self._untouched(batch)
+        return embeds
 
     def look(self, images_NCHW: torch.Tensor) -> torch.Tensor:
         """Latents (N, latents, width) of uint8 images."""
@@ -93,6 +120,11 @@ class Omni(nn.Module):
             self.language.requires_grad_(False)
 
 
+def _causal(language: Any) -> Any:
+    """The causal language model itself, adapters within its layers."""
+    return language.get_base_model() if hasattr(language, "get_base_model") else language
+
+
 def place(embeds_BTD: torch.Tensor, where_BT: torch.Tensor, latents_NKD: torch.Tensor, name: str) -> torch.Tensor:
     """Token embeddings with latents, in order, in place of the placeholders; their numbers must agree."""
     found, wanted = int(where_BT.sum()), latents_NKD.shape[0] * latents_NKD.shape[1]
@@ -111,7 +143,8 @@ def make_language(spec: LanguageSpec, speech: Speech) -> Any:
         if model.get_input_embeddings().weight.shape[0] < speech.vocabulary:
             model.resize_token_embeddings(speech.vocabulary, mean_resizing=False)
     else:
-        fields = {**spec.config, "vocab_size": speech.vocabulary, "pad_token_id": speech.pad_id}
+        vocabulary = max(speech.vocabulary, int(spec.config.get("vocab_size", 0)))
+        fields = {**spec.config, "vocab_size": vocabulary, "pad_token_id": speech.pad_id}
         kind = str(fields.pop("model_type"))
         model = make_model(
             lambda given: AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **given)),
@@ -150,7 +183,7 @@ def _senses(spec: ModelSpec, vision: VisionEncoder | None, audio: HearingEncoder
         fields.update(image_size=vision.size, image_latents=spec.vision.latents)
         fields.update(decode=spec.vision.decode, most_frames=spec.vision.frames)
     if spec.audio and audio:
-        fields.update(mels=audio.mels, window_frames=audio.frames)
+        fields.update(mels=audio.mels, window_frames=audio.frames, waves=spec.audio.mel == "device")
         fields.update(audio_latents=spec.audio.latents, most_windows=spec.audio.windows)
     return Senses(**fields)
 

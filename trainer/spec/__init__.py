@@ -4,7 +4,15 @@ from trainer.spec.base import Config, Modality, Strict
 from trainer.spec.data import DataSpec, MixSpec, PackSpec, SourceSpec, TokenizerSpec, WeightsSpec
 from trainer.spec.model import EncoderSpec, HearingSpec, LanguageSpec, LoraSpec, ModelSpec, VisionSpec
 from trainer.spec.run import RunSpec, load_run, spec_digest_fields, without_secrets
-from trainer.spec.training import CheckpointSpec, EvalSpec, FailureSpec, LossSpec, OptimizerSpec
+from trainer.spec.training import (
+    CheckpointSpec,
+    EvalSpec,
+    FailureSpec,
+    LossSpec,
+    MetricsSpec,
+    OptimizerSpec,
+    SpeedSpec,
+)
 
 __all__ = [
     "CheckpointSpec",
@@ -17,6 +25,7 @@ __all__ = [
     "LanguageSpec",
     "LoraSpec",
     "LossSpec",
+    "MetricsSpec",
     "MixSpec",
     "Modality",
     "ModelSpec",
@@ -24,6 +33,7 @@ __all__ = [
     "PackSpec",
     "RunSpec",
     "SourceSpec",
+    "SpeedSpec",
     "Strict",
     "TokenizerSpec",
     "VisionSpec",

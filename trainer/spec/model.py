@@ -54,10 +54,12 @@ class VisionSpec(EncoderSpec, frozen=True, kw_only=True):
 class HearingSpec(EncoderSpec, frozen=True, kw_only=True):
     """A Whisper encoder. Its window is 2 * max_source_positions / 100 seconds; a recording takes up to `windows`.
 
-    What lies behind the last window is not heard; the metrics count it as `audio_cut`.
+    What lies behind the last window is not heard; the metrics count it as `audio_cut`. `mel`: where log-mel frames are
+    computed, on the `host` or on the `device`, which then gets the sound itself.
     """
 
     windows: int = 1
+    mel: Literal["host", "device"] = "host"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -16,7 +16,15 @@ from shardkit import SpecError, convert_spec, parse_yaml, read_mapping, scrub
 from trainer.spec.base import Strict
 from trainer.spec.data import DataSpec, TokenizerSpec
 from trainer.spec.model import ModelSpec
-from trainer.spec.training import CheckpointSpec, EvalSpec, FailureSpec, LossSpec, OptimizerSpec
+from trainer.spec.training import (
+    CheckpointSpec,
+    EvalSpec,
+    FailureSpec,
+    LossSpec,
+    MetricsSpec,
+    OptimizerSpec,
+    SpeedSpec,
+)
 
 SCALE = ("parallel", "micro_batch", "failure")
 """Fields that say how a run is carried out, not what it computes."""
@@ -51,6 +59,8 @@ class RunSpec(Strict, frozen=True, kw_only=True):
     checkpoint: CheckpointSpec = CheckpointSpec()
     failure: FailureSpec = FailureSpec()
     eval: EvalSpec = EvalSpec()
+    metrics: MetricsSpec = MetricsSpec()
+    speed: SpeedSpec = SpeedSpec()
     profiles: dict[str, dict[str, Any]] = {}
 
     def __post_init__(self) -> None:
@@ -87,7 +97,7 @@ def without_secrets(spec: RunSpec) -> RunSpec:
 def spec_digest_fields(spec: RunSpec) -> dict[str, Any]:
     """What must be the same when a run is resumed: all but how long it goes and how it is watched."""
     raw: dict[str, Any] = msgspec.to_builtins(spec)
-    free = ("steps", "checkpoint", "eval", "profiles", "description", "device", "threads", *SCALE)
+    free = ("steps", "checkpoint", "eval", "metrics", "profiles", "description", "device", "threads", "speed", *SCALE)
     # a copy of the data elsewhere does as well; versions and weights are checked
     reading = ("decoders", "prefetch", "cache", "cache_bytes", "datasets")
     absent = [name for name in ("pack", "mix") if raw["data"][name] is None]  # written before there were any

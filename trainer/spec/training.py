@@ -86,14 +86,64 @@ class FailureSpec(Strict, frozen=True, kw_only=True):
 
 
 class EvalSpec(Strict, frozen=True, kw_only=True):
-    """Held-out loss before the first step and after the last, on at most `samples` samples.
+    """Held-out loss before the first step and after the last, on at most `samples` samples; and each `every` steps.
 
-    `shuffle` adds losses with that medium exchanged among the samples: what the model learns from it.
+    `shuffle` adds losses with that medium exchanged among the samples: what the model learns from it; `blank` with
+    grey images or silence in its place. `generate` of the samples are answered too, greedily in at most `new_tokens`
+    tokens: answers that are right, a page to look at.
     """
 
     samples: int = 64
     shuffle: tuple[Modality, ...] = ("image", "audio")
+    blank: tuple[Modality, ...] = ()
+    every: int = 0
+    generate: int = 8
+    new_tokens: int = 64
 
     def __post_init__(self) -> None:
         if self.samples < 0:
             raise ValueError(f"eval.samples is {self.samples}; at least 0, which measures nothing")
+        if self.every < 0 or self.generate < 0:
+            raise ValueError(f"eval.every is {self.every}, eval.generate {self.generate}; at least 0, which is never")
+        if self.new_tokens < 1:
+            raise ValueError(f"eval.new_tokens is {self.new_tokens}; at least 1")
+
+
+class MetricsSpec(Strict, frozen=True, kw_only=True):
+    """A line of metrics every `log_every` steps, the means of those steps; figures of waiting over `window` steps.
+
+    `tensorboard` writes the same figures as events into the run's folder `tb`; `html` a page of curves. `peak_tflops`
+    of one device, for the utilisation (MFU), where its own table does not know it: 1e12 operations a second.
+    """
+
+    log_every: int = 1
+    window: int = 100
+    tensorboard: bool = False
+    html: bool = True
+    peak_tflops: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.log_every < 1 or self.window < 1:
+            raise ValueError(f"log_every is {self.log_every}, window {self.window}; at least 1")
+        if self.peak_tflops is not None and not self.peak_tflops > 0:
+            raise ValueError(f"peak_tflops is {self.peak_tflops}; a positive number, or none")
+
+
+class SpeedSpec(Strict, frozen=True, kw_only=True):
+    """What makes a step faster or smaller without changing what is learnt (sums may differ in the last bits).
+
+    `compile`: `regional` compiles every layer of the encoders and the language model by itself, which takes seconds
+    where a whole model takes minutes. `loss_chunk`: logits of so many tokens at once, and only of those that carry
+    loss; 0 makes all of them. `ahead`: the next batch is copied to the GPU while this one is worked on.
+    `deterministic`: kernels that repeat their sums on a GPU, where there are any, which costs time; on a CPU they
+    always do.
+    """
+
+    compile: Literal["none", "regional"] = "none"
+    loss_chunk: int = 0
+    ahead: bool = True
+    deterministic: bool = False
+
+    def __post_init__(self) -> None:
+        if self.loss_chunk < 0:
+            raise ValueError(f"speed.loss_chunk is {self.loss_chunk}; wanted 0, or a number of tokens such as 2048")
