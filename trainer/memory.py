@@ -44,12 +44,16 @@ class Room:
         parts: list[TrainBatch] = []
         for batch in batches:
             rows = max(self.unit, self._rows // max(1, self.unit) * self.unit)
-            for part in cut_batch(batch, rows) if self._rows and self.unit else (batch,):
+            for part in cut_batch(batch, rows) if self._rows and self._can_cut(batch) else (batch,):
                 parts += self._halved(part)
         return parts
 
+    def _can_cut(self, batch: TrainBatch) -> bool:
+        """Not where a loss compares samples, or answers of one: they must be together."""
+        return bool(self.unit) and batch.owners is None
+
     def _halved(self, part: TrainBatch) -> list[TrainBatch]:
-        if not self._too_many_tokens or part.ids.numel() < self._too_many_tokens or not self.unit:
+        if not self._too_many_tokens or part.ids.numel() < self._too_many_tokens or not self._can_cut(part):
             return [part]
         halves = split_batch(part, self.unit)
         return [piece for half in halves for piece in self._halved(half)] if halves else [part]
@@ -57,7 +61,7 @@ class Room:
     def halve(self, parts: list[TrainBatch], at: int) -> list[TrainBatch]:
         """The parts with one that was too large as two. Raises TrainingFailed where it cannot be cut."""
         large = parts[at]
-        halves = split_batch(large, self.unit) if self.unit else None
+        halves = split_batch(large, self.unit) if self._can_cut(large) else None
         size = (
             f"{large.ids.shape[0]} x {large.ids.shape[1]} tokens, {len(large.images)} images, {len(large.mels)} windows"
         )

@@ -17,6 +17,9 @@ from trainer.checkpoint.files import MODEL, OPTIMIZER, RANDOM
 from trainer.checkpoint.generators import restore_generators
 from trainer.distributed.parallel import parted, whole
 
+TRAINING_ONLY = ("distil_projection.",)
+"""Parameters that a model has while it is trained only; without them a checkpoint loads as well."""
+
 
 def load_tensors(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, rank: int = 0) -> bool:
     """Put a checked checkpoint's tensors and a rank's generators into a model and its optimizer, exactly.
@@ -41,13 +44,20 @@ def load_tensors(path: Path, model: torch.nn.Module, optimizer: torch.optim.Opti
 
 
 def load_model(path: Path, model: torch.nn.Module) -> None:
-    """Put a checked checkpoint's weights into a model; raises SpecError where it has other parameters."""
+    """Put a checked checkpoint's weights into a model; raises SpecError where it has other parameters.
+
+    What the checkpoint lacks must come from pretrained weights. Another stage may have trained other parts of them:
+    what it stored is noted as `restored`, so that it is kept.
+    """
     from safetensors import safe_open
 
     with safe_open(path / MODEL, "pt") as stored:
         shapes = {name: tuple(stored.get_slice(name).get_shape()) for name in stored.keys()}  # noqa: SIM118
-        check_parameters(model, shapes, path)
-        fill(model, shapes, stored.get_tensor)
+        parameters = dict(model.named_parameters())
+        known = {name: shape for name, shape in shapes.items() if name in parameters or not _is_training_only(name)}
+        check_parameters(model, known, path)
+        fill(model, known, stored.get_tensor)
+    model.restored = frozenset(known)  # type: ignore[assignment]  # a plain attribute, no part of the model
 
 
 def model_tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -58,13 +68,28 @@ def model_tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 def stored_parameters(model: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Parameter]]:
     """The parameters that a checkpoint holds: all but those frozen ones that come whole from pretrained weights.
 
-    Frozen embeddings stay in: they may have grown by the rows of our special tokens. Each tied tensor comes once.
+    Frozen embeddings stay in: they may have grown by the rows of our special tokens. So does what an earlier stage
+    trained, which was loaded from its checkpoint. Each tied tensor comes once.
     """
+    kept = {*_always_stored(model), *getattr(model, "restored", ())}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad or name in kept:
+            yield name, parameter
+
+
+def _always_stored(model: torch.nn.Module) -> set[str]:
+    """Names of the parameters that no pretrained weights give, whether they train or not."""
     elsewhere = tuple(getattr(model, "pretrained_parts", ()))
     embeddings = {id(module.weight) for module in model.modules() if isinstance(module, torch.nn.Embedding)}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad or id(parameter) in embeddings or not name.startswith(elsewhere):
-            yield name, parameter
+    return {
+        name
+        for name, parameter in model.named_parameters()
+        if id(parameter) in embeddings or not name.startswith(elsewhere)
+    }
+
+
+def _is_training_only(name: str) -> bool:
+    return name.startswith(TRAINING_ONLY)
 
 
 def optimizer_tensors(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, torch.Tensor]]:
@@ -76,8 +101,10 @@ def optimizer_tensors(model: torch.nn.Module, optimizer: torch.optim.Optimizer) 
 
 def check_parameters(model: torch.nn.Module, stored: Mapping[str, tuple[int, ...]], path: Path) -> None:
     """Refuse a checkpoint with other parameters than the model's, by name and shape. Raises SpecError."""
-    wanted = {name: tuple(parameter.shape) for name, parameter in stored_parameters(model)}
-    odd = [name for name in sorted({*wanted, *stored}) if wanted.get(name) != stored.get(name)]
+    shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    odd = sorted(
+        {name for name, shape in stored.items() if shapes.get(name) != shape} | (_always_stored(model) - stored.keys())
+    )
     if odd:
         raise SpecError(f"{path} is of another model ({odd[0]} differs); resume with the spec that it was written with")
 

@@ -1,7 +1,7 @@
-"""The command `trainer`: train a run, measure a trained one.
+"""The command `trainer`: train a run, measure a trained one, show settings.
 
 Here: the program, its list of commands, how errors and signals end it.
-Elsewhere: the commands (train.py, evaluate.py); torch is imported when a command runs, not for `--help`.
+Elsewhere: the commands (train.py, evaluate.py, config.py); torch is imported when a command runs, not for `--help`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import typer
 
 from shardkit import exit_codes
+from trainer.cli.config import config
 from trainer.cli.evaluate import evaluate
 from trainer.cli.train import train
 
@@ -22,7 +23,7 @@ app = typer.Typer(
     "Example: [bold]trainer train specs/runs/demo.yaml --data http://127.0.0.1:8765[/bold]",
 )
 
-for _name, _command in (("train", train), ("eval", evaluate)):
+for _name, _command in (("train", train), ("eval", evaluate), ("config", config)):
     app.command(_name)(_command)
 
 
