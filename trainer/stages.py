@@ -19,7 +19,7 @@ import msgspec
 from shardkit import SpecError
 from trainer.checkpoint import list_checkpoints
 from trainer.loop import Measure, Outcome, Report, train
-from trainer.run import check_same
+from trainer.resume import check_same
 from trainer.spec import RunSpec, stage_folder, stage_runs
 from trainer.start import best_checkpoint, is_whole, step_of
 

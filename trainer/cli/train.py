@@ -39,6 +39,8 @@ def train(
     `trainer config RUN` shows every setting and where it comes from.
 
     Example: trainer train specs/runs/demo.yaml --data data/demo-sample-20 --steps 100
+
+    Several processes: torchrun --nproc-per-node 8 -m trainer train RUN --data URL
     """
     given = parse_settings(settings)
     if steps:
@@ -63,6 +65,8 @@ def _run(spec: RunSpec, data: Sequence[str], folder: Path, resume: str, *, as_js
     with Lines(spec.steps) as lines:
         watch = print_event if as_json else lines.show
         outcome = run_training(spec, data, folder, resume=resume, report=watch, measure=open_measure())
+    if outcome.rank:
+        return  # rank 0 tells it
     if as_json:
         print_event({"event": "done", "folder": outcome.folder, "steps": outcome.steps, "plot": outcome.plot})
     else:

@@ -148,7 +148,7 @@ def choose_in_turn(rows: Rows, most: int) -> list[str]:
 
 def _record(run: Run, found: Found, kept: Kept) -> None:
     """Leave an evaluation's figures and page in the run's folder: one process does."""
-    if run.reading.rank:
+    if not run.world.is_first:
         return
     figures: dict[str, Any] = msgspec.to_builtins(found.held_out)
     run.metrics.write_evaluation({"step": run.step, **figures})

@@ -15,14 +15,27 @@ from trainer.spec.base import Strict
 from trainer.spec.data import DataSpec, TokenizerSpec
 from trainer.spec.model import ModelSpec
 from trainer.spec.stages import Part, StageSpec
-from trainer.spec.training import CheckpointSpec, EvalSpec, LossSpec, MetricsSpec, OptimizerSpec, SpeedSpec
+from trainer.spec.training import (
+    CheckpointSpec,
+    EvalSpec,
+    FailureSpec,
+    LossSpec,
+    MetricsSpec,
+    OptimizerSpec,
+    SpeedSpec,
+)
+
+SCALE = ("parallel", "micro_batch", "failure")
+"""Fields that say how a run is carried out, not what it computes."""
 
 
 class RunSpec(Strict, frozen=True, kw_only=True):
     """One training run.
 
     `batch_size` samples are read a step by all ranks together, in `accumulate` parts. `threads` fixes the sums'
-    order on CPU: results repeat bit for bit at the same number. `profiles` are named sets of settings for
+    order on CPU: results repeat bit for bit at the same number. `parallel`: how several processes (torchrun) share
+    the work, the model on each (`ddp`) or cut up (`fsdp`); auto is fsdp on GPUs and ddp on CPUs. `micro_batch`: rows
+    that one forward pass takes at most, `auto` as many as the memory allows. `profiles` are named sets of settings for
     `--profile`, each a mapping of dotted fields to values. `trainable` names the parts that train, in place of what
     the model's parts say. `start` is a checkpoint, or the folder of a run, whose weights a fresh run begins with.
     `stages` make the run a chain: each is trained in turn, from the best weights of the one before.
@@ -37,6 +50,8 @@ class RunSpec(Strict, frozen=True, kw_only=True):
     threads: int = 1
     device: Literal["cpu", "cuda", "auto"] = "auto"
     dtype: Literal["float32", "bfloat16"] = "float32"
+    parallel: Literal["auto", "none", "ddp", "fsdp"] = "auto"
+    micro_batch: int | Literal["auto"] = "auto"
     data: DataSpec = DataSpec()
     tokenizer: TokenizerSpec = TokenizerSpec()
     model: ModelSpec
@@ -46,6 +61,7 @@ class RunSpec(Strict, frozen=True, kw_only=True):
     loss: LossSpec = LossSpec()
     optimizer: OptimizerSpec = OptimizerSpec()
     checkpoint: CheckpointSpec = CheckpointSpec()
+    failure: FailureSpec = FailureSpec()
     eval: EvalSpec = EvalSpec()
     metrics: MetricsSpec = MetricsSpec()
     speed: SpeedSpec = SpeedSpec()
@@ -55,6 +71,8 @@ class RunSpec(Strict, frozen=True, kw_only=True):
         for name in ("steps", "batch_size", "accumulate", "threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; at least 1")
+        if self.micro_batch != "auto" and self.micro_batch < 1:
+            raise ValueError(f"micro_batch is {self.micro_batch}; at least 1, or auto")
         if self.batch_size % self.accumulate:
             raise ValueError(f"batch_size {self.batch_size} is not a multiple of accumulate {self.accumulate}")
 
@@ -68,7 +86,7 @@ def without_secrets(spec: RunSpec) -> RunSpec:
 def spec_digest_fields(spec: RunSpec) -> dict[str, Any]:
     """What must be the same when a run is resumed: all but how long it goes and how it is watched."""
     raw: dict[str, Any] = msgspec.to_builtins(spec)
-    free = ("steps", "checkpoint", "eval", "metrics", "profiles", "description", "device", "threads", "speed")
+    free = ("steps", "checkpoint", "eval", "metrics", "profiles", "description", "device", "threads", "speed", *SCALE)
     chain = ("stages", "start")  # each stage has checkpoints of its own, which hold what they started from
     # a copy of the data elsewhere does as well; versions and weights are checked
     reading = ("decoders", "prefetch", "cache", "cache_bytes", "datasets")
