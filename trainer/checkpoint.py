@@ -25,6 +25,8 @@ from shardkit import ShardkitError, SpecError
 from trainer.data.tokenise import Speech
 
 MODEL, OPTIMIZER, STATE, TOKENIZER = "model.safetensors", "optimizer.safetensors", "state.json", "tokenizer"
+TRAINING_ONLY = ("distil_projection.",)
+"""Parameters that a model has while it is trained only; without them a checkpoint loads as well."""
 _NAME = re.compile(r"step-(\d{8,})")
 
 
@@ -167,14 +169,25 @@ def load_model(path: Path, model: torch.nn.Module) -> None:
 def model_tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     """The parameters that a checkpoint holds: all but those frozen ones that come whole from pretrained weights.
 
-    Frozen embeddings stay in: they may have grown by the rows of our special tokens. Each tied tensor comes once.
+    Frozen embeddings stay in: they may have grown by the rows of our special tokens. So does what an earlier stage
+    trained, which was loaded from its checkpoint. Each tied tensor comes once.
     """
-    elsewhere = tuple(getattr(model, "pretrained_parts", ()))
-    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, torch.nn.Embedding)}
+    kept = {*_always_stored(model), *getattr(model, "restored", ())}
     return {
         name: parameter.detach().cpu().contiguous()
         for name, parameter in model.named_parameters()
-        if parameter.requires_grad or id(parameter) in embeddings or not name.startswith(elsewhere)
+        if parameter.requires_grad or name in kept
+    }
+
+
+def _always_stored(model: torch.nn.Module) -> set[str]:
+    """Names of the parameters that no pretrained weights give, whether they train or not."""
+    elsewhere = tuple(getattr(model, "pretrained_parts", ()))
+    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, torch.nn.Embedding)}
+    return {
+        name
+        for name, parameter in model.named_parameters()
+        if id(parameter) in embeddings or not name.startswith(elsewhere)
     }
 
 
@@ -187,18 +200,22 @@ def _optimizer_tensors(model: torch.nn.Module, optimizer: torch.optim.Optimizer)
 
 
 def _fill(model: torch.nn.Module, stored: Mapping[str, torch.Tensor], path: Path) -> None:
-    wanted = model_tensors(model)
-    if wanted.keys() != stored.keys() or any(wanted[name].shape != stored[name].shape for name in stored):
-        odd = next(
-            n
-            for n in sorted({*wanted, *stored})
-            if n not in wanted or n not in stored or wanted[n].shape != stored[n].shape
-        )
-        raise SpecError(f"{path} is of another model ({odd} differs); resume with the spec that it was written with")
+    """Copy a checkpoint's tensors into a model. What it lacks must come from pretrained weights.
+
+    Another stage may have trained other parts of them: what it stored is noted as `restored`, so that it is kept.
+    """
     parameters = dict(model.named_parameters())
+    stored = {name: value for name, value in stored.items() if name in parameters or not name.startswith(TRAINING_ONLY)}
+    odd = sorted(
+        {name for name in stored if name not in parameters or parameters[name].shape != stored[name].shape}
+        | (_always_stored(model) - stored.keys())
+    )
+    if odd:
+        raise SpecError(f"{path} is of another model ({odd[0]} differs); resume with the spec that it was written with")
     with torch.no_grad():
         for name, value in stored.items():
             parameters[name].copy_(value)
+    model.restored = frozenset(stored)  # type: ignore[assignment]  # a plain attribute, no part of the model
 
 
 def _like(field: str, value: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:

@@ -24,7 +24,8 @@ def by_part(parts: LossParts) -> dict[str, Any]:
     """The loss a token of each modality and source, and how many tokens of each modality carry loss."""
     means = {kind: parts.sums[kind] / parts.tokens[kind] for kind in sorted(parts.sums)}
     sources = {name: parts.source_sums[name] / parts.source_tokens[name] for name in sorted(parts.source_sums)}
-    return {"loss_by_modality": means, "answer_tokens": parts.tokens} | (
+    extra = {name: total / count for name, (total, count) in sorted(parts.extra.items())}
+    return {"loss_by_modality": means, "answer_tokens": parts.tokens, **extra} | (
         {"loss_by_source": sources, "source_tokens": parts.source_tokens} if sources else {}
     )
 

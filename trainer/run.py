@@ -33,15 +33,17 @@ from trainer.data.sources import Data, choose_sources, open_data, versions_of
 from trainer.data.stream import open_stream
 from trainer.data.tokenise import Speech, load_speech, texts_of, train_speech
 from trainer.flops import count_model, device_peak
-from trainer.losses.table import make_loss
 from trainer.losses.tokens import check_pieces
 from trainer.metrics import Metrics
 from trainer.model.compiled import compile_regions
 from trainer.model.isolation import check_isolation
 from trainer.model.omni import Omni
 from trainer.model.precision import settle_precision
+from trainer.model.trainable import set_trainable
+from trainer.objective import open_loss
 from trainer.optim import make_optimizer
 from trainer.spec import RunSpec, SourceSpec, spec_digest_fields, without_secrets
+from trainer.start import find_weights, load_start
 
 HELD_OUT, SPEC = "held_out.json", "run.json"
 Report = Callable[[dict[str, Any]], None]
@@ -63,10 +65,13 @@ class Run:
         found = read_progress(start) if start else None
         self.dataset = open_data(data, found.version if found else "")
         self.reading = reading_of(spec)
-        self.speech = load_speech(str(start / TOKENIZER)) if start else make_speech(spec, self.dataset, self.reading)
+        self.speech = _speech_of(spec, start) or make_speech(spec, self.dataset, self.reading)
         torch.manual_seed(spec.seed)
         self.model = Omni(spec.model, self.speech)
+        if spec.trainable is not None:
+            set_trainable(self.model, spec.trainable)
         settle_precision(self.model, getattr(torch, spec.dtype))
+        load_start(self.model, spec.start, resumed=start is not None)
         self.model.to(self.device).train()
         self.arithmetic = count_model(self.model, pieces=spec.speed.loss_chunk > 0)
         self.peak_tflops = device_peak(self.device, spec.metrics.peak_tflops)
@@ -74,9 +79,9 @@ class Run:
         if spec.data.pack:
             check_isolation(self.model.language)
         self._hasten()
+        self.loss = open_loss(spec, self.model, self.speech, out)  # while the model has the weights that it begins with
         self.trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimizer = make_optimizer(self.model, spec)
-        self.loss = make_loss(spec.loss)
         self.progress = found or self._beginning()
         if start:
             load_tensors(start, self.model, self.optimizer)
@@ -242,6 +247,12 @@ def make_speech(spec: RunSpec, dataset: Data, reading: Reading) -> Speech:
         if len(samples) >= spec.tokenizer.samples:
             break
     return train_speech(texts_of(samples[: spec.tokenizer.samples]), spec.tokenizer.vocabulary)
+
+
+def _speech_of(spec: RunSpec, start: Path | None) -> Speech | None:
+    """The tokeniser beside the weights that a run goes on from, or begins with; none where they are not a run's."""
+    weights = start or (find_weights(spec.start) if spec.start else None)
+    return load_speech(str(weights / TOKENIZER)) if weights else None
 
 
 @contextmanager

@@ -64,6 +64,35 @@ def test_row_becomes_messages(
     assert sorted(medium.data for medium in made.media) == sorted(blobs.values())
 
 
+TWO = {"chosen": "because", "rejected": "dunno"}
+SYSTEM_TURN = {"role": "system", "content": "s"}
+REPEATED = [{"role": "user", "content": "why?"}, {"role": "assistant", "content": "because"}]
+
+
+@pytest.mark.parametrize(
+    ("fields", "prompt", "answers"),
+    [
+        ({"prompt": "why?", **TWO}, ["why?"], ("because", "dunno")),
+        ({"prompt": [SYSTEM_TURN, MESSAGES[0]], **TWO}, ["s", "hi"], ("because", "dunno")),
+        ({"prompt": "why?", "chosen": REPEATED, "rejected": REPEATED[1:]}, ["why?"], ("because", "because")),
+        ({"prompt": "why?", "completion": "so", "label": True}, ["why?"], ("so", "")),
+        ({"prompt": "why?", "completion": "so", "label": False}, ["why?"], ("", "so")),
+    ],
+)
+def test_row_becomes_a_preference(fields: dict[str, Any], prompt: list[str], answers: tuple[str, str]) -> None:
+    made = draft("preference", fields)
+    assert [content for _, content in turns(made)] == prompt
+    assert made.preference is not None
+    assert (made.preference.chosen, made.preference.rejected) == answers
+
+
+def test_marks_in_compared_answers_are_escaped() -> None:
+    made = draft("preference", {"prompt": "a", "chosen": "<|image|>", "rejected": "b"})
+    assert made.preference is not None
+    assert unescape_marks(made.preference.chosen) == "<|image|>"
+    assert not any(count_marks(made.preference.chosen).values())
+
+
 def test_every_normalizer_of_the_issue_is_in_the_table() -> None:
     assert set(NORMALIZERS) >= {
         "messages", "question_answer", "prompt_completion", "plain_text", "repository_file", "transcript",
@@ -136,6 +165,13 @@ def test_instruction_is_an_option() -> None:
         ("question_answer", {"question": " \n", "answer": "so"}, "empty-text"),
         ("question_answer", {"question": "a\ud800", "answer": "so"}, "not-utf8"),
         ("question_answer", {"question": "a\0", "answer": "so"}, "not-utf8"),
+        ("preference", {"prompt": "a", "chosen": "b"}, "missing-field"),
+        ("preference", {"prompt": "a", "chosen": "b", "rejected": " "}, "empty-text"),
+        ("preference", {"prompt": "a", "completion": "b", "label": 1}, "missing-field"),
+        ("preference", {"prompt": [SYSTEM_TURN], **TWO}, "missing-field"),
+        ("preference", {"prompt": MESSAGES, **TWO}, "bad-role"),
+        ("preference", {"prompt": "other", "chosen": REPEATED, "rejected": "b"}, "bad-role"),
+        ("preference", {"prompt": "a", "chosen": MESSAGES[:1], "rejected": "b"}, "bad-role"),
         ("messages", {"messages": []}, "missing-field"),
         ("messages", {"messages": "hi"}, "missing-field"),
         ("messages", {"messages": [7]}, "missing-field"),

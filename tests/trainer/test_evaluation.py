@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.trainer.answers import PREFERENCES, teaching, text_model
 from tests.trainer.datasets import mixed, tiny_run
 from tests.trainer.pages import Parsed
 from trainer.data.collate import collate
@@ -279,3 +280,21 @@ def test_a_page_shows_pictures_small_and_names_a_sound_that_is_too_large(item: C
     assert shown.pictures[0].startswith("data:image/") and shown.sounds[0].startswith("data:audio/flac;base64,")
     asked.members["audio0.flac"] = bytes(MOST_SOUND_BYTES + 1)
     assert show_item(asked).missing == ("audio0.flac: 2,000,001 bytes",) and show_item(asked).sounds == ()
+
+
+def test_compared_answers_are_measured_by_their_loss_and_answered_from_the_prompt() -> None:
+    speech = teaching("pairs")
+    model = text_model(speech)
+    rows: Rows = [(each.id, speech.encode(each, (), model.senses, 64)) for each in PREFERENCES]
+    ready = Ready(model=model, loss=make_loss(LossSpec(name="simpo")), pad_id=speech.pad_id)
+    measured = measure_rows(ready, rows)
+    assert measured and set(measured.by_key) == {each.id for each in PREFERENCES}
+    told = measured.held_out.told
+    assert told["reward_margin"] == pytest.approx(told["chosen_reward"] - told["rejected_reward"], abs=1e-6)
+    answers = answer_rows(ready, rows, speech, 8)
+    assert [answer.expected for answer in answers] == ["red", "blue as can be", "0"]
+    image = np.zeros((3, 8, 8), dtype=np.uint8)
+    seen = [(key, msgspec.structs.replace(row, images=(image + at,))) for at, (key, row) in enumerate(rows)]
+    for changed in (exchange(seen, "image"), blank(seen, "image")):
+        for _, row in changed:
+            assert row.rival and np.array_equal(row.rival.images[0], row.images[0])

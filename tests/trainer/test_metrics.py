@@ -78,6 +78,15 @@ def test_tensorboard_holds_every_step_once_after_a_resume(tmp_path: Path) -> Non
     assert found["eval/held_out_by_modality/image"] == [(4, 0.25)]
 
 
+def test_tensorboard_forgets_everything_where_a_run_begins_again(tmp_path: Path) -> None:
+    for loss in (9.0, 8.0):
+        metrics = Metrics(tmp_path, 0, MetricsSpec(tensorboard=True))
+        metrics.write_evaluation({"step": 0, "loss": loss})
+        metrics.write({"step": 1, "loss": loss})
+        metrics.close()
+    assert scalars(tmp_path) == {"eval/held_out_loss": [(0, 8.0)], "loss": [(1, 8.0)]}
+
+
 def test_without_tensorboard_the_error_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
     with pytest.raises(SpecError, match=r"shardkit\[train\]"):
@@ -134,9 +143,17 @@ def test_the_page_of_curves_is_whole_and_holds_the_numbers(tmp_path: Path) -> No
     metrics = Metrics(tmp_path, 0, MetricsSpec())
     for step in range(1, 1201):
         loss = float("nan") if step == 3 else 1000.0 / step
-        metrics.write({**entry(step), "loss": loss, "mfu": 0.37, "left_out": {"<deaf>": 2}, "tokens": step})
+        metrics.write(
+            {**entry(step), "loss": loss, "mfu": 0.37, "reward_margin": 0.25, "left_out": {"<deaf>": 2}, "tokens": step}
+        )
     metrics.write_evaluation(
-        {"step": 1200, "loss": 0.625, "by_modality": {"image": 0.5}, "answers": {"exact_match": 0.75}}
+        {
+            "step": 1200,
+            "loss": 0.625,
+            "by_modality": {"image": 0.5},
+            "told": {"reward_margin": 0.375},
+            "answers": {"exact_match": 0.75},
+        }
     )
     metrics.close()
     path = write_page(tmp_path)
@@ -144,7 +161,7 @@ def test_the_page_of_curves_is_whole_and_holds_the_numbers(tmp_path: Path) -> No
     page = Parsed(path.read_text(encoding="utf-8"))
     text = " ".join(page.words)
     assert page.open == [] and page.fetched == []
-    for words in ("Held-out loss", "0.625", "37.0%", "75%", "2,400 <deaf>", "1,000"):
+    for words in ("Held-out loss", "0.625", "Reward margin", "0.375", "37.0%", "75%", "2,400 <deaf>", "1,000"):
         assert words in text, words
     assert all(len(readings) <= 500 for readings in page.readings)
     assert page.readings[0][-1][1] == 1200

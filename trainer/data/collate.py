@@ -31,7 +31,8 @@ class TrainBatch(msgspec.Struct, frozen=True, kw_only=True):
     samples; `lengths` are their tokens, known without asking the device.
     Packed rows have `segments` (B, T) int64, 0 for padding and otherwise 1 + the number of the token's sample, and
     `positions` (B, T) int64, which begin at 0 with every sample (and with the padding): samples must not see each
-    other. Without them, every row is one sample.
+    other. Without them, every row is one sample; or one answer of a sample, where answers are compared: `wanted` (B,)
+    bool tells good ones from bad ones, `owners` (B,) int64 the number of their sample.
     """
 
     ids: torch.Tensor
@@ -46,6 +47,8 @@ class TrainBatch(msgspec.Struct, frozen=True, kw_only=True):
     positions: torch.Tensor | None = None
     sources: tuple[str, ...] = ()
     lengths: tuple[int, ...] = ()
+    wanted: torch.Tensor | None = None
+    owners: torch.Tensor | None = None
 
     @property
     def num_tokens(self) -> int:
@@ -104,7 +107,9 @@ Row = tuple[str, Encoded]
 
 
 def collate(rows: Sequence[Row], senses: Senses, pad_id: int) -> TrainBatch:
-    """Encoded samples as one batch, a row each, padded on the right."""
+    """Encoded samples as one batch, a row each, padded on the right; with a row for a sample's second answer."""
+    if any(row.wanted is not None for _, row in rows):
+        return _stack_answers(rows, senses, pad_id).pinned()
     return _stack([[row] for row in rows], senses, pad_id).pinned()
 
 
@@ -132,6 +137,20 @@ def collate_packs(packs: Sequence[Sequence[Row]], senses: Senses, pad_id: int) -
         segments=torch.from_numpy(segments),
         positions=torch.from_numpy(positions),
     ).pinned()
+
+
+def _stack_answers(rows: Sequence[Row], senses: Senses, pad_id: int) -> TrainBatch:
+    """Answers to be compared, a row each: a sample's good one, then its bad one; names are the samples'."""
+    named = [(at, key, row) for at, (key, first) in enumerate(rows) for row in (first, first.rival) if row is not None]
+    batch = _stack([[(key, row)] for _, key, row in named], senses, pad_id)
+    return msgspec.structs.replace(
+        batch,
+        keys=tuple(key for key, _ in rows),
+        kinds=tuple(row.kind for _, row in rows),
+        sources=tuple(row.source for _, row in rows),
+        wanted=torch.tensor([bool(row.wanted) for _, _, row in named]),
+        owners=torch.tensor([at for at, _, _ in named]),
+    )
 
 
 def _stack(packs: Sequence[Sequence[Row]], senses: Senses, pad_id: int) -> TrainBatch:

@@ -106,7 +106,8 @@ def nothing_to_train_on(total: int, left_out: Counter[str]) -> str:
     """The message for a dataset without a single sample that this run can train on."""
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))
     return (
-        f"none of {total} samples can be trained on ({reasons}); wanted samples with an assistant message. "
+        f"none of {total} samples can be trained on ({reasons}); wanted samples with an assistant message, or with a "
+        f"preference where the loss compares answers. "
         f"See `shardkit stats` for what the dataset holds"
     )
 
@@ -120,8 +121,7 @@ def encode_item(item: Item, speech: Speech, senses: Senses, max_tokens: int, lat
     """
     try:
         sample = item.sample
-        if not any(message.role == "assistant" for message in sample.messages):
-            raise Unfit("unlabelled")  # before its media are decoded for nothing
+        speech.check(sample)  # before its media are decoded for nothing
         return speech.encode(sample, load_media(item, senses, later), senses, max_tokens)
     except Refused as refused:
         raise Unfit(refused.reason) from None

@@ -9,17 +9,18 @@ frame is encoded with special tokens allowed.
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from shardkit import Message, Sample, SpecError, split_marks, unescape_marks
+from trainer.data.frame import Frame, render_frame
 from trainer.data.media import Medium, Senses, Unfit
+from trainer.data.preferences import answers_of
 
 PAD, END = "<|pad|>", "<|end|>"
 ROLES = tuple(f"<|{role}|>" for role in ("system", "user", "assistant", "tool"))
@@ -30,14 +31,16 @@ TEMPLATE = (
     "{% else %}{{ message['content'] }}<|end|>{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
-_STAND_IN = re.compile("\ue000(\\d+)\ue001")
+Teaches = Literal["answers", "text", "pairs", "feedback"]
+"""What of a sample carries loss: the assistant's messages, all text, or answers that are compared (or judged)."""
 
 
 class Encoded(msgspec.Struct, frozen=True, kw_only=True):
-    """One sample as tokens. `said` marks what the assistant says, its end-of-turn token included.
+    """One sample as tokens. `said` marks what carries loss: what the assistant says, its end-of-turn token included.
 
     `images` and `windows` are in the order of their places among `ids`. `kind` is the richest modality; `source` and
-    `category` are the record's.
+    `category` are the record's. Where answers are compared, this is one of them, `wanted` if it is a good one, and
+    `rival` is the bad one to the same prompt.
     """
 
     ids: tuple[int, ...]
@@ -50,13 +53,19 @@ class Encoded(msgspec.Struct, frozen=True, kw_only=True):
     cut_seconds: float = 0.0
     source: str = ""
     category: str = ""
+    wanted: bool | None = None
+    rival: Encoded | None = None
 
 
 class Speech:
-    """A tokeniser with a chat frame and places for media: encodes samples, decodes answers, saves itself."""
+    """A tokeniser with a chat frame and places for media: encodes samples, decodes answers, saves itself.
+
+    `teaches` says what of a sample is encoded and carries loss.
+    """
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
+        self.teaches: Teaches = "answers"
         if tokenizer.chat_template is None:
             tokenizer.chat_template = TEMPLATE
             _add(tokenizer, (END, *ROLES))
@@ -66,7 +75,7 @@ class Speech:
             tokenizer.pad_token = PAD
         self.places = {name: int(tokenizer.convert_tokens_to_ids(mark)) for name, mark in PLACES.items()}
         self._alone = threading.RLock()
-        self._frames: dict[tuple[str, ...], tuple[tuple[list[int], list[bool]], ...]] = {}
+        self._frames: dict[tuple[str, ...], Frame] = {}
 
     @property
     def vocabulary(self) -> int:
@@ -89,7 +98,7 @@ class Speech:
         """Ids that end an answer: what closes the assistant's turn in the chat's frame, and the end of a text."""
         with self._alone:
             ids, said = self._frame(("user", "assistant"), ([], []))
-        closing = {token for token, mine in zip(ids, said, strict=True) if mine}
+        closing = {token for token, mine in zip(ids, said, strict=True) if mine and token in self.special_ids}
         end = self.tokenizer.eos_token_id
         return frozenset(closing | ({int(end)} if end is not None else set()))
 
@@ -107,30 +116,65 @@ class Speech:
         """Write the tokeniser so that `load_speech` and transformers read it."""
         self.tokenizer.save_pretrained(str(folder))
 
+    def check(self, sample: Sample) -> None:
+        """Raises Unfit with the reason where a sample has nothing of what is taught; its media are not looked at."""
+        if self.teaches in ("pairs", "feedback"):
+            answers_of(sample, unpaired=self.teaches == "feedback")
+        elif not any(message.role == "assistant" or self.teaches == "text" for message in sample.messages):
+            raise Unfit("unlabelled")
+
     def encode(self, sample: Sample, media: Sequence[Medium], senses: Senses, max_tokens: int) -> Encoded:
         """One sample as tokens; raises Unfit with the reason where there is nothing to train on.
 
         Media stand at their marks, in order; those of a sample without any mark come before the first message's text.
-        Cut behind `max_tokens`; a sample whose media or whole answer would be cut off is unfit.
+        Cut behind `max_tokens`; a sample whose media or whole answer would be cut off is unfit. Answers that are
+        compared are never cut: a sample of which one is too long is unfit.
         """
-        if not any(message.role == "assistant" for message in sample.messages):
-            raise Unfit("unlabelled")
-        with self._alone:
-            placed, order = self._place(sample.messages, media, senses)
-            ids, said = self._frame(tuple(message.role for message in sample.messages), placed)
+        self.check(sample)
+        if self.teaches in ("pairs", "feedback"):
+            return self._encode_answers(sample, media, senses, max_tokens)
+        row = self._encode(sample, sample.messages, media, senses)
+        ids, said = row.ids, row.said
         places = frozenset(self.places.values())
         if len(ids) > max_tokens and any(token in places for token in ids[max_tokens:]):
             raise Unfit("too-long")
         if not any(said[1:max_tokens]):
             raise Unfit("no-answer" if not any(said[1:]) else "too-long")
+        return msgspec.structs.replace(
+            row, ids=ids[:max_tokens], said=said[:max_tokens], cut_tokens=max(0, len(ids) - max_tokens)
+        )
+
+    def _encode_answers(self, sample: Sample, media: Sequence[Medium], senses: Senses, max_tokens: int) -> Encoded:
+        """The good answer with the bad one as its rival, or the only one there is; the prompt carries no loss."""
+        prompt, answers = answers_of(sample, unpaired=self.teaches == "feedback")
+        rows = []
+        for wanted, text in answers:
+            messages = (*prompt, Message(role="assistant", content=text))
+            row = self._encode(sample, messages, media, senses, last=True)
+            if len(row.ids) > max_tokens:
+                raise Unfit("too-long")
+            if not any(row.said[1:]):
+                raise Unfit("no-answer")
+            rows.append(msgspec.structs.replace(row, wanted=wanted))
+        return msgspec.structs.replace(rows[0], rival=rows[1]) if len(rows) > 1 else rows[0]
+
+    def _encode(
+        self, sample: Sample, messages: Sequence[Message], media: Sequence[Medium], senses: Senses, last: bool = False
+    ) -> Encoded:
+        """Messages as tokens, uncut; `last`: of what the assistant says, only the last message carries loss."""
+        with self._alone:
+            placed, order = self._place(messages, media, senses)
+            if self.teaches == "text":
+                ids, said = self._whole(messages, placed)
+            else:
+                ids, said = self._frame(tuple(message.role for message in messages), placed, last)
         return Encoded(
-            ids=tuple(ids[:max_tokens]),
-            said=tuple(said[:max_tokens]),
+            ids=tuple(ids),
+            said=tuple(said),
             kind=_kind(media),
             images=tuple(image for medium in order for image in medium.images),
             windows=tuple(window for medium in order for window in medium.windows),
             sounding=tuple(count for medium in order for count in medium.sounding),
-            cut_tokens=max(0, len(ids) - max_tokens),
             cut_seconds=sum(medium.cut_seconds for medium in media),
             source=sample.source,
             category=sample.category,
@@ -168,33 +212,35 @@ class Speech:
         heard = [self.places["audio"]] * (senses.audio_latents * len(medium.windows))
         return [seen] * (senses.image_latents * len(medium.images)) + heard
 
-    def _frame(self, roles: tuple[str, ...], placed: Sequence[list[int]]) -> tuple[list[int], list[bool]]:
-        """Messages joined by the chat's frame; the assistant says its text and the special tokens that end it."""
+    def _frame(
+        self, roles: tuple[str, ...], placed: Sequence[list[int]], last: bool = False
+    ) -> tuple[list[int], list[bool]]:
+        """Messages joined by the chat's frame, and what of it the assistant says; `last`: in the last message only."""
         if roles not in self._frames:
-            self._frames[roles] = tuple(self._render(roles))
-        frames = self._frames[roles]
-        ids, said = list(frames[0][0]), list(frames[0][1])
-        for content, role, (tokens, mask) in zip(placed, roles, frames[1:], strict=True):
-            ids += content + tokens
-            said += [role == "assistant"] * len(content) + mask
+            self._frames[roles] = render_frame(self.tokenizer, roles, self.special_ids)
+        frame = self._frames[roles]
+        ids, said = list(frame.pieces[0][0]), [mine and not last for mine in frame.pieces[0][1]]
+        for at, (content, spoken, (tokens, mask)) in enumerate(
+            zip(placed, frame.spoken, frame.pieces[1:], strict=True), start=1
+        ):
+            counts = not last or at == len(placed)
+            ids += [*content, *tokens]
+            said += [spoken and counts] * len(content) + [mine and counts for mine in mask]
         return ids, said
 
-    def _render(self, roles: tuple[str, ...]) -> Iterator[tuple[list[int], list[bool]]]:
-        """The frame's tokens before, between and after the messages, and which of them the assistant says."""
-        turns = [{"role": role, "content": f"\ue000{at}\ue001"} for at, role in enumerate(roles)]
-        try:
-            text = self.tokenizer.apply_chat_template(turns, tokenize=False)
-        except Exception as error:  # templates refuse orders of roles with errors of their own
-            raise Unfit(f"template ({error})") from None
-        pieces = _STAND_IN.split(text)
-        if pieces[1::2] != [str(at) for at in range(len(roles))]:
-            raise Unfit("template (it leaves out or moves messages)")
-        for at, piece in enumerate(pieces[::2]):
-            tokens = list(self.tokenizer._tokenizer.encode(piece, add_special_tokens=False).ids)
-            ends = at > 0 and roles[at - 1] == "assistant"
-            ending = next((n for n, token in enumerate(tokens) if token not in self.special_ids), len(tokens))
-            closing = min(ending, 1) if ends else 0  # its end-of-turn token, not the next turn's opening
-            yield tokens, [n < closing for n in range(len(tokens))]
+    def _whole(self, messages: Sequence[Message], placed: Sequence[list[int]]) -> tuple[list[int], list[bool]]:
+        """All text: a document as it stands, between the tokeniser's marks of a text; a conversation with its frame."""
+        if all(message.role == "assistant" for message in messages):
+            begin, end = self.tokenizer.bos_token_id, self._end_of_text()
+            ids = [*([int(begin)] if begin is not None else []), *(token for part in placed for token in part), *end]
+        else:
+            ids, _ = self._frame(tuple(message.role for message in messages), placed)
+        places = frozenset(self.places.values())
+        return ids, [token not in places for token in ids]
+
+    def _end_of_text(self) -> list[int]:
+        end = self.tokenizer.eos_token_id
+        return [int(end)] if end is not None else sorted(self.end_ids)[:1]
 
 
 def load_speech(folder_or_id: str) -> Speech:
@@ -233,10 +279,11 @@ def train_speech(texts: Iterable[str], vocabulary: int) -> Speech:
 
 
 def texts_of(samples: Iterable[Sample]) -> Iterator[str]:
-    """The text between the marks of all messages, as a BPE is trained on it."""
+    """The text between the marks of all messages and compared answers, as a BPE is trained on it."""
     for sample in samples:
-        for message in sample.messages:
-            for part in split_marks(message.content):
+        answers = (sample.preference.chosen, sample.preference.rejected) if sample.preference else ()
+        for text in (*(message.content for message in sample.messages), *answers):
+            for part in split_marks(text):
                 if type(part) is str:
                     yield unescape_marks(part)
 

@@ -62,10 +62,12 @@ def split_answer(row: Encoded, senses: Senses, speech: Speech) -> tuple[Encoded,
     seen = sum(token in (speech.places["image"], speech.places["video"]) for token in ids)
     heard = sum(token == speech.places["audio"] for token in ids)
     windows = heard // senses.audio_latents if heard else 0
-    prompt = msgspec.structs.replace(
-        row,
+    prompt = Encoded(  # made anew: a prompt has nothing of what else a row may hold beside its answer
         ids=ids,
         said=(False,) * start,
+        kind=row.kind,
+        source=row.source,
+        category=row.category,
         images=row.images[: seen // senses.image_latents] if seen else (),
         windows=row.windows[:windows],
         sounding=row.sounding[:windows],

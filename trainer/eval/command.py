@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import torch
 
 from shardkit import SpecError, convert_spec
 from trainer.checkpoint import TOKENIZER, find_checkpoint, load_model
@@ -19,8 +20,8 @@ from trainer.data.tokenise import load_speech
 from trainer.eval.heldout import evaluate, keep_held_out, page_of, without_media
 from trainer.eval.loss import Ready
 from trainer.eval.page import write_eval_page
-from trainer.losses.table import make_loss
 from trainer.model.omni import Omni
+from trainer.objective import open_loss
 from trainer.run import SPEC, choose_device, fix_arithmetic, reading_of
 from trainer.spec import RunSpec
 
@@ -42,17 +43,20 @@ def evaluate_run(
     device = choose_device(spec)
     fix_arithmetic(spec, device)
     speech = load_speech(str(path / TOKENIZER))
+    torch.manual_seed(spec.seed)  # a loss may compare with what the run began with
     model = Omni(spec.model, speech).to(device).eval()
+    loss = open_loss(spec, model, speech, folder)
     load_model(path, model)
     dataset = open_data(choose_sources(data, spec.data))
     wanted = msgspec.structs.replace(
         spec.eval, samples=samples, generate=generate, new_tokens=new_tokens or spec.eval.new_tokens
     )
     kept = keep_held_out(dataset, reading_of(spec), speech, model.senses, wanted)
-    ready = Ready(model=model, loss=make_loss(spec.loss), pad_id=speech.pad_id, half=spec.dtype == "bfloat16")
+    ready = Ready(model=model, loss=loss, pad_id=speech.pad_id, half=spec.dtype == "bfloat16")
     own = evaluate(ready, kept, speech, wanted.new_tokens)
     if own is None:
-        raise SpecError(f"{dataset.url} has no held-out sample with an answer; data.held_out is {spec.data.held_out}")
+        wanted_by = f"eval.where is {spec.eval.where}" if spec.eval.where else f"data.held_out is {spec.data.held_out}"
+        raise SpecError(f"{dataset.url} has no held-out sample with an answer; {wanted_by}")
     step = int(path.name.removeprefix("step-"))
     found: dict[str, Any] = {"step": step, "after": msgspec.to_builtins(own.held_out)}
     for name, changed in without_media(kept, wanted):

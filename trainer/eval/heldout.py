@@ -7,6 +7,7 @@ answers.py).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -53,17 +54,19 @@ def open_measure() -> Callable[[Run, str], None]:
 
     def measure(run: Run, when: str) -> None:
         spec = run.spec
-        if not (spec.data.held_out and spec.eval.samples):
+        if not ((spec.data.held_out or spec.eval.where) and spec.eval.samples):
             return
         if not kept:
             kept.append(keep_held_out(run.dataset, run.reading, run.speech, run.model.senses, spec.eval))
         ready = Ready(model=run.model, loss=run.loss, pad_id=run.speech.pad_id, half=spec.dtype == "bfloat16")
         if not last or last[0][0] != run.step:
+            began = time.perf_counter()
             found = evaluate(ready, kept[0], run.speech, spec.eval.new_tokens)
             if found is None:
                 return
             last[:] = [(run.step, found)]
             _record(run, found, kept[0])
+            run.metrics.note(evaluation_seconds=time.perf_counter() - began)
         run.note_held_out(when, msgspec.to_builtins(last[0][1].held_out))
         for name, changed in without_media(kept[0], spec.eval) if when == "after" else ():
             other = evaluate(ready, changed, run.speech, spec.eval.new_tokens)
@@ -96,9 +99,18 @@ def without_media(kept: Kept, spec: EvalSpec) -> Iterator[tuple[str, Kept]]:
 def keep_held_out(dataset: Data, reading: Reading, speech: Speech, senses: Senses, spec: EvalSpec) -> Kept:
     """`spec.samples` held-out rows; `spec.generate` of them to be answered, from every kind in turn."""
     gallery = Gallery(spec.generate)
-    rows = read_held_out(dataset, reading, speech, senses, spec.samples, gallery)
+    if not (reading.data.held_out or spec.where):
+        return Kept(rows=[], shown={})
+    rows = read_held_out(dataset, set_apart(reading, spec.where), speech, senses, spec.samples, gallery)
     chosen = choose_in_turn([row for row in rows if row[0] in gallery.samples], spec.generate)
     return Kept(rows=rows, shown={key: gallery.samples[key] for key in chosen})
+
+
+def set_apart(reading: Reading, where: str | None) -> Reading:
+    """How held-out samples are read: a share of those that train, or all that a filter of their own takes."""
+    if not where:
+        return reading
+    return msgspec.structs.replace(reading, data=msgspec.structs.replace(reading.data, where=where, held_out=0.0))
 
 
 def read_held_out(
@@ -107,12 +119,13 @@ def read_held_out(
     """Up to `most` held-out samples of one epoch's order, sorted by key; the unfit (unlabelled, too long) left out.
 
     Of a mixture in its proportions; a sample that it repeats within the epoch counts once. Every rank reads them all.
+    A share (data.held_out) of 0 takes every sample that data.where takes.
     """
     rows: dict[str, Encoded] = {}
     alone = msgspec.structs.replace(reading, rank=0, world_size=1)
     for items in open_loader(dataset, **loader_fields(alone, isinstance(dataset, Mixture))):
         for item in items:
-            if not is_held_out(item.key, reading.data.held_out) or item.padded:
+            if (reading.data.held_out and not is_held_out(item.key, reading.data.held_out)) or item.padded:
                 continue
             with suppress(Unfit):
                 rows[item.key] = encode_item(item, speech, senses, reading.data.max_tokens)

@@ -29,8 +29,9 @@ EVAL_BATCH = 16
 class HeldOut(msgspec.Struct, frozen=True, kw_only=True):
     """Mean loss of an answer (itself a mean over its tokens), over all samples and by part; number of samples.
 
-    Each answer counts once: a page of code would drown the answers of two tokens beside it. `answers` says how many
-    answers were generated and how many of them are right (answers.py).
+    Each answer counts once: a page of code would drown the answers of two tokens beside it. `told` is what the loss
+    tells besides, such as the margin between answers that it compares. `answers` says how many answers were generated
+    and how many of them are right (answers.py).
     """
 
     loss: float
@@ -38,6 +39,7 @@ class HeldOut(msgspec.Struct, frozen=True, kw_only=True):
     samples: dict[str, int]
     by_category: dict[str, float] = {}
     by_source: dict[str, float] = {}
+    told: dict[str, float] = {}
     answers: dict[str, Any] = {}
 
 
@@ -78,6 +80,7 @@ def _together(found: LossParts, by_key: dict[str, float], rows: Rows) -> HeldOut
         samples={name: found.answers[name] for name in own} | counts,
         by_category=_means((row.category, by_key.get(key)) for key, row in rows),
         by_source=_means((row.source, by_key.get(key)) for key, row in rows),
+        told={name: total / count for name, (total, count) in sorted(found.extra.items())},
     )
 
 
@@ -124,10 +127,9 @@ def exchange(rows: Rows, medium: Modality) -> Rows:
         for at, giver in zip(group, [*group[1:], group[0]], strict=True):
             key, row = rows[at]
             given = rows[giver][1]
-            if medium == "image":
-                result[at] = (key, msgspec.structs.replace(row, images=given.images))
-            else:
-                result[at] = (key, msgspec.structs.replace(row, windows=given.windows, sounding=given.sounding))
+            images = given.images if medium == "image" else row.images
+            heard = (given.windows, given.sounding) if medium == "audio" else (row.windows, row.sounding)
+            result[at] = (key, _with_media(row, images, *heard))
     return result
 
 
@@ -135,12 +137,16 @@ def blank(rows: Rows, medium: Modality) -> Rows:
     """Rows whose images are an even grey, or whose windows of sound are as silent as their quietest place."""
     result = []
     for key, row in rows:
-        if medium == "image":
-            row = msgspec.structs.replace(row, images=tuple(np.full_like(image, 128) for image in row.images))
-        else:
-            row = msgspec.structs.replace(row, windows=tuple(_silence(each) for each in row.windows))
-        result.append((key, row))
+        images = tuple(np.full_like(image, 128) for image in row.images) if medium == "image" else row.images
+        windows = tuple(_silence(each) for each in row.windows) if medium == "audio" else row.windows
+        result.append((key, _with_media(row, images, windows, row.sounding)))
     return result
+
+
+def _with_media(row: Encoded, images: tuple[Any, ...], windows: tuple[Any, ...], sounding: tuple[int, ...]) -> Encoded:
+    """A row with other media, and so its other answer to the same prompt."""
+    rival = _with_media(row.rival, images, windows, sounding) if row.rival else None
+    return msgspec.structs.replace(row, images=images, windows=windows, sounding=sounding, rival=rival)
 
 
 def _silence(window: Any) -> Any:

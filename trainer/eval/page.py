@@ -51,7 +51,7 @@ def _facts(held_out: HeldOut) -> dict[str, str]:
                         ("word errors", "word_error_rate")):  # fmt: skip
         if field in answers:
             facts[name] = f"{answers[field]:.1%}"
-    return facts
+    return facts | {name.replace("_", " "): f"{value:.3f}" for name, value in held_out.told.items()}
 
 
 def _tables(held_out: HeldOut) -> list[dict[str, Any]]:

@@ -15,7 +15,8 @@ import msgspec
 class LossParts(msgspec.Struct, frozen=True, kw_only=True):
     """Sums over a batch, by modality: `tokens` that carry loss, their losses; `answers`, the means of their losses.
 
-    `source_tokens` and `source_sums` are the first two by source.
+    `source_tokens` and `source_sums` are the first two by source. A loss of pairs or of whole answers counts these in
+    place of tokens. `extra` is what a loss tells besides: sums, and of how many, by name.
     """
 
     tokens: dict[str, int]
@@ -24,6 +25,7 @@ class LossParts(msgspec.Struct, frozen=True, kw_only=True):
     means: dict[str, float]
     source_tokens: dict[str, int] = {}
     source_sums: dict[str, float] = {}
+    extra: dict[str, tuple[float, float]] = {}
 
 
 def parts_of(kinds: Sequence[str], sources: Sequence[str], counts: list[int], totals: list[float]) -> LossParts:
@@ -46,5 +48,10 @@ def add_parts(parts: Iterable[LossParts]) -> LossParts:
     for part in parts:
         for name, sums in total.items():
             for kind, value in getattr(part, name).items():
-                sums[kind] = sums.get(kind, 0) + value
+                sums[kind] = _added(sums[kind], value) if kind in sums else value
     return LossParts(**total)
+
+
+def _added(one: Any, other: Any) -> Any:
+    """Numbers, or pairs of them, added."""
+    return tuple(a + b for a, b in zip(one, other, strict=True)) if isinstance(one, tuple) else one + other

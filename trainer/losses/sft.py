@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 
 from trainer.data.collate import IGNORED, TrainBatch
+from trainer.data.tokenise import Teaches
 from trainer.losses.parts import LossParts, parts_of
 from trainer.losses.tokens import token_losses
 from trainer.spec import LossSpec
@@ -16,6 +17,8 @@ from trainer.spec import LossSpec
 
 class SftLoss:
     """Cross-entropy of the answers' tokens, weighted as the spec says."""
+
+    teaches: Teaches = "answers"
 
     def __init__(self, spec: LossSpec) -> None:
         self._spec = spec

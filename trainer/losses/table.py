@@ -12,7 +12,12 @@ from typing import Protocol
 import torch
 
 from trainer.data.collate import TrainBatch
+from trainer.data.tokenise import Teaches
+from trainer.losses.distil import DistilLoss
+from trainer.losses.kto import KtoLoss
+from trainer.losses.language import LanguageLoss
 from trainer.losses.parts import LossParts
+from trainer.losses.preference import RULES, PreferenceLoss
 from trainer.losses.sft import SftLoss
 from trainer.spec import LossSpec
 
@@ -20,8 +25,14 @@ from trainer.spec import LossSpec
 class Loss(Protocol):
     """A loss as a step takes it: sums over a batch, divided by the weight of the whole step.
 
-    So accumulation and ranks do not change the result.
+    So accumulation and ranks do not change the result. `teaches` says which tokens of its batches carry loss. A loss
+    that has a `prepare(model)` is told the model before it trains (see objective.py).
     """
+
+    @property
+    def teaches(self) -> Teaches:
+        """What of a sample carries loss: the Speech that encodes its batches is told so."""
+        ...
 
     def weight(self, batch: TrainBatch) -> torch.Tensor:
         """The weight () of a batch: what its loss counts beside the step's other batches."""
@@ -32,7 +43,13 @@ class Loss(Protocol):
         ...
 
 
-LOSSES: dict[str, Callable[[LossSpec], Loss]] = {"sft": SftLoss}
+LOSSES: dict[str, Callable[[LossSpec], Loss]] = {
+    "sft": SftLoss,
+    "language": LanguageLoss,
+    "distil": DistilLoss,
+    **dict.fromkeys(RULES, PreferenceLoss),
+    "kto": KtoLoss,
+}
 
 
 def make_loss(spec: LossSpec) -> Loss:

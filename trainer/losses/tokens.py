@@ -36,9 +36,10 @@ def token_losses(model: Any, batch: TrainBatch) -> torch.Tensor:
     return losses.unflatten(0, labels.shape)
 
 
-def check_pieces(model: Any) -> None:
+def check_pieces(model: Any, asked: str = "speed.loss_chunk") -> None:
     """Refuse pieces for a language model that does more to its last vectors than its head does (scales, caps).
 
+    `asked` names what asks for them.
     Raises SpecError.
     """
     language, device = model.language, next(model.parameters()).device
@@ -52,8 +53,8 @@ def check_pieces(model: Any) -> None:
     language.train(was_training)
     if whole.shape != own.shape or not torch.allclose(whole, own, rtol=TOLERANCE, atol=TOLERANCE):
         raise SpecError(
-            "speed.loss_chunk: this language model changes its logits behind its head, so that they cannot be made in "
-            "pieces; set speed.loss_chunk=0"
+            f"{asked}: this language model changes its logits behind its head, so that they cannot be made in pieces; "
+            + ("set speed.loss_chunk=0" if asked == "speed.loss_chunk" else "give another model, or another loss")
         )
 
 

@@ -31,7 +31,8 @@ class Board:
                 "metrics.tensorboard is true and tensorboard is not installed; "
                 "`pip install shardkit[train]`, or set metrics.tensorboard=false"
             ) from None
-        self._writer = SummaryWriter(str(folder / FOLDER), purge_step=step + 1)
+        behind = step + 1 if step else 0  # a run that begins is measured before its first step
+        self._writer = SummaryWriter(str(folder / FOLDER), purge_step=behind)
 
     def write(self, entry: Mapping[str, Any], prefix: str = "") -> None:
         """Every number of a line at its step, those of groups under the group's name."""

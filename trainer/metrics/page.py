@@ -16,6 +16,12 @@ from trainer.metrics.lines import read_evaluations, read_metrics
 
 PAGE = "metrics.html"
 ERRORS = {"character_error_rate": "characters", "word_error_rate": "words"}
+SHOWN = {
+    "step", "loss", "learning_rate", "gradient_norm", "tokens_per_second", "samples_per_second", "data_wait",
+    "data_wait_mean", "data_wait_p99", "mfu", "tflops", "padding", "pack_fill", "peak_memory_bytes", "checkpoint_stall",
+    "evaluation_seconds", "seconds", "step_tokens", "step_samples", "tokens", "samples", "read", "cut_tokens",
+    "audio_cut", "epoch", "joined", "skipped",
+}  # fmt: skip
 Entries = Sequence[dict[str, Any]]
 
 
@@ -56,9 +62,26 @@ def charts(entries: Entries, evaluations: Entries) -> tuple[Chart, ...]:
         make_chart("Arithmetic", "TFLOP a second", [_one(entries, "tflops", "achieved")]),
         make_chart("Rows", "share", [_one(entries, "padding", "padding"), _one(entries, "pack_fill", "pack fill")]),
         make_chart("Peak memory", "bytes", [_one(entries, "peak_memory_bytes", "so far")]),
-        make_chart("Stall of a checkpoint", "seconds", [_one(entries, "checkpoint_stall", "stall")]),
+        make_chart(
+            "Time between steps",
+            "seconds",
+            [
+                _one(entries, "checkpoint_stall", "stall of a checkpoint"),
+                _one(entries, "evaluation_seconds", "evaluation"),
+            ],
+        ),
     )
-    return tuple(chart for chart in made if chart is not None)
+    others = (
+        make_chart(name.replace("_", " ").capitalize(), "", _both(entries, evaluations, name))
+        for name in other_figures(entries)
+    )
+    return tuple(chart for chart in (*made, *others) if chart is not None)
+
+
+def other_figures(entries: Entries) -> list[str]:
+    """Names of numbers that no other chart shows: what a loss tells besides, such as a margin."""
+    names = {name for entry in entries for name, value in entry.items() if type(value) in (int, float)}
+    return sorted(names - SHOWN)
 
 
 def facts(entries: Entries, evaluations: Entries) -> dict[str, str]:
@@ -108,6 +131,11 @@ def publish(path: Path, text: str) -> Path:
 
 def _one(entries: Entries, field: str, name: str) -> Series:
     return _series(name, entries, lambda entry: entry.get(field))
+
+
+def _both(entries: Entries, evaluations: Entries, name: str) -> list[Series]:
+    told = [{"step": line["step"], **line.get("told", {})} for line in evaluations]
+    return [_one(entries, name, "trained on"), _one(told, name, "held out")]
 
 
 def _group(entries: Entries, field: str) -> list[Series]:

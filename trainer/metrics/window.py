@@ -14,7 +14,7 @@ from typing import Any
 LAST = {"step", "tokens", "samples", "epoch", "source_epochs", "learning_rate", "peak_memory_bytes"}
 SUMS = {
     "seconds", "read", "left_out", "cut_tokens", "audio_cut", "answer_tokens", "source_tokens", "step_tokens",
-    "step_samples", "damaged", "checkpoint_stall",
+    "step_samples", "damaged", "checkpoint_stall", "evaluation_seconds",
 }  # fmt: skip
 BY_TIME = {"tokens_per_second", "samples_per_second", "data_wait", "tflops", "mfu"}
 BY_TOKENS = {"loss_by_modality": "answer_tokens", "loss_by_source": "source_tokens"}

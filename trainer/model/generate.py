@@ -34,7 +34,8 @@ def decode(
 ) -> list[list[int]]:
     """New ids of every row as `choose` takes them from the logits; see greedy.
 
-    The model is put in eval mode meanwhile; no gradients. Raises ValueError for packed rows.
+    The model is put in eval mode meanwhile; no gradients. It is entered by `embed`, `words` and `proceed` only, which
+    is where a model that is cut up over ranks puts itself together. Raises ValueError for packed rows.
     """
     if batch.segments is not None:
         raise ValueError("the batch is packed; to go on with prompts, give each a row of its own")
@@ -44,7 +45,7 @@ def decode(
         lengths = batch.attention.sum(dim=1).tolist()
         for rows in _together(model.language, lengths):
             part, mask = align_left([embeds[at, : lengths[at]] for at in rows])
-            found = _continue(model.language, part, mask, max_new_tokens, set(stop_ids), choose)
+            found = _continue(model, part, mask, max_new_tokens, set(stop_ids), choose)
             for at, ids in zip(rows, found, strict=True):
                 answers[at] = ids
     return answers
@@ -87,13 +88,13 @@ def _together(language: Any, lengths: list[int]) -> list[list[int]]:
 
 
 def _continue(
-    language: Any, embeds: torch.Tensor, mask: torch.Tensor, most: int, stop_ids: set[int], choose: Choose
+    model: Omni, embeds: torch.Tensor, mask: torch.Tensor, most: int, stop_ids: set[int], choose: Choose
 ) -> list[list[int]]:
     answers: list[list[int]] = [[] for _ in range(len(embeds))]
     going = [True] * len(embeds)
     cache, shown = None, embeds
     for _ in range(most):
-        output = _forward(language, shown, mask, cache)
+        output = _forward(model, shown, mask, cache)
         cache = getattr(output, "past_key_values", None)
         chosen = choose(output.logits[:, -1].float())
         for at, token in enumerate(chosen.tolist()):
@@ -102,13 +103,13 @@ def _continue(
                 answers[at].append(token)
         if not any(going):
             break
-        newest = language.get_input_embeddings()(chosen[:, None]).to(embeds.dtype)
+        newest = model.words(chosen[:, None]).to(embeds.dtype)
         shown = newest if cache is not None else torch.cat([shown, newest], dim=1)
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
     return answers
 
 
-def _forward(language: Any, embeds: torch.Tensor, mask: torch.Tensor, cache: Any) -> Any:
+def _forward(model: Omni, embeds: torch.Tensor, mask: torch.Tensor, cache: Any) -> Any:
     """The language model on its newest tokens, placed as if nothing were padded; without padding it needs no places."""
     fields: dict[str, Any] = {"attention_mask": mask, "use_cache": True}
     if cache is not None:
@@ -116,4 +117,4 @@ def _forward(language: Any, embeds: torch.Tensor, mask: torch.Tensor, cache: Any
     if not bool(mask.all()):
         positions = (mask.long().cumsum(dim=1) - 1).clamp(min=0)
         fields["position_ids"] = positions[:, -embeds.shape[1] :]
-    return language(inputs_embeds=embeds, **fields)
+    return model.proceed(inputs_embeds=embeds, **fields)

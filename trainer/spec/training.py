@@ -11,11 +11,75 @@ from typing import Literal
 from trainer.spec.base import Modality, Strict
 
 
-class LossSpec(Strict, frozen=True, kw_only=True):
-    """`weighting` of answers: by `token`, by `sample` (each answer counts once), or `square` (root of its length)."""
+class PreferenceSpec(Strict, frozen=True, kw_only=True):
+    """Settings of dpo, ipo, simpo, orpo and kto; each reads its own (see losses/preference.py and losses/kto.py).
 
-    name: Literal["sft"] = "sft"
+    `beta`: none takes the paper's (0.1; simpo 2.0); ipo's tau and orpo's lambda are called so, too. `gamma`: simpo's
+    margin. `label_smoothing`: dpo's share of pairs that are taken to be the wrong way round. `desirable` and
+    `undesirable`: kto's weights of good and bad answers.
+    """
+
+    beta: float | None = None
+    gamma: float = 1.0
+    label_smoothing: float = 0.0
+    desirable: float = 1.0
+    undesirable: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.beta is not None and not self.beta > 0:
+            raise ValueError(f"loss.preference.beta is {self.beta}; wanted a positive number, such as 0.1")
+        if not 0 <= self.label_smoothing < 0.5:
+            raise ValueError(f"loss.preference.label_smoothing is {self.label_smoothing}; at least 0 and under 0.5")
+        if not self.gamma >= 0 or not self.desirable >= 0 or not self.undesirable >= 0:
+            raise ValueError("loss.preference: gamma, desirable and undesirable must not be negative")
+        if not self.desirable + self.undesirable > 0:
+            raise ValueError("loss.preference: one of desirable and undesirable must be positive")
+
+
+class DistilSpec(Strict, frozen=True, kw_only=True):
+    """A frozen `teacher`, a folder, a Hugging Face id or another run's folder, of the same tokeniser.
+
+    The loss is `alpha` times the divergence of the two at `temperature`, and 1 - `alpha` times that of the labels.
+    `direction`: `forward` is KL(teacher || student), `reverse` KL(student || teacher). `features` weights the squared
+    distance of the last vectors, the student's behind a `projection`.
+    """
+
+    teacher: str
+    temperature: float = 2.0
+    alpha: float = 0.5
+    direction: Literal["forward", "reverse"] = "forward"
+    features: float = 0.0
+    projection: Literal["identity", "learned"] = "identity"
+
+    def __post_init__(self) -> None:
+        if not self.teacher:
+            raise ValueError("loss.distil.teacher is empty; give a folder, a Hugging Face id or another run's folder")
+        if not self.temperature > 0 or not 0 <= self.alpha <= 1 or not self.features >= 0:
+            raise ValueError("loss.distil: temperature must be positive, alpha between 0 and 1, features not negative")
+
+
+PREFERENCES = ("dpo", "ipo", "simpo", "orpo", "kto")
+"""Losses that compare answers."""
+
+
+class LossSpec(Strict, frozen=True, kw_only=True):
+    """What is learnt. `sft`: what the assistant says; `language`: all text, of documents and of conversations.
+
+    `distil`: what a teacher says; needs the fields of `distil`. The others compare answers: see `preference`.
+    `weighting` of answers (sft, language, and the labels' part of distil): by `token`, by `sample` (each answer counts
+    once), or `square` (root of its length).
+    """
+
+    name: Literal["sft", "language", "distil", "dpo", "ipo", "simpo", "orpo", "kto"] = "sft"
     weighting: Literal["token", "square", "sample"] = "token"
+    preference: PreferenceSpec | None = None
+    distil: DistilSpec | None = None
+
+    def __post_init__(self) -> None:
+        if (self.name == "distil") != (self.distil is not None):
+            raise ValueError(f"loss.name is {self.name}: loss.distil goes with distil, which needs loss.distil.teacher")
+        if self.preference is not None and self.name not in PREFERENCES:
+            raise ValueError(f"loss.name is {self.name}: loss.preference goes with {', '.join(PREFERENCES)}")
 
 
 class OptimizerSpec(Strict, frozen=True, kw_only=True):
@@ -54,7 +118,8 @@ class EvalSpec(Strict, frozen=True, kw_only=True):
 
     `shuffle` adds losses with that medium exchanged among the samples: what the model learns from it; `blank` with
     grey images or silence in its place. `generate` of the samples are answered too, greedily in at most `new_tokens`
-    tokens: answers that are right, a page to look at.
+    tokens: answers that are right, a page to look at. `where`: the held-out samples are those that this filter takes
+    (all of them, whatever data.held_out says); data.where must leave them out of the training.
     """
 
     samples: int = 64
@@ -63,6 +128,7 @@ class EvalSpec(Strict, frozen=True, kw_only=True):
     every: int = 0
     generate: int = 8
     new_tokens: int = 64
+    where: str | None = None
 
     def __post_init__(self) -> None:
         if self.samples < 0:

@@ -46,6 +46,7 @@ NORMALIZERS: dict[str, Normalizer] = {
         modalities=ALL_MEDIA,
         options={"marks": False},
     ),
+    "preference": Normalizer(make=text.from_preference, roles=("prompt", "chosen", "rejected", "completion", "label")),
     "prompt_completion": Normalizer(make=text.from_prompt_completion, roles=("prompt", "completion")),
     "plain_text": Normalizer(make=text.from_plain_text, roles=("text",)),
     "repository_file": Normalizer(make=text.from_repository_file, roles=("text", "path", "licence_file")),

@@ -1,4 +1,4 @@
-"""Normalisers of text: messages, question and answer, prompt and completion, plain text, repository file.
+"""Normalisers of text: messages, question and answer, preference, prompt and completion, plain text, repository file.
 
 Here: one function each, from a row's columns to messages.
 Elsewhere: media with an answer (media.py), the table (table.py).
@@ -12,7 +12,7 @@ from shardkit.errors import Refused
 from shardkit.records.marks import MARKS, count_marks, escape_marks
 from shardkit.records.normalize.columns import Columns, Content, checked_text
 from shardkit.records.row import Modality, RawMedium
-from shardkit.records.sample import Message, Role
+from shardkit.records.sample import Message, Preference, Role
 
 FOLLOWS: dict[str, tuple[str, ...]] = {
     "": ("system", "user", "assistant"),
@@ -45,6 +45,25 @@ def from_question_answer(row: Columns) -> Content:
 def from_prompt_completion(row: Columns) -> Content:
     """Columns `prompt` and `completion`: a user turn and the assistant's, both as they stand."""
     return Content(messages=turn_pair(source_text(row, "prompt"), source_text(row, "completion")))
+
+
+def from_preference(row: Columns) -> Content:
+    """Columns `prompt` (text, or messages up to what is answered), `chosen` and `rejected`: two answers to it.
+
+    Answers are texts, or messages as TRL has them: the prompt's, if they repeat it, then one of the assistant. A
+    column `label` in place of the two judges `completion`, which then is the only answer; the other is empty.
+    """
+    messages = _prompt(row)
+    if row.value("label") is None:
+        chosen, rejected = _answer(row, "chosen", messages), _answer(row, "rejected", messages)
+        return Content(messages=messages, preference=Preference(chosen=chosen, rejected=rejected))
+    label = row.value("label")
+    if not isinstance(label, bool):
+        raise Refused("missing-field", f"{row.column('label')}: wanted true or false")
+    only = _answer(row, "completion", messages)
+    return Content(
+        messages=messages, preference=Preference(chosen=only if label else "", rejected="" if label else only)
+    )
 
 
 def from_plain_text(row: Columns) -> Content:
@@ -91,6 +110,33 @@ def place_marks(messages: tuple[Message, ...], media: tuple[RawMedium, ...]) -> 
         return messages
     content = "".join(MARKS[modality] for modality in absent) + "\n" + messages[at].content
     return (*messages[:at], Message(role="user", content=content), *messages[at + 1 :])
+
+
+def _prompt(row: Columns) -> tuple[Message, ...]:
+    """What is answered: a text as a user turn, or messages in an order that an answer may follow."""
+    turns = row.value("prompt")
+    if not isinstance(turns, list):
+        return (Message(role="user", content=source_text(row, "prompt")),)
+    messages = tuple(_message(turn, at, row) for at, turn in enumerate(turns))
+    _check_roles((*messages, Message(role="assistant", content="")))
+    if all(message.role == "system" for message in messages):
+        raise Refused("missing-field", f"{row.column('prompt')}: wanted messages with a user turn")
+    return messages
+
+
+def _answer(row: Columns, role: str, prompt: tuple[Message, ...]) -> str:
+    """One answer's text; messages may repeat the prompt before it."""
+    turns = row.value(role)
+    if not isinstance(turns, list):
+        return source_text(row, role)
+    messages = tuple(_message(turn, at, row) for at, turn in enumerate(turns))
+    if len(messages) == len(prompt) + 1 and messages[:-1] == prompt:
+        messages = messages[-1:]
+    if len(messages) != 1 or messages[0].role != "assistant":
+        raise Refused(
+            "bad-role", f"{row.column(role)}: wanted one message of the assistant, behind the prompt's or alone"
+        )
+    return messages[0].content
 
 
 def _message(turn: Any, at: int, row: Columns) -> Message:

@@ -1,0 +1,147 @@
+"""Distillation: the divergence by hand, a teacher from a folder or a run, and what does not fit it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from shardkit import SpecError
+from tests.trainer.answers import batch_of, conversation, gradients, learn, mean_of, teaching, text_model
+from trainer.data.collate import TrainBatch, collate_packs
+from trainer.data.media import Senses
+from trainer.data.tokenise import Speech, train_speech
+from trainer.losses.distil import DistilLoss, divergence
+from trainer.losses.sft import SftLoss
+from trainer.model.omni import Omni
+from trainer.objective import open_loss
+from trainer.spec import DistilSpec, LanguageSpec, LossSpec, ModelSpec, RunSpec
+
+ASKED = (("user", "Which one?"), ("assistant", "red green")), (("user", "the sky"), ("assistant", "blue"))
+
+
+@pytest.fixture(scope="module")
+def speech() -> Speech:
+    return teaching("answers")
+
+
+@pytest.fixture(scope="module")
+def teacher(speech: Speech, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("teacher")
+    text_model(speech, seed=7, hidden=48).language.save_pretrained(folder)
+    speech.save(folder)
+    return folder
+
+
+def run_spec(teacher: Path | str, **fields: Any) -> RunSpec:
+    loss = LossSpec(name="distil", distil=DistilSpec(teacher=str(teacher), **fields))
+    return RunSpec(name="x", model=ModelSpec(language=LanguageSpec(pretrained="unused")), loss=loss)
+
+
+def opened(teacher: Path, model: Omni, speech: Speech, folder: Path, **fields: Any) -> DistilLoss:
+    loss = open_loss(run_spec(teacher, **fields), model, speech, folder)
+    assert isinstance(loss, DistilLoss)
+    return loss
+
+
+def conversations(speech: Speech) -> TrainBatch:
+    return batch_of(speech, [conversation(*turns) for turns in ASKED])
+
+
+@pytest.mark.parametrize(("direction", "wanted"), [
+    ("forward", 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)),
+    ("reverse", 0.5 * math.log(0.5 / 0.75) + 0.5 * math.log(0.5 / 0.25)),
+])  # fmt: skip
+def test_the_divergence_has_the_value_of_its_formula(direction: Any, wanted: float) -> None:
+    spec = DistilSpec(teacher="x", temperature=2.0, direction=direction)
+    found = divergence(torch.tensor([[1.0, 1.0]]), torch.tensor([[2 * math.log(3.0), 0.0]]), spec)
+    assert float(found) == pytest.approx(wanted, rel=1e-6)
+
+
+@pytest.mark.parametrize("chunk", [0, 3])
+@pytest.mark.parametrize("direction", ["forward", "reverse"])
+def test_the_divergence_from_the_teacher_falls(
+    direction: str, chunk: int, speech: Speech, teacher: Path, tmp_path: Path
+) -> None:
+    model = text_model(speech)
+    model.loss_chunk = chunk
+    loss = opened(teacher, model, speech, tmp_path, alpha=1.0, direction=direction)
+    found = learn(model, loss, conversations(speech), 60)
+    assert mean_of(found[-1][1], "kl") < 0.1 * mean_of(found[0][1], "kl")
+
+
+def test_alpha_mixes_with_the_loss_of_the_labels(speech: Speech, teacher: Path, tmp_path: Path) -> None:
+    model, batch = text_model(speech), conversations(speech)
+    hard, _ = SftLoss(LossSpec())(model, batch)
+    values = {
+        alpha: opened(teacher, model, speech, tmp_path, alpha=alpha, temperature=1.5)(model, batch)
+        for alpha in (0.0, 0.25, 1.0)
+    }
+    soft = values[1.0][1].extra["kl"][0] * 1.5**2
+    assert float(values[0.0][0].detach()) == pytest.approx(float(hard.detach()), rel=1e-5)
+    assert float(values[1.0][0].detach()) == pytest.approx(soft, rel=1e-5)
+    assert float(values[0.25][0].detach()) == pytest.approx(0.25 * soft + 0.75 * float(hard.detach()), rel=1e-5)
+
+
+def test_a_batch_is_overfitted_by_its_labels_too(speech: Speech, teacher: Path, tmp_path: Path) -> None:
+    model = text_model(speech)
+    loss = opened(teacher, model, speech, tmp_path, alpha=0.1)
+    found = learn(model, loss, conversations(speech), 60)
+    assert mean_of(found[-1][1], "hard_loss") < 0.2 * mean_of(found[0][1], "hard_loss")
+
+
+def test_vectors_come_closer_behind_a_learned_projection(speech: Speech, teacher: Path, tmp_path: Path) -> None:
+    model = text_model(speech)
+    loss = opened(teacher, model, speech, tmp_path, alpha=0.0, features=10.0, projection="learned")
+    began = dict(model.named_parameters())["distil_projection.weight"].detach().clone()
+    found = learn(model, loss, conversations(speech), 60)
+    assert found[-1][0] < 0.5 * found[0][0]
+    assert not torch.equal(dict(model.named_parameters())["distil_projection.weight"].detach(), began)
+
+
+def test_vectors_of_another_width_want_a_projection(speech: Speech, teacher: Path, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"32 wide, the teacher's 48; set loss.distil.projection=learned"):
+        opened(teacher, text_model(speech), speech, tmp_path, features=1.0)
+
+
+def test_the_same_model_as_teacher_has_no_divergence(speech: Speech, teacher: Path, tmp_path: Path) -> None:
+    model = text_model(speech, seed=7, hidden=48)
+    loss = opened(teacher, model, speech, tmp_path, features=1.0)
+    _, parts = loss(model, conversations(speech))
+    assert mean_of(parts, "kl") == pytest.approx(0.0, abs=1e-6)
+
+
+def test_the_teacher_is_frozen_and_no_part_of_the_model(speech: Speech, teacher: Path, tmp_path: Path) -> None:
+    model = text_model(speech)
+    names = {name for name, _ in model.named_parameters()}
+    state = torch.get_rng_state()
+    loss = opened(teacher, model, speech, tmp_path)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert {name for name, _ in model.named_parameters()} == names
+    assert not loss.teacher.training and not any(p.requires_grad for p in loss.teacher.parameters())
+
+
+def test_another_tokeniser_is_refused(speech: Speech, teacher: Path, tmp_path: Path) -> None:
+    other = train_speech(["quite other words in here"], 320)
+    with pytest.raises(SpecError, match=r"has another tokeniser: .* tokens differ.*set tokenizer.pretrained"):
+        opened(teacher, text_model(other), other, tmp_path)
+
+
+def test_a_teacher_that_is_not_there_is_named(speech: Speech, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=f"loss.distil.teacher {tmp_path / 'nowhere'}"):
+        opened(tmp_path / "nowhere", text_model(speech), speech, tmp_path)
+
+
+def test_splits_of_a_step_and_packs_give_the_same_gradients(speech: Speech, teacher: Path, tmp_path: Path) -> None:
+    model = text_model(speech)
+    loss = opened(teacher, model, speech, tmp_path)
+    samples = [conversation(*turns) for turns in ASKED]
+    rows = [(str(at), speech.encode(sample, (), Senses(), 200)) for at, sample in enumerate(samples)]
+    whole = gradients(model, loss, [conversations(speech)])
+    split = gradients(model, loss, [batch_of(speech, [sample]) for sample in samples])
+    packed = gradients(model, loss, [collate_packs([rows], Senses(), speech.pad_id)])
+    for found in (split, packed):
+        assert all(torch.allclose(found[name], value, atol=1e-6) for name, value in whole.items())
