@@ -19,10 +19,9 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from shardkit import SpecError
 from trainer.distributed.world import World
+from trainer.model.omni import DOORS
 
 Kind = Literal["none", "ddp", "fsdp"]
-DOORS = ("look", "listen", "hidden", "head")
-"""A model's methods besides `forward` that losses call, where it has them."""
 BUCKET_NUMBERS = 8 << 20
 """Numbers that are summed in one message: 32 MB of float32."""
 

@@ -21,6 +21,7 @@ from trainer.eval.heldout import evaluate, keep_held_out, page_of, without_media
 from trainer.eval.loss import Ready
 from trainer.eval.page import write_eval_page
 from trainer.model.omni import Omni
+from trainer.model.precision import settle_precision
 from trainer.model.trainable import set_trainable
 from trainer.objective import open_loss
 from trainer.run import SPEC, choose_device, fix_arithmetic, reading_of
@@ -49,6 +50,7 @@ def evaluate_run(
     model = Omni(spec.model, speech)
     if spec.trainable is not None:
         set_trainable(model, spec.trainable)
+    settle_precision(model, getattr(torch, spec.dtype))
     load_start(model, spec.start, resumed=True)
     model.to(device).eval()
     loss = open_loss(spec, model, speech, folder)
