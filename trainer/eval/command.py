@@ -20,7 +20,7 @@ from trainer.data.tokenise import load_speech
 from trainer.eval.heldout import evaluate, keep_held_out, page_of, without_media
 from trainer.eval.loss import Ready
 from trainer.eval.page import write_eval_page
-from trainer.model.omni import Omni
+from trainer.model.table import make_model
 from trainer.objective import open_loss
 from trainer.run import SPEC, choose_device, fix_arithmetic, reading_of
 from trainer.spec import RunSpec
@@ -44,7 +44,7 @@ def evaluate_run(
     fix_arithmetic(spec, device)
     speech = load_speech(str(path / TOKENIZER))
     torch.manual_seed(spec.seed)  # a loss may compare with what the run began with
-    model = Omni(spec.model, speech).to(device).eval()
+    model = make_model(spec.model, speech).to(device).eval()
     loss = open_loss(spec, model, speech, folder)
     load_model(path, model)
     dataset = open_data(choose_sources(data, spec.data))

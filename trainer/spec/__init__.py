@@ -2,6 +2,7 @@
 
 from trainer.spec.base import Config, Modality, Strict
 from trainer.spec.data import DataSpec, MixSpec, PackSpec, SourceSpec, TokenizerSpec, WeightsSpec
+from trainer.spec.fusion import FusionSpec, HeadsSpec
 from trainer.spec.model import EncoderSpec, HearingSpec, LanguageSpec, LoraSpec, ModelSpec, VisionSpec
 from trainer.spec.run import RunSpec, load_run, spec_digest_fields, without_secrets
 from trainer.spec.training import (
@@ -24,6 +25,8 @@ __all__ = [
     "DistilSpec",
     "EncoderSpec",
     "EvalSpec",
+    "FusionSpec",
+    "HeadsSpec",
     "HearingSpec",
     "LanguageSpec",
     "LoraSpec",

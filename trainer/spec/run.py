@@ -15,6 +15,7 @@ import msgspec
 from shardkit import SpecError, convert_spec, parse_yaml, read_mapping, scrub
 from trainer.spec.base import Strict
 from trainer.spec.data import DataSpec, TokenizerSpec
+from trainer.spec.fusion import check_together
 from trainer.spec.model import ModelSpec
 from trainer.spec.training import CheckpointSpec, EvalSpec, LossSpec, MetricsSpec, OptimizerSpec, SpeedSpec
 
@@ -53,6 +54,7 @@ class RunSpec(Strict, frozen=True, kw_only=True):
                 raise ValueError(f"{name} is {getattr(self, name)}; at least 1")
         if self.batch_size % self.accumulate:
             raise ValueError(f"batch_size {self.batch_size} is not a multiple of accumulate {self.accumulate}")
+        check_together(self.model.kind, self.loss.name, self.speed.loss_chunk)
 
 
 def load_run(path: Path, settings: Mapping[str, str] | None = None, profile: str = "") -> RunSpec:
@@ -84,6 +86,8 @@ def spec_digest_fields(spec: RunSpec) -> dict[str, Any]:
     reading = ("decoders", "prefetch", "cache", "cache_bytes", "datasets")
     absent = [name for name in ("pack", "mix") if raw["data"][name] is None]  # written before there were any
     raw["data"] = {name: value for name, value in raw["data"].items() if name not in {*reading, *absent}}
+    new = [name for name, value in (("kind", "omni"), ("fusion", None)) if raw["model"][name] == value]
+    raw["model"] = {name: value for name, value in raw["model"].items() if name not in new}
     raw["loss"] = {name: value for name, value in raw["loss"].items() if value is not None}
     return {name: value for name, value in raw.items() if name not in free}
 
