@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from shardkit.exits import Interrupted as Interrupted
     from shardkit.exits import exit_codes as exit_codes
     from shardkit.exits import parse_settings as parse_settings
+    from shardkit.media.given import prepare_sample as prepare_sample
     from shardkit.media.moments import Moment as Moment
     from shardkit.media.moments import keyframes_near as keyframes_near
     from shardkit.media.moments import sound_between as sound_between
@@ -68,6 +69,7 @@ _HOMES = {
     "Interrupted": "shardkit.exits",
     "exit_codes": "shardkit.exits",
     "parse_settings": "shardkit.exits",
+    "prepare_sample": "shardkit.media.given",
     "Moment": "shardkit.media.moments",
     "keyframes_near": "shardkit.media.moments",
     "sound_between": "shardkit.media.moments",
@@ -142,6 +144,7 @@ __all__ = [
     "open_loader",
     "parse_settings",
     "parse_yaml",
+    "prepare_sample",
     "read_mapping",
     "scrub",
     "sound_between",

@@ -51,6 +51,7 @@ PUBLIC_NAMES = (
     "open_loader",
     "parse_settings",
     "parse_yaml",
+    "prepare_sample",
     "read_mapping",
     "scrub",
     "sound_between",

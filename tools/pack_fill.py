@@ -35,7 +35,7 @@ from trainer.data.tokenise import Speech, texts_of, train_speech
 
 ROOT = Path(__file__).resolve().parent.parent
 MEDIUM_TOKENS = 64
-"""Latents of an image, a keyframe or a window of sound, as in specs/runs/real.yaml."""
+"""Latents of an image, a keyframe or a window of sound, as in specs/runs/omni-1.5b-lora.yaml."""
 WINDOW_SECONDS = 30.0
 FRAME_TOKENS = 2
 """Tokens around a message: who speaks, and its end."""

@@ -62,9 +62,9 @@ def row_figures(batches: Sequence[TrainBatch], pack_tokens: int | None) -> dict[
     tokens = sum(batch.num_tokens for batch in batches)
     places = sum(batch.ids.numel() for batch in batches)
     samples = sum(len(batch.keys) for batch in batches)
-    figures = {"step_tokens": tokens, "step_samples": samples, "padding": 1 - tokens / places}
+    figures = {"step_tokens": tokens, "step_samples": samples, "padding": 1 - tokens / max(1, places)}
     if pack_tokens:
-        figures["pack_fill"] = tokens / (pack_tokens * sum(len(batch.ids) for batch in batches))
+        figures["pack_fill"] = tokens / (pack_tokens * max(1, sum(len(batch.ids) for batch in batches)))
     return figures
 
 

@@ -14,11 +14,13 @@ from typing import Any
 
 import msgspec
 
-from trainer.checkpoint import prune_checkpoints, save_checkpoint
+from trainer.distributed import open_world
 from trainer.metrics import plot_loss
 from trainer.run import Run, open_run
 from trainer.spec import RunSpec
 from trainer.step import train_step
+
+__all__ = ["Measure", "Outcome", "Report", "train"]
 
 Report = Callable[[dict[str, Any]], None]
 Measure = Callable[[Run, str], None]
@@ -26,12 +28,13 @@ Measure = Callable[[Run, str], None]
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """A finished run: its folder, steps done, held-out losses (`before`, `after`, `shuffled_image`, …)."""
+    """A finished run: its folder, steps done, held-out losses (`before`, `after`, `shuffled_image`, …); whose rank."""
 
     folder: str
     steps: int
     held_out: dict[str, Any]
     plot: str
+    rank: int = 0
 
 
 def train(
@@ -49,35 +52,40 @@ def train(
 
     `resume`: `auto` goes on from the newest whole checkpoint in `out`, `none` wants an empty folder, or the path of a
     checkpoint. `report` gets one dict per event: `start`, `warning`, `step`, `evaluation`, `checkpoint`. `measure`
-    comes from eval.
+    comes from eval. Under torchrun every process calls this; rank 0 alone reports and writes.
 
     Raises ShardkitError: bad input (exit code 2), or TrainingFailed.
     """
-    with open_run(spec, data, out, resume, report) as run:
+    with open_world(spec.failure.timeout_seconds) as world, open_run(spec, data, out, resume, report, world) as run:
         if measure and not run.step:
             measure(run, "before")
         for step in range(run.step + 1, spec.steps + 1):
-            entry = run.metrics.write(train_step(run, step))
+            with world.watch():
+                entry = run.metrics.write(train_step(run, step))
             if entry:
-                report({"event": "step", **entry})
+                run.report({"event": "step", **entry})
             if measure and spec.eval.every and (step % spec.eval.every == 0 or step == spec.steps):
                 measure(run, "newest")
                 if "newest" in run.held_out:
-                    report({"event": "evaluation", "step": step, **run.held_out["newest"]})
-            if step % spec.checkpoint.every == 0 or step == spec.steps:
-                keep(run, step, report)
+                    run.report({"event": "evaluation", "step": step, **run.held_out["newest"]})
+            if is_due(run, step):
+                keep(run)
+            run.tell(run.writer.done())
+        run.tell(run.writer.finish())
         if measure:
             measure(run, "after")
-        plot = plot_loss(out)
-    return Outcome(folder=str(out), steps=run.step, held_out=run.held_out, plot=str(plot or ""))
+        plot = plot_loss(out) if world.is_first else None
+    return Outcome(folder=str(out), steps=run.step, held_out=run.held_out, plot=str(plot or ""), rank=world.rank)
 
 
-def keep(run: Run, step: int, report: Report) -> None:
-    """Write a checkpoint and remove the oldest; metrics reach the disk first."""
+def is_due(run: Run, step: int) -> bool:
+    """Whether a checkpoint is due: not while steps are being skipped, since the weights may be what is wrong."""
+    return step == run.spec.steps or (step % run.spec.checkpoint.every == 0 and not run.progress.streak)
+
+
+def keep(run: Run) -> None:
+    """Hand a checkpoint to the writer, which removes the oldest; metrics reach the disk first."""
     run.metrics.sync()
     began = time.perf_counter()
-    path = save_checkpoint(run.checkpoints, run.progress, run.model, run.optimizer, run.speech)
-    prune_checkpoints(run.checkpoints, run.spec.checkpoint.keep, path)
-    stall = time.perf_counter() - began
-    run.metrics.note(checkpoint_stall=stall)
-    report({"event": "checkpoint", "step": step, "path": str(path), "stall": stall})
+    run.tell(run.writer.write(run.snapshot))
+    run.metrics.note(checkpoint_stall=time.perf_counter() - began)

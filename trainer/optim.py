@@ -7,6 +7,7 @@ Elsewhere: clipping and stepping (step.py).
 from __future__ import annotations
 
 from math import cos, pi
+from typing import Any
 
 import torch
 
@@ -15,7 +16,10 @@ from trainer.spec import OptimizerSpec, RunSpec
 
 
 def make_optimizer(model: torch.nn.Module, spec: RunSpec) -> torch.optim.Optimizer:
-    """AdamW over what trains; vectors (norms, biases) are not decayed. Raises SpecError where nothing trains."""
+    """AdamW over what trains; vectors (norms, biases) are not decayed. Raises SpecError where nothing trains.
+
+    On a GPU in one kernel (fused); `adamw8bit` with moments of 8 bits, in bitsandbytes.
+    """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not trained:
         raise SpecError("nothing trains: give an encoder or connector, or set model.language.train")
@@ -23,7 +27,27 @@ def make_optimizer(model: torch.nn.Module, spec: RunSpec) -> torch.optim.Optimiz
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": spec.optimizer.weight_decay},
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=spec.optimizer.rate, betas=spec.optimizer.betas)
+    if spec.optimizer.kind == "adamw8bit":
+        return _adamw8bit(groups, spec.optimizer, trained)
+    fused = all(parameter.is_cuda for parameter in trained)
+    return torch.optim.AdamW(groups, lr=spec.optimizer.rate, betas=spec.optimizer.betas, fused=fused or None)
+
+
+def _adamw8bit(
+    groups: list[dict[str, Any]], spec: OptimizerSpec, trained: list[torch.nn.Parameter]
+) -> torch.optim.Optimizer:
+    from torch.distributed.tensor import DTensor
+
+    if any(isinstance(parameter, DTensor) for parameter in trained):
+        raise SpecError("optimizer.kind is adamw8bit, which cannot be cut up; use parallel=ddp, or kind=adamw")
+    try:
+        from bitsandbytes.optim import AdamW8bit
+    except ImportError:
+        raise SpecError(
+            "optimizer.kind is adamw8bit and bitsandbytes is not installed; install shardkit[train]"
+        ) from None
+    made: torch.optim.Optimizer = AdamW8bit(groups, lr=spec.rate, betas=spec.betas)
+    return made
 
 
 def rate_at(step: int, steps: int, spec: OptimizerSpec) -> float:

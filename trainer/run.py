@@ -9,8 +9,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,28 +20,37 @@ import torch
 from shardkit import Mixture, ShardkitError, SpecError, open_loader
 from trainer.checkpoint import (
     TOKENIZER,
-    Damaged,
+    Copier,
     Progress,
-    find_checkpoint,
-    list_checkpoints,
+    Snapshot,
+    Writer,
     load_tensors,
-    read_progress,
+    peek_progress,
+    step_of,
+    take_snapshot,
 )
+from trainer.checkpoint.generators import seed_generators
 from trainer.data.adapter import ahead_on
-from trainer.data.reading import Drawn, Reading, is_held_out, loader_fields, record_of
+from trainer.data.reading import Drawn, Reading, is_held_out, loader_fields, record_of, state_for
 from trainer.data.sources import Data, choose_sources, open_data, versions_of
 from trainer.data.stream import open_stream
 from trainer.data.tokenise import Speech, load_speech, texts_of, train_speech
+from trainer.distributed import World, choose_parallel
+from trainer.failure import SkippedFile
 from trainer.flops import count_model, device_peak
 from trainer.losses.tokens import check_pieces
+from trainer.memory import Room
 from trainer.metrics import Metrics
 from trainer.model.compiled import compile_regions
 from trainer.model.isolation import check_isolation
 from trainer.model.precision import settle_precision
 from trainer.model.table import Model, make_model
+from trainer.model.trainable import set_trainable
 from trainer.objective import open_loss
 from trainer.optim import make_optimizer
+from trainer.resume import choose_start
 from trainer.spec import RunSpec, SourceSpec, spec_digest_fields, without_secrets
+from trainer.start import find_weights, load_start
 
 HELD_OUT, SPEC = "held_out.json", "run.json"
 Report = Callable[[dict[str, Any]], None]
@@ -54,19 +63,33 @@ class RunLocked(ShardkitError):
 class Run:
     """Everything that the loop needs; use it through `open_run`."""
 
-    def __init__(self, spec: RunSpec, data: Sequence[SourceSpec], out: Path, start: Path | None) -> None:
+    def __init__(
+        self,
+        spec: RunSpec,
+        data: Sequence[SourceSpec],
+        out: Path,
+        start: Path | None,
+        world: World | None = None,
+        report: Report = lambda event: None,
+    ) -> None:
         self.spec = spec
         self.out = out
+        self.world = world or World()
+        self._report = report
         self.checkpoints = out / "checkpoints"
-        self.device = choose_device(spec)
+        self.device = choose_device(spec, self.world)
         fix_arithmetic(spec, self.device)
-        found = read_progress(start) if start else None
+        found = peek_progress(start) if start else None
         self.dataset = open_data(data, found.version if found else "")
         self.reading = reading_of(spec)
-        self.speech = load_speech(str(start / TOKENIZER)) if start else make_speech(spec, self.dataset, self.reading)
-        torch.manual_seed(spec.seed)
+        self.share = share_of(self.reading, self.world)
+        self.speech = _speech_of(spec, start) or make_speech(spec, self.dataset, self.reading)
+        seed_generators(spec.seed)
         self.model = make_model(spec.model, self.speech)
+        if spec.trainable is not None:
+            set_trainable(self.model, spec.trainable)
         settle_precision(self.model, getattr(torch, spec.dtype))
+        load_start(self.model, spec.start, resumed=start is not None)
         self.model.to(self.device).train()
         self.arithmetic = count_model(self.model, pieces=spec.speed.loss_chunk > 0)
         self.peak_tflops = device_peak(self.device, spec.metrics.peak_tflops)
@@ -75,16 +98,22 @@ class Run:
             check_isolation(self.model.language)
         self._hasten()
         self.loss = open_loss(spec, self.model, self.speech, out)  # while the model has the weights that it begins with
+        self.parallel = choose_parallel(spec.parallel, self.model, self.device, self.world)
+        self.parallel.spread(self.model, self.device)
         self.trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimizer = make_optimizer(self.model, spec)
+        self.room = Room(spec.micro_batch, getattr(self.loss, "rows_together", 1), self.warn)
         self.progress = found or self._beginning()
-        if start:
-            load_tensors(start, self.model, self.optimizer)
+        if not (start and load_tensors(start, self.model, self.optimizer, self.world.rank)) and self.world.rank:
+            seed_generators(hash((spec.seed, self.world.rank, self.step)) % 2**63)
         self.held_out = _read_held_out(out) if start else {}
-        self.metrics = Metrics(out, self.step, spec.metrics)
+        self._measured: tuple[int, float] | None = None
+        self._written = SkippedFile(out, self.step) if self.world.is_first else None
+        self.metrics = Metrics(out, self.step, spec.metrics) if self.world.is_first else Unwritten()
         self.held_out_loss = self.metrics.held_out_loss
-        state = self.progress.reading or None
-        self.stream = open_stream(self.dataset, self.reading, self.speech, self.model.senses, state)
+        self.writer = Writer(self.checkpoints, spec.checkpoint)
+        self._copier = Copier()
+        self.stream = self._open_stream()
         if spec.speed.ahead:
             self.stream = ahead_on(self.stream, self.device)
 
@@ -94,25 +123,64 @@ class Run:
         return self.progress.step
 
     def advance(self, step: int, drawn: list[Drawn]) -> None:
-        """Note that a step is done and what it read."""
+        """Note that a step is done and what all ranks read for it."""
         batches = [each.batch for each in drawn if each.batch is not None]
+        samples, tokens = (sum(len(batch.keys) for batch in batches), sum(batch.num_tokens for batch in batches))
+        samples, tokens = self.world.sum(torch.tensor([samples, tokens])).tolist()
         self.progress = msgspec.structs.replace(
             self.progress,
             step=step,
-            samples=self.progress.samples + sum(len(batch.keys) for batch in batches),
-            tokens=self.progress.tokens + sum(batch.num_tokens for batch in batches),
+            samples=self.progress.samples + samples,
+            tokens=self.progress.tokens + tokens,
             reading=drawn[-1].state,
         )
 
+    def snapshot(self) -> Snapshot | None:
+        """The run's state as it is now, on rank 0; none on the others, which must ask too."""
+        self.parallel.settle(self.model)
+        measured = self._measured[1] if self._measured and self._measured[0] == self.step else None
+        readings = tuple(self.world.gather(self.progress.reading)) if self.world.size > 1 else ()
+        progress = msgspec.structs.replace(
+            self.progress, held_out=measured, world_size=self.world.size, readings=readings
+        )
+        return take_snapshot(progress, self.model, self.optimizer, self.speech, world=self.world, copier=self._copier)
+
+    def report(self, event: dict[str, Any]) -> None:
+        """Tell what happened; rank 0 does so for all."""
+        if self.world.is_first:
+            self._report(event)
+
+    def warn(self, text: str) -> None:
+        """Warn of what happened on this rank, whichever it is."""
+        where = f"rank {self.world.rank}: " if self.world.size > 1 else ""
+        self._report({"event": "warning", "text": where + text})
+
+    def tell(self, written: Iterable[Path]) -> None:
+        """Report checkpoints that came to be whole."""
+        for path in written:
+            self.report({"event": "checkpoint", "step": step_of(path), "path": str(path)})
+
     def note_held_out(self, name: str, found: dict[str, Any]) -> None:
-        """Keep a held-out loss in held_out.json; `before`, `newest` and `after` are the run's newest one."""
+        """Keep a held-out loss in held_out.json; `before`, `newest` and `after` are the run's newest one.
+
+        That decides which checkpoint is best.
+        """
         self.held_out = {**self.held_out, name: found}
-        _write(self.out / HELD_OUT, self.held_out)
         if name in ("before", "newest", "after"):
             self.held_out_loss = found["loss"]
+            self._measured = (self.step, found["loss"])
+        if self.world.is_first:
+            _write(self.out / HELD_OUT, self.held_out)
+
+    def note_skipped(self, entry: dict[str, Any]) -> None:
+        """Write a skipped step with its samples into skipped.jsonl."""
+        if self._written:
+            self._written.write(entry)
+        self.report({"event": "warning", "text": f"step {entry['step']} is skipped: {entry['reason']}"})
 
     def close(self) -> None:
-        """Stop reading ahead and close the files."""
+        """Finish the checkpoint in flight, stop reading ahead and close the files."""
+        self.writer.close()
         close = getattr(self.stream, "close", None)
         if close:
             close()
@@ -125,6 +193,12 @@ class Run:
             check_pieces(self.model)
         if self.spec.speed.compile == "regional":
             compile_regions(self.model)
+
+    def _open_stream(self) -> Iterator[Drawn]:
+        """This rank's batches from where the run stands."""
+        own = (self.progress.reading,) if self.progress.reading else ()
+        state = state_for(self.share, self.progress.readings or own)
+        return open_stream(self.dataset, self.share, self.speech, self.model.senses, state)
 
     def _beginning(self) -> Progress:
         return Progress(
@@ -139,80 +213,77 @@ class Run:
         )
 
 
+class Unwritten:
+    """The metrics of ranks that write none: rank 0 does so for all."""
+
+    held_out_loss: float | None = None
+
+    def write(self, entry: dict[str, Any]) -> dict[str, Any] | None:
+        """Write nothing."""
+
+    def note(self, **figures: float) -> None:
+        """Note nothing."""
+
+    def write_evaluation(self, entry: dict[str, Any]) -> None:
+        """Write nothing."""
+
+    def write_page(self) -> Path | None:
+        """Write nothing."""
+
+    def sync(self) -> None:
+        """Nothing to sync."""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
 def reading_of(spec: RunSpec) -> Reading:
-    """How a run reads: its batches are parts of its steps."""
+    """How a run reads, all ranks together: its batches are parts of its steps."""
     size = spec.batch_size // spec.accumulate
     return Reading(data=spec.data, seed=spec.seed, batch_size=size, accumulate=spec.accumulate)
 
 
+def share_of(reading: Reading, world: World) -> Reading:
+    """How this rank reads its part of every batch. Raises SpecError where ranks cannot share them evenly."""
+    size, ranks = reading.batch_size, world.size
+    if size % ranks:
+        times = reading.accumulate
+        raise SpecError(
+            f"batch_size {size * times} in {times} parts is {size} a part, which {ranks} processes cannot share "
+            f"evenly; give batch_size a multiple of {ranks * times}"
+        )
+    return msgspec.structs.replace(reading, batch_size=size // ranks, rank=world.rank, world_size=ranks)
+
+
 @contextmanager
-def open_run(spec: RunSpec, data: str | Sequence[str], out: Path, resume: str, report: Report) -> Iterator[Run]:
-    """A run in `out`, locked while open. Raises SpecError (bad input), RunLocked."""
+def open_run(
+    spec: RunSpec, data: str | Sequence[str], out: Path, resume: str, report: Report, world: World | None = None
+) -> Iterator[Run]:
+    """A run in `out`, which rank 0 locks and every rank reads. Raises SpecError (bad input), RunLocked."""
+    world = world or World()
     sources = choose_sources(data, spec.data)
-    with _locked(out):
-        start = find_start(out, resume, report)
-        if start:
-            check_same(spec, start, report)
-        run = Run(spec, sources, out, start)
+    with _locked(out) if world.is_first else nullcontext():
+        start = world.first(lambda: choose_start(spec, out, resume, report))
+        run = Run(spec, sources, out, start, world, report)
         try:
-            _write(out / SPEC, msgspec.to_builtins(without_secrets(spec)))
-            report(_started(run, start))
+            if world.is_first:
+                _write(out / SPEC, msgspec.to_builtins(without_secrets(spec)))
+            run.report(_started(run, start))
             yield run
         finally:
             run.close()
 
 
-def find_start(out: Path, resume: str, report: Report) -> Path | None:
-    """The checkpoint to go on from, none for a fresh run; raises SpecError where `resume` cannot be done."""
-    checkpoints = out / "checkpoints"
-    warn = lambda text: report({"event": "warning", "text": text})  # noqa: E731 - one line, used here only
-    if resume == "auto":
-        return find_checkpoint(checkpoints, warn)
-    if resume == "none":
-        if any(checkpoints.glob("step-*")):
-            raise SpecError(f"{out} holds checkpoints and --resume is none; give another --out, or --resume auto")
-        return None
-    path = Path(resume)
-    try:
-        step = read_progress(path).step
-    except Damaged as error:
-        raise SpecError(f"--resume {resume}: no whole checkpoint ({error}); wanted a folder step-NNNNNNNN") from None
-    later = [found for found in list_checkpoints(checkpoints) if int(found.name.removeprefix("step-")) > step]
-    if later:
-        raise SpecError(
-            f"--resume {resume}: {out} holds later checkpoints, up to {later[-1].name}, of what would be trained anew; "
-            f"give another --out, or remove them"
-        )
-    return path
-
-
-def check_same(spec: RunSpec, start: Path, report: Report) -> None:
-    """Refuse to resume with other settings; warn where the result would not repeat bit for bit."""
-    progress = read_progress(start)
-    wanted = json.loads(json.dumps(spec_digest_fields(spec)))
-    differing = sorted(_differences(progress.spec, wanted))
-    if differing:
-        name, before, now = differing[0]
-        more = f" and {len(differing) - 1} more" if len(differing) > 1 else ""
-        raise SpecError(
-            f"{start} was written with {name} = {before}, the spec now says {now}{more}; "
-            f"set it back, or start afresh with another --out"
-        )
-    for what, then, here in (
-        ("threads", progress.threads, spec.threads),
-        ("torch", progress.torch, str(torch.__version__)),
-    ):
-        if then != here:
-            text = f"{start} was written with {what} {then}, now {here}: results can differ in the last bits"
-            report({"event": "warning", "text": text})
-
-
-def choose_device(spec: RunSpec) -> torch.device:
-    """The device of a spec; raises SpecError where it is not there."""
+def choose_device(spec: RunSpec, world: World | None = None) -> torch.device:
+    """The device of a spec, each rank's own; raises SpecError where it is not there."""
     if spec.device == "cuda" and not torch.cuda.is_available():
         raise SpecError("device is cuda and torch finds no GPU; use device=cpu or device=auto")
     wanted = spec.device if spec.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(wanted)
+    if wanted == "cpu" or not world or world.size == 1:
+        return torch.device(wanted)
+    if world.local_rank >= torch.cuda.device_count():
+        raise SpecError(f"{torch.cuda.device_count()} GPUs are here and more processes; start one a GPU by torchrun")
+    return torch.device("cuda", world.local_rank)
 
 
 def fix_arithmetic(spec: RunSpec, device: torch.device) -> None:
@@ -244,6 +315,12 @@ def make_speech(spec: RunSpec, dataset: Data, reading: Reading) -> Speech:
     return train_speech(texts_of(samples[: spec.tokenizer.samples]), spec.tokenizer.vocabulary)
 
 
+def _speech_of(spec: RunSpec, start: Path | None) -> Speech | None:
+    """The tokeniser beside the weights that a run goes on from, or begins with; none where they are not a run's."""
+    weights = start or (find_weights(spec.start) if spec.start else None)
+    return load_speech(str(weights / TOKENIZER)) if weights else None
+
+
 @contextmanager
 def _locked(out: Path) -> Iterator[None]:
     try:
@@ -271,17 +348,11 @@ def _started(run: Run, start: Path | None) -> dict[str, Any]:
         "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
         "trainable": sum(parameter.numel() for parameter in run.trainable),
         "device": str(run.device),
+        "processes": run.world.size,
+        "parallel": run.parallel.kind,
         "arithmetic": run.arithmetic.formula(),
         "peak_tflops": run.peak_tflops,
     }
-
-
-def _differences(before: Any, now: Any, name: str = "") -> Iterator[tuple[str, str, str]]:
-    if isinstance(before, dict) and isinstance(now, dict):
-        for key in {*before, *now}:
-            yield from _differences(before.get(key), now.get(key), f"{name}.{key}" if name else str(key))
-    elif before != now:
-        yield name, str(before), str(now)
 
 
 def _read_held_out(out: Path) -> dict[str, Any]:

@@ -32,6 +32,14 @@ class Draws:
         self._taken += WORD_BYTES
         return int.from_bytes(self._buffer[at : at + WORD_BYTES], "little")
 
+    def take(self, count: int) -> bytes:
+        """The next `count` bytes; what is left of the last word is thrown away."""
+        data = self._hash.digest(length=count, seek=self._taken)
+        self._taken += -(-count // WORD_BYTES) * WORD_BYTES
+        into = self._taken % REFILL_BYTES
+        self._buffer = self._hash.digest(length=REFILL_BYTES, seek=self._taken - into)
+        return data
+
     def below(self, bound: int) -> int:
         """A number in [0, bound), all equally likely (words that would favour some are thrown away); bound < 2^32."""
         usable = (1 << 32) - (1 << 32) % bound

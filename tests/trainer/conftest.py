@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable
 
 import numpy as np
@@ -12,6 +13,8 @@ import torch
 from shardkit.records.sample import Audio, Image, Keyframe, Message, Modalities, Sample, Video
 from trainer.data.tokenise import Speech, train_speech
 from trainer.spec import HearingSpec, LanguageSpec, ModelSpec, VisionSpec
+
+os.environ["SHARDKIT_SETTINGS"] = ""  # commands that tests start read no settings of who runs them
 
 
 @pytest.fixture(autouse=True)

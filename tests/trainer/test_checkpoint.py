@@ -165,7 +165,7 @@ def test_a_folder_becomes_a_checkpoint_only_when_all_its_files_are_on_disk(
     calls: list[str] = []
     synced: list[Path] = []
     real_rename = Path.rename
-    monkeypatch.setattr("trainer.checkpoint._sync", lambda path: (calls.append("sync"), synced.append(path)))
+    monkeypatch.setattr("trainer.checkpoint.files._sync", lambda path: (calls.append("sync"), synced.append(path)))
 
     def rename(self: Path, target: Path) -> Path:
         calls.append("rename")

@@ -6,7 +6,6 @@ import math
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -14,9 +13,12 @@ import torch
 
 from shardkit import SpecError
 from tests.trainer.answers import mean_of
+from tests.trainer.datasets import mixed, tiny_run
 from tests.trainer.media_batches import Asked, fusion_spec, media_batch, media_pack
+from tests.trainer.ranks import run_ranks
 from trainer.data.tokenise import Speech
 from trainer.losses.contrastive import NOTHING, ContrastiveLoss, contrast
+from trainer.metrics import read_metrics
 from trainer.model.pooling import Pairs, answer_fingerprints
 from trainer.model.table import Model, make_model
 from trainer.objective import check_objective
@@ -109,8 +111,9 @@ def test_the_temperature_is_learnt_where_the_spec_says_so(tiny_spec: ModelSpec, 
         model = make_model(fusion_spec(tiny_spec, learn_temperature=learnt), speech).train()
         batch = batch or media_batch(speech, model.senses, ASKED)
         ContrastiveLoss(LossSpec(name="contrastive"))(model, batch)[0].backward()  # type: ignore[no-untyped-call]
-        gradient: Any = model.get_parameter("contrastive.log_sharpness").grad
-        assert (gradient is not None and bool(gradient != 0)) == learnt
+        found = {name: p.grad for name, p in model.named_parameters() if name.endswith("log_sharpness")}
+        assert len(found) == learnt
+        assert all(gradient is not None and bool(gradient != 0) for gradient in found.values())
 
 
 def test_a_part_of_a_step_with_one_sample_is_refused() -> None:
@@ -165,6 +168,21 @@ def test_two_processes_have_the_gradients_of_one_with_the_joined_batch(
     whole = losses(weight, slice(0, 5))
     whole.backward()  # type: ignore[no-untyped-call]
     found = [torch.load(tmp_path / str(rank), weights_only=True) for rank in (0, 1)]
-    assert float(found[0]["loss"] + found[1]["loss"]) == pytest.approx(float(whole), abs=1e-6)
+    assert float(found[0]["loss"] + found[1]["loss"]) == pytest.approx(whole.item(), abs=1e-6)
     for each in found:
         torch.testing.assert_close(each["gradient"], weight.grad, rtol=0, atol=1e-6)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="as the other tests of several processes")
+@pytest.mark.parametrize(("kind", "parallel"), [("omni", "ddp"), ("fusion", "fsdp")])
+def test_a_run_of_two_processes_is_that_of_one(kind: str, parallel: str, tiny_spec: ModelSpec, tmp_path: Path) -> None:
+    data = mixed(tmp_path / "mixed", 6)
+    model = fusion_spec(tiny_spec, learn_temperature=True) if kind == "fusion" else tiny_spec
+    loss = {"name": "fusion", "weighting": "sample"} if kind == "fusion" else {"name": "contrastive"}
+    spec = tiny_run(model, steps=3, loss=loss, eval={"samples": 0}, batch_size=8)
+    run_ranks(spec, data, tmp_path / "one", 1)
+    run_ranks(msgspec.structs.replace(spec, parallel=parallel), data, tmp_path / "two", 2)
+    one, two = (read_metrics(tmp_path / name) for name in ("one", "two"))
+    for name in ("loss", "gradient_norm", "contrastive_loss", "contrastive_accuracy"):
+        found, wanted = ([line[name] for line in lines if name in line] for lines in (two, one))
+        assert len(wanted) > 1 and found == pytest.approx(wanted, rel=1e-4, abs=1e-5), name

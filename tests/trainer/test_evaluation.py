@@ -119,9 +119,9 @@ def test_a_run_knows_its_newest_held_out_loss(
 
     seen: list[float | None] = []
 
-    def watch(run: Run, step: int, report: Any) -> None:
+    def watch(run: Run) -> None:
         seen.append(run.held_out_loss)
-        keep(run, step, report)
+        keep(run)
 
     keep = trainer.loop.keep
     monkeypatch.setattr(trainer.loop, "keep", watch)

@@ -12,20 +12,25 @@ import torch
 
 from shardkit import SpecError, convert_spec
 from tests.trainer.answers import mean_of
+from tests.trainer.conftest import png_bytes
 from tests.trainer.datasets import mixed, tiny_run
 from tests.trainer.media_batches import Asked, encoded, fusion_spec, media_batch, media_pack
 from trainer.data.collate import TrainBatch, collate
 from trainer.data.tokenise import Speech
 from trainer.eval.answers import split_answer
 from trainer.flops import count_model
+from trainer.generate import open_model
 from trainer.loop import train
 from trainer.losses.fusion import FusionLoss
 from trainer.losses.parts import LossParts
 from trainer.metrics import read_metrics
 from trainer.model.fusion import Fusion
 from trainer.model.generate import greedy
+from trainer.model.meta import open_meta
 from trainer.model.table import make_model
-from trainer.spec import FusionSpec, HeadsSpec, LossSpec, ModelSpec, RunSpec
+from trainer.model.trainable import set_trainable
+from trainer.plan import plan_run
+from trainer.spec import FusionSpec, HeadsSpec, LossSpec, ModelSpec, RunSpec, load_run
 
 ASKED: tuple[Asked, ...] = (
     ("image", "What colour?", "red"), ("image", "What colour?", "green"), ("audio", "digits", "1 2"),
@@ -243,6 +248,23 @@ def test_the_defaults_are_those_of_the_issue() -> None:
     assert fusion.layers == 6
 
 
+def test_its_heads_train_with_its_transformer(model: Fusion) -> None:
+    set_trainable(model, ["language"])
+    trained = {name.partition(".")[0] for name, p in model.named_parameters() if p.requires_grad}
+    assert trained == {"language", "caption", "transcription", "contrastive"}
+
+
+def test_a_plan_knows_its_true_sizes() -> None:
+    spec = load_run(Path(__file__).resolve().parents[2] / "specs" / "runs" / "fusion-heads.yaml")
+    plan = plan_run(spec, "")
+    parts = {part.name: part.trained + part.frozen for part in plan.parts}
+    assert 400e6 < parts["vision"] < 430e6 and 620e6 < parts["audio"] < 650e6
+    assert plan.trained > 0 and plan.frozen == parts["vision"] + parts["audio"]
+    model = open_meta(spec)
+    assert isinstance(model, Fusion) and model.vision and model.audio
+    assert (model.vision.length, model.audio.length) == (1024, 1500)
+
+
 class Stop(Exception):
     """Stands for a crash between two steps."""
 
@@ -267,6 +289,8 @@ def test_a_run_stopped_and_resumed_ends_the_same(tiny_spec: ModelSpec, tmp_path:
     train(spec, data, tmp_path / "parts", report=lambda event: None)
     lines = [read_metrics(tmp_path / name) for name in ("parts", "whole")]
     assert [line["loss"] for line in lines[0]] == [line["loss"] for line in lines[1]]
+    asked = open_model(tmp_path / "parts").answer("What colour is the button?", images=[png_bytes()])
+    assert isinstance(asked, str)
     assert len(lines[0]) == 6 and "contrastive_accuracy" in lines[0][0]
     last = Path("checkpoints/step-00000006/model.safetensors")
     assert (tmp_path / "parts" / last).read_bytes() == (tmp_path / "whole" / last).read_bytes()

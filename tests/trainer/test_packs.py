@@ -204,8 +204,8 @@ def test_cost_counts_what_the_row_will_hold(made: Packs) -> None:
     assert found.tokens == len(dict(made.rows)["a4"].ids) and found.size_bytes > 2 * 3 * 32 * 32
 
 
-def test_the_real_run_has_a_profile_that_packs() -> None:
-    spec = load_run(Path(__file__).parents[2] / "specs" / "runs" / "real.yaml", profile="packed")
+def test_the_omni_run_has_a_profile_that_packs() -> None:
+    spec = load_run(Path(__file__).parents[2] / "specs" / "runs" / "omni-1.5b-lora.yaml", profile="packed")
     assert spec.data.pack is not None and spec.data.pack.tokens == 8192 and spec.batch_size == 8
 
 

@@ -1,7 +1,8 @@
-"""The command `trainer`: train a run, measure a trained one.
+"""The command `trainer`: train a run, measure a trained one, export it, ask it, show settings.
 
 Here: the program, its list of commands, how errors and signals end it.
-Elsewhere: the commands (train.py, evaluate.py); torch is imported when a command runs, not for `--help`.
+Elsewhere: the commands (train.py, evaluate.py, export.py, generate.py, config.py); torch is imported when one runs,
+not for `--help`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ from __future__ import annotations
 import typer
 
 from shardkit import exit_codes
+from trainer.cli.config import config
 from trainer.cli.evaluate import evaluate
+from trainer.cli.export import export
+from trainer.cli.generate import generate
 from trainer.cli.train import train
 
 app = typer.Typer(
@@ -22,7 +26,13 @@ app = typer.Typer(
     "Example: [bold]trainer train specs/runs/demo.yaml --data http://127.0.0.1:8765[/bold]",
 )
 
-for _name, _command in (("train", train), ("eval", evaluate)):
+for _name, _command in (
+    ("train", train),
+    ("eval", evaluate),
+    ("export", export),
+    ("generate", generate),
+    ("config", config),
+):
     app.command(_name)(_command)
 
 

@@ -20,6 +20,14 @@ DataOption = Annotated[
         "Default: data.datasets of the run's spec.",
     ),
 ]
+SettingsOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="A.B=C", help="Override a field of the spec by its path; profile=NAME adds one."),
+]
+ProfileOption = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="A profile of the spec or of specs/profiles.yaml; several with commas."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object per event on stdout.")]
 
 

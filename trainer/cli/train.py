@@ -1,20 +1,25 @@
 """The command that trains: `train`.
 
 Here: its options.
-Elsewhere: what it does (trainer.loop), what it shows while it runs (progress.py).
+Elsewhere: what it does (trainer.loop), what it shows while it runs (progress.py), a run of stages (chain.py), what
+--dry-run shows (plan.py).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from shardkit import parse_settings
+from shardkit import SpecError, parse_settings
+from trainer.cli.chain import run_chain
 from trainer.cli.evaluate import summary
-from trainer.cli.options import DataOption, JsonOption, print_event, show
+from trainer.cli.options import DataOption, JsonOption, ProfileOption, SettingsOption, print_event, show
+from trainer.cli.plan import show_plan
 from trainer.cli.progress import Lines
+from trainer.spec import RunSpec, resolve_run, settings_path
 
 
 def train(
@@ -22,29 +27,46 @@ def train(
     data: DataOption = None,
     out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Default: runs/NAME.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Optimizer steps, in place of the spec's.")] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a field of the spec by its path.")
-    ] = None,
-    profile: Annotated[str, typer.Option(help="A profile of the spec.")] = "",
+    settings: SettingsOption = None,
+    profile: ProfileOption = "",
     resume: Annotated[str, typer.Option(metavar="auto|none|PATH", help="Where to go on from.")] = "auto",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be trained; read no weights.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train, or go on with an interrupted run: the same command is the resume.
 
+    A spec with stages trains them one after another, each in a folder of its own.
+    `trainer config RUN` shows every setting and where it comes from.
+
     Example: trainer train specs/runs/demo.yaml --data data/demo-sample-20 --steps 100
+
+    Several processes: torchrun --nproc-per-node 8 -m trainer train RUN --data URL
     """
-    from trainer.spec import load_run
-
     given = parse_settings(settings)
-    spec = load_run(run, {**given, "steps": str(steps)} if steps else given, profile)
+    if steps:
+        given["steps"] = str(steps)
+    spec = resolve_run(run, given, profile, settings_path()).spec
+    if steps and any(stage.steps for stage in spec.stages):
+        name = next(stage.name for stage in spec.stages if stage.steps)
+        raise SpecError(f"--steps {steps}: the stages of {run} say their own; use --set stages.{name}.steps={steps}")
     folder = out or Path("runs") / spec.name
+    if dry_run:
+        show_plan(spec, data or (), as_json=as_json)
+    elif spec.stages:
+        run_chain(spec, data or (), folder, resume, as_json=as_json)
+    else:
+        _run(spec, data or (), folder, resume, as_json=as_json)
 
+
+def _run(spec: RunSpec, data: Sequence[str], folder: Path, resume: str, *, as_json: bool) -> None:
     from trainer.eval.heldout import open_measure
     from trainer.loop import train as run_training
 
     with Lines(spec.steps) as lines:
         watch = print_event if as_json else lines.show
-        outcome = run_training(spec, data or (), folder, resume=resume, report=watch, measure=open_measure())
+        outcome = run_training(spec, data, folder, resume=resume, report=watch, measure=open_measure())
+    if outcome.rank:
+        return  # rank 0 tells it
     if as_json:
         print_event({"event": "done", "folder": outcome.folder, "steps": outcome.steps, "plot": outcome.plot})
     else:

@@ -32,7 +32,8 @@ class TrainBatch(msgspec.Struct, frozen=True, kw_only=True):
     Packed rows have `segments` (B, T) int64, 0 for padding and otherwise 1 + the number of the token's sample, and
     `positions` (B, T) int64, which begin at 0 with every sample (and with the padding): samples must not see each
     other. Without them, every row is one sample; or one answer of a sample, where answers are compared: `wanted` (B,)
-    bool tells good ones from bad ones, `owners` (B,) int64 the number of their sample.
+    bool tells good ones from bad ones, `owners` (B,) int64 the number of their sample. `num_images` and `num_windows`
+    count each sample's media.
     """
 
     ids: torch.Tensor
@@ -45,6 +46,8 @@ class TrainBatch(msgspec.Struct, frozen=True, kw_only=True):
     kinds: tuple[str, ...]
     segments: torch.Tensor | None = None
     positions: torch.Tensor | None = None
+    num_images: tuple[int, ...] = ()
+    num_windows: tuple[int, ...] = ()
     sources: tuple[str, ...] = ()
     lengths: tuple[int, ...] = ()
     wanted: torch.Tensor | None = None
@@ -176,6 +179,8 @@ def _stack(packs: Sequence[Sequence[Row]], senses: Senses, pad_id: int) -> Train
         heard=_heard(encoded, senses),
         keys=tuple(key for pack in packs for key, _ in pack),
         kinds=tuple(row.kind for row in encoded),
+        num_images=tuple(len(row.images) for row in encoded),
+        num_windows=tuple(len(row.windows) for row in encoded),
         sources=tuple(row.source for row in encoded),
         lengths=tuple(len(row.ids) for row in encoded),
     )

@@ -7,6 +7,7 @@ Elsewhere: which images a sample has (media.py), stacking (collate.py).
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -52,6 +53,15 @@ def to_rgb(image: Picture) -> Picture:
     return Image.alpha_composite(Image.new("RGBA", shown.size, "white"), shown).convert("RGB")
 
 
-def normalise(images_NCHW: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """uint8 images as the encoder wants them: (x / 255 - 0.5) / 0.5, computed where the images are."""
-    return (images_NCHW.to(torch.float32) * (1.0 / (255.0 * STD)) - MEAN / STD).to(dtype)
+def normalise(
+    images_NCHW: torch.Tensor,
+    dtype: torch.dtype = torch.float32,
+    mean: Sequence[float] = (MEAN,) * 3,
+    std: Sequence[float] = (STD,) * 3,
+) -> torch.Tensor:
+    """uint8 images as the encoder wants them: (x / 255 - mean) / std by colour, computed where the images are."""
+    scale, shift = ([1.0 / (255.0 * s) for s in std], [m / s for m, s in zip(mean, std, strict=True)])
+    if len({*scale}) == len({*shift}) == 1:
+        return (images_NCHW.to(torch.float32) * scale[0] - shift[0]).to(dtype)
+    by_colour = [torch.tensor(values, device=images_NCHW.device).view(3, 1, 1) for values in (scale, shift)]
+    return (images_NCHW.to(torch.float32) * by_colour[0] - by_colour[1]).to(dtype)

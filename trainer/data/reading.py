@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
 
 import msgspec
 import torch
@@ -68,7 +68,7 @@ def named(skipped: Iterable[Skipped]) -> tuple[str, ...]:
 
 
 def loader_fields(reading: Reading, mixed: bool = False) -> dict[str, Any]:
-    """Arguments of open_loader: a last partial batch is split among the ranks, so that no sample is left out.
+    """Arguments of open_loader.
 
     `mixed`: several datasets are read.
     """
@@ -78,7 +78,7 @@ def loader_fields(reading: Reading, mixed: bool = False) -> dict[str, Any]:
         "seed": reading.seed,
         "lanes": reading.data.lanes,
         "window": reading.data.window,
-        "tail": "split" if reading.world_size == 1 else "drop",
+        "tail": tail_of(reading),
         "rank": reading.rank,
         "world_size": reading.world_size,
         "num_workers": reading.data.decoders,
@@ -87,6 +87,23 @@ def loader_fields(reading: Reading, mixed: bool = False) -> dict[str, Any]:
         "cache": reading.data.cache,
         "cache_bytes": reading.data.cache_bytes,
     }
+
+
+def tail_of(reading: Reading) -> Literal["split", "pad"]:
+    """How an epoch ends: no sample is left out, and a step holds the same samples whatever the number of ranks.
+
+    Padding is left out again, so that both ways read the same.
+    """
+    return "split" if reading.world_size == 1 else "pad"
+
+
+def state_for(reading: Reading, states: Sequence[dict[str, Any]]) -> Any:
+    """A reading state as its loader takes it, from those of all ranks, however many they were; none from none."""
+    if not states:
+        return None
+    if reading.data.pack:  # every rank has lanes of its own
+        return list(states) if len(states) > 1 else states[0]
+    return {**states[0], "tail": tail_of(reading)}
 
 
 def to_mix(reading: Reading) -> Mix | None:

@@ -57,7 +57,7 @@ def _draw(
             drawn = _prepare(items, reading, speech, senses)
             yield msgspec.structs.replace(drawn, source_epochs=loader.source_epochs) if mixed else drawn
             empty = Counter() if drawn.batch else empty + Counter(drawn.left_out)
-            if sum(empty.values()) >= max(1, len(dataset)) // reading.world_size:
+            if sum(empty.values()) >= max(1, len(dataset)):
                 raise SpecError(nothing_to_train_on(len(dataset), empty))
 
 

@@ -21,9 +21,11 @@ from trainer.eval.heldout import evaluate, keep_held_out, page_of, without_media
 from trainer.eval.loss import Ready
 from trainer.eval.page import write_eval_page
 from trainer.model.table import make_model
+from trainer.model.trainable import set_trainable
 from trainer.objective import open_loss
 from trainer.run import SPEC, choose_device, fix_arithmetic, reading_of
 from trainer.spec import RunSpec
+from trainer.start import load_start
 
 
 def evaluate_run(
@@ -44,7 +46,11 @@ def evaluate_run(
     fix_arithmetic(spec, device)
     speech = load_speech(str(path / TOKENIZER))
     torch.manual_seed(spec.seed)  # a loss may compare with what the run began with
-    model = make_model(spec.model, speech).to(device).eval()
+    model = make_model(spec.model, speech)
+    if spec.trainable is not None:
+        set_trainable(model, spec.trainable)
+    load_start(model, spec.start, resumed=True)
+    model.to(device).eval()
     loss = open_loss(spec, model, speech, folder)
     load_model(path, model)
     dataset = open_data(choose_sources(data, spec.data))
@@ -55,7 +61,8 @@ def evaluate_run(
     ready = Ready(model=model, loss=loss, pad_id=speech.pad_id, half=spec.dtype == "bfloat16")
     own = evaluate(ready, kept, speech, wanted.new_tokens)
     if own is None:
-        raise SpecError(f"{dataset.url} has no held-out sample with an answer; data.held_out is {spec.data.held_out}")
+        wanted_by = f"eval.where is {spec.eval.where}" if spec.eval.where else f"data.held_out is {spec.data.held_out}"
+        raise SpecError(f"{dataset.url} has no held-out sample with an answer; {wanted_by}")
     step = int(path.name.removeprefix("step-"))
     found: dict[str, Any] = {"step": step, "after": msgspec.to_builtins(own.held_out)}
     for name, changed in without_media(kept, wanted):

@@ -54,7 +54,7 @@ def open_measure() -> Callable[[Run, str], None]:
 
     def measure(run: Run, when: str) -> None:
         spec = run.spec
-        if not (spec.data.held_out and spec.eval.samples):
+        if not ((spec.data.held_out or spec.eval.where) and spec.eval.samples):
             return
         if not kept:
             kept.append(keep_held_out(run.dataset, run.reading, run.speech, run.model.senses, spec.eval))
@@ -99,9 +99,18 @@ def without_media(kept: Kept, spec: EvalSpec) -> Iterator[tuple[str, Kept]]:
 def keep_held_out(dataset: Data, reading: Reading, speech: Speech, senses: Senses, spec: EvalSpec) -> Kept:
     """`spec.samples` held-out rows; `spec.generate` of them to be answered, from every kind in turn."""
     gallery = Gallery(spec.generate)
-    rows = read_held_out(dataset, reading, speech, senses, spec.samples, gallery)
+    if not (reading.data.held_out or spec.where):
+        return Kept(rows=[], shown={})
+    rows = read_held_out(dataset, set_apart(reading, spec.where), speech, senses, spec.samples, gallery)
     chosen = choose_in_turn([row for row in rows if row[0] in gallery.samples], spec.generate)
     return Kept(rows=rows, shown={key: gallery.samples[key] for key in chosen})
+
+
+def set_apart(reading: Reading, where: str | None) -> Reading:
+    """How held-out samples are read: a share of those that train, or all that a filter of their own takes."""
+    if not where:
+        return reading
+    return msgspec.structs.replace(reading, data=msgspec.structs.replace(reading.data, where=where, held_out=0.0))
 
 
 def read_held_out(
@@ -110,12 +119,13 @@ def read_held_out(
     """Up to `most` held-out samples of one epoch's order, sorted by key; the unfit (unlabelled, too long) left out.
 
     Of a mixture in its proportions; a sample that it repeats within the epoch counts once. Every rank reads them all.
+    A share (data.held_out) of 0 takes every sample that data.where takes.
     """
     rows: dict[str, Encoded] = {}
     alone = msgspec.structs.replace(reading, rank=0, world_size=1)
     for items in open_loader(dataset, **loader_fields(alone, isinstance(dataset, Mixture))):
         for item in items:
-            if not is_held_out(item.key, reading.data.held_out) or item.padded:
+            if (reading.data.held_out and not is_held_out(item.key, reading.data.held_out)) or item.padded:
                 continue
             with suppress(Unfit):
                 rows[item.key] = encode_item(item, speech, senses, reading.data.max_tokens)
@@ -138,7 +148,7 @@ def choose_in_turn(rows: Rows, most: int) -> list[str]:
 
 def _record(run: Run, found: Found, kept: Kept) -> None:
     """Leave an evaluation's figures and page in the run's folder: one process does."""
-    if run.reading.rank:
+    if not run.world.is_first:
         return
     figures: dict[str, Any] = msgspec.to_builtins(found.held_out)
     run.metrics.write_evaluation({"step": run.step, **figures})

@@ -39,6 +39,7 @@ class ContrastiveLoss:
 
     teaches: Teaches = "answers"
     gathers = True
+    rows_together = 0  # a part that is cut has fewer others
 
     def __init__(self, spec: LossSpec) -> None:
         self._heads = spec.heads or HeadsSpec()

@@ -33,6 +33,7 @@ class FusionLoss:
     def __init__(self, spec: LossSpec) -> None:
         self._spec, self._heads = spec, spec.heads or HeadsSpec()
         self.gathers = self._heads.contrastive > 0
+        self.rows_together = 0 if self.gathers else 1
 
     def weight(self, batch: TrainBatch) -> torch.Tensor:
         """See Loss: the sum of its tokens' weights."""

@@ -28,6 +28,8 @@ class KtoLoss:
     """The mean over answers of KTO's losses: a batch weighs as many as it has answers."""
 
     teaches: Teaches = "feedback"
+    rows_together = 0
+    """A batch may not be cut at all: its answers are tried on each other's prompts."""
 
     def __init__(self, spec: LossSpec) -> None:
         self._spec = spec.preference or PreferenceSpec()

@@ -114,6 +114,8 @@ class PreferenceLoss:
     """The mean over pairs of a rule's losses: a batch weighs as many as it has pairs."""
 
     teaches: Teaches = "pairs"
+    rows_together = 2
+    """Rows that a batch may not be cut between: a pair's."""
 
     def __init__(self, spec: LossSpec) -> None:
         self._rule = RULES[spec.name]

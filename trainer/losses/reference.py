@@ -45,6 +45,9 @@ class Reference:
         return {name: float(_whole(value.detach().double().abs().sum())) for name, value in self._start.items()}
 
     def _exchange(self, model: Any) -> None:
+        for module in model.modules():
+            if hasattr(module, "reshard"):  # FSDP: whole weights of a forward pass would outlive the exchange
+                module.reshard()
         for name, value in trained(model):
             kept = self._start[name] = _laid_out(self._start[name], value)
             now = value.detach().clone()

@@ -1,7 +1,7 @@
 """Connectors: from an encoder's vectors to a few latents of the language model's width.
 
-Here: the Perceiver resampler (Jaegle 2021; as in Flamingo, Alayrac 2022) and the projection behind it.
-Elsewhere: encoders (encoders.py), where the latents go (omni.py).
+Here: which connector a spec names; the Perceiver resampler (Jaegle 2021; as in Flamingo, Alayrac 2022), the linear one.
+Elsewhere: capsules (capsules.py), encoders (encoders.py), where the latents go (omni.py).
 
 Resampled at the encoder's width and then projected: at the language model's width the same depth costs three times
 the parameters.
@@ -9,11 +9,23 @@ the parameters.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from trainer.model.capsules import Capsules
 from trainer.spec import EncoderSpec
+
+
+def make_connector(spec: EncoderSpec, width: int, length: int, out: int) -> nn.Module:
+    """The connector that a spec names: (N, L, width) vectors and which of them are seen to (N, latents, out) vectors.
+
+    Raises ValueError where its sizes do not fit the encoder's.
+    """
+    return CONNECTORS[spec.connector](spec, width, length, out)
 
 
 class Connector(nn.Module):
@@ -26,7 +38,9 @@ class Connector(nn.Module):
     def __init__(self, spec: EncoderSpec, width: int, length: int, out: int) -> None:
         super().__init__()
         if width % spec.heads:
-            raise ValueError(f"the encoder's width {width} is not a multiple of the connector's {spec.heads} heads")
+            raise ValueError(
+                f"heads: the encoder's width {width} is not a multiple of the connector's {spec.heads} heads"
+            )
         self.latents = nn.Parameter(torch.randn(spec.latents, width) * 0.02)
         self.layers = nn.ModuleList(PerceiverLayer(spec, width, length) for _ in range(spec.depth))
         self.norm = nn.LayerNorm(width)
@@ -56,7 +70,8 @@ class PerceiverLayer(nn.Module):
         self.feed = nn.Sequential(
             nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
         )
-        self.locality = nn.Parameter(spec.local * torch.linspace(1.0, 0.0, spec.heads))
+        device = self.query.weight.device  # transformers may have changed where linspace puts its values
+        self.locality = nn.Parameter(spec.local * torch.linspace(1.0, 0.0, spec.heads, device=device))
         centres = (torch.arange(spec.latents) + 0.5) / spec.latents
         places = (torch.arange(length) + 0.5) / length
         distance = (centres[:, None] - places[None, :]) * spec.latents
@@ -85,3 +100,38 @@ class PerceiverLayer(nn.Module):
             return bias
         hidden = F.pad(~seen_NL, (0, own_NKD.shape[1]))[:, None, None, :]
         return bias.expand(len(seen_NL), -1, -1, -1).masked_fill(hidden, float("-inf"))
+
+
+class LinearConnector(nn.Module):
+    """(N, L, width) vectors to (N, latents, out) vectors: the means of as many stretches of the input, projected.
+
+    A stretch of which nothing is seen is zero before the projection.
+    """
+
+    stretches: torch.Tensor
+
+    def __init__(self, spec: EncoderSpec, width: int, length: int, out: int) -> None:
+        super().__init__()
+        if spec.latents > length:
+            raise ValueError(
+                f"latents: found {spec.latents}; a linear connector makes at most one of each of {length} vectors"
+            )
+        edges = [at * length // spec.latents for at in range(spec.latents + 1)]
+        stretches = torch.zeros(spec.latents, length)
+        for at, (begin, end) in enumerate(pairwise(edges)):
+            stretches[at, begin:end] = 1.0
+        self.register_buffer("stretches", stretches, persistent=False)
+        self.norm = nn.LayerNorm(width)
+        self.project = nn.Linear(width, out)
+
+    def forward(self, vectors_NLD: torch.Tensor, seen_NL: torch.Tensor | None = None) -> torch.Tensor:
+        """See Connector."""
+        weights = self.stretches.to(vectors_NLD.dtype)
+        weights = weights[None] if seen_NL is None else weights[None] * seen_NL[:, None].to(weights.dtype)
+        means = weights @ self.norm(vectors_NLD) / weights.sum(-1, keepdim=True).clamp(min=1.0)
+        return self.project(means)
+
+
+CONNECTORS: dict[str, Callable[[EncoderSpec, int, int, int], nn.Module]] = {
+    "perceiver": Connector, "capsules": Capsules, "linear": LinearConnector,
+}  # fmt: skip

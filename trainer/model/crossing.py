@@ -44,6 +44,9 @@ class CrossingText(nn.Module):
         """The embeddings of tokens."""
         return self.words
 
+    def get_output_embeddings(self) -> None:
+        """None: its heads are parts of their own (heads.py)."""
+
     def forward(
         self, text_BTD: torch.Tensor, sees_BTT: torch.Tensor, media_BSD: torch.Tensor, reaches_BTS: torch.Tensor
     ) -> torch.Tensor:

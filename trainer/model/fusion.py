@@ -34,9 +34,6 @@ from trainer.model.pooling import (
 )
 from trainer.spec import EncoderSpec, ModelSpec
 
-DOORS = ("look", "listen", "hidden", "embed", "outputs", "aligned", "go_on")
-"""Methods by which a model is entered besides forward: what cuts it up over ranks must put it together for them."""
-
 
 class Media(NamedTuple):
     """Vectors of all media of a batch, Z of them in turn: `vectors` (Z, width), their `rows` and `samples` (Z,).
@@ -256,7 +253,7 @@ class Fusion(nn.Module):
         has[media.samples[media.samples >= 0]] = True
         chosen = paired(batch, has)
         own, theirs = self.contrastive(pooled[chosen], text[chosen])
-        sharpness = self.contrastive.log_sharpness.exp()
+        sharpness = self.contrastive.sharpness().to(own.device)
         return Pairs(own, theirs, answer_fingerprints(batch)[chosen], chosen, sharpness, self._touched(batch))
 
     def _touched(self, batch: TrainBatch) -> torch.Tensor:

@@ -35,7 +35,11 @@ class ContrastiveHead(nn.Module):
         super().__init__()
         self.media = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width, bias=False))
         self.text = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width, bias=False))
-        self.log_sharpness = nn.Parameter(torch.zeros(()), requires_grad=learnt)
+        self.log_sharpness = nn.Parameter(torch.zeros(1)) if learnt else None
+
+    def sharpness(self) -> torch.Tensor:
+        """The factor () of the inverse temperature."""
+        return torch.ones(()) if self.log_sharpness is None else self.log_sharpness.exp().squeeze()
 
     def forward(self, media_PD: torch.Tensor, text_PD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Both projected; see the class."""

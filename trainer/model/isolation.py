@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from shardkit import SpecError
+from trainer.model.attention import packed_inputs
 
 LENGTHS = (5, 4)
 TOLERANCE = 1e-3
@@ -52,9 +53,8 @@ def _logits(language: Any, firsts: tuple[int, ...]) -> torch.Tensor:
     embeds = language.get_input_embeddings()(torch.tensor([ids], device=device))
     output = language(
         inputs_embeds=embeds,
-        attention_mask=None,
-        position_ids=torch.tensor([positions], device=device),
         use_cache=False,
+        **packed_inputs(language, torch.tensor([positions], device=device)),
     )
     logits: torch.Tensor = output.logits[0].float()
     return logits

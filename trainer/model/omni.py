@@ -15,10 +15,12 @@ from shardkit import SpecError
 from trainer.data.collate import IGNORED, TrainBatch
 from trainer.data.media import Senses
 from trainer.data.tokenise import Speech
-from trainer.model.connectors import Connector
-from trainer.model.encoders import HearingEncoder, VisionEncoder, load_weights, make_model
+from trainer.model.attention import choose_attention, packed_inputs
+from trainer.model.connectors import make_connector
+from trainer.model.encoders import HearingEncoder, VisionEncoder
+from trainer.model.language import make_language, recompute_layers
 from trainer.model.pooling import Pairs, answer_fingerprints, mean_of_samples, media_samples, paired, sample_numbers
-from trainer.spec import EncoderSpec, LanguageSpec, ModelSpec
+from trainer.spec import EncoderSpec, ModelSpec
 
 DOORS = ("look", "listen", "hidden", "head", "embed", "words", "proceed", "aligned")
 """Methods by which a model is entered besides forward: what cuts it up over ranks must put it together for them."""
@@ -34,6 +36,7 @@ class Omni(nn.Module):
         super().__init__()
         self.loss_chunk = 0
         self.language = make_language(spec.language, speech)
+        choose_attention(_causal(self.language), spec.language.attention)
         width = int(self.language.get_input_embeddings().weight.shape[1])
         self.vision = VisionEncoder(spec.vision) if spec.vision else None
         self.audio = HearingEncoder(spec.audio) if spec.audio else None
@@ -71,8 +74,7 @@ class Omni(nn.Module):
         inputs: dict[str, Any] = {"inputs_embeds": self._embedded(batch), "use_cache": False}
         if batch.positions is None:
             return inputs | {"attention_mask": batch.attention}
-        # transformers keeps runs of positions apart in every kind of attention, if no mask is given
-        return inputs | {"attention_mask": None, "position_ids": batch.positions}
+        return inputs | packed_inputs(_causal(self.language), batch.positions)
 
     def embed(self, batch: TrainBatch) -> torch.Tensor:
         """What the language model reads (B, T, width): embeddings of tokens, latents in place of the placeholders."""
@@ -154,8 +156,13 @@ class Omni(nn.Module):
             self.vision.requires_grad_(False)
         if spec.audio and self.audio and not spec.audio.trainable:
             self.audio.requires_grad_(False)
+        for part, connector in ((spec.vision, self.vision_connector), (spec.audio, self.audio_connector)):
+            if part and connector and not part.connector_trainable:
+                connector.requires_grad_(False)
         if spec.language.train == "frozen":
             self.language.requires_grad_(False)
+        if spec.checkpointing:
+            recompute_layers(self)
 
 
 def _causal(language: Any) -> Any:
@@ -172,46 +179,15 @@ def place(embeds_BTD: torch.Tensor, where_BT: torch.Tensor, latents_NKD: torch.T
     return embeds_BTD.masked_scatter(where_BT[..., None], rows)
 
 
-def make_language(spec: LanguageSpec, speech: Speech) -> Any:
-    """The causal language model of a spec, its embeddings large enough for the tokeniser, with adapters if asked."""
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    if spec.pretrained:
-        model = load_weights(AutoModelForCausalLM, spec.pretrained, "model.language")
-        if model.get_input_embeddings().weight.shape[0] < speech.vocabulary:
-            model.resize_token_embeddings(speech.vocabulary, mean_resizing=False)
-    else:
-        vocabulary = max(speech.vocabulary, int(spec.config.get("vocab_size", 0)))
-        fields = {**spec.config, "vocab_size": vocabulary, "pad_token_id": speech.pad_id}
-        kind = str(fields.pop("model_type"))
-        model = make_model(
-            lambda given: AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **given)),
-            fields,
-            "model.language.config",
-        )
-    if spec.train != "lora":
-        return model
-    from peft import LoraConfig, get_peft_model
-
-    lora = spec.lora
-    try:
-        return get_peft_model(
-            model,
-            LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=list(lora.targets), task_type="CAUSAL_LM"),
-        )
-    except ValueError as error:
-        raise SpecError(f"model.language.lora: {error}") from None
-
-
 def _connector(
     spec: EncoderSpec | None, encoder: VisionEncoder | HearingEncoder | None, out: int, name: str
-) -> Connector | None:
+) -> nn.Module | None:
     if spec is None or encoder is None:
         return None
     try:
-        return Connector(spec, encoder.width, encoder.length, out)
+        return make_connector(spec, encoder.width, encoder.length, out)
     except ValueError as error:
-        raise SpecError(f"model.{name}.heads: {error}") from None
+        raise SpecError(f"model.{name}.{error}") from None
 
 
 def senses_of(spec: ModelSpec, vision: VisionEncoder | None, audio: HearingEncoder | None) -> Senses:

@@ -1,15 +1,19 @@
 """Run specs: what to train, on what and how, as frozen structs that refuse typos and impossible values."""
 
 from trainer.spec.base import Config, Modality, Strict
+from trainer.spec.chain import stage_folder, stage_runs
 from trainer.spec.data import DataSpec, MixSpec, PackSpec, SourceSpec, TokenizerSpec, WeightsSpec
 from trainer.spec.fusion import FusionSpec, HeadsSpec
+from trainer.spec.layers import Resolved, load_run, resolve_run, settings_path
 from trainer.spec.model import EncoderSpec, HearingSpec, LanguageSpec, LoraSpec, ModelSpec, VisionSpec
-from trainer.spec.run import RunSpec, load_run, spec_digest_fields, without_secrets
+from trainer.spec.run import RunSpec, spec_digest_fields, without_secrets
+from trainer.spec.stages import Part, StageSpec
 from trainer.spec.training import (
     PREFERENCES,
     CheckpointSpec,
     DistilSpec,
     EvalSpec,
+    FailureSpec,
     LossSpec,
     MetricsSpec,
     OptimizerSpec,
@@ -25,6 +29,7 @@ __all__ = [
     "DistilSpec",
     "EncoderSpec",
     "EvalSpec",
+    "FailureSpec",
     "FusionSpec",
     "HeadsSpec",
     "HearingSpec",
@@ -37,15 +42,22 @@ __all__ = [
     "ModelSpec",
     "OptimizerSpec",
     "PackSpec",
+    "Part",
+    "Resolved",
     "PreferenceSpec",
     "RunSpec",
     "SourceSpec",
     "SpeedSpec",
+    "StageSpec",
     "Strict",
     "TokenizerSpec",
     "VisionSpec",
     "WeightsSpec",
     "load_run",
+    "resolve_run",
+    "settings_path",
     "spec_digest_fields",
+    "stage_folder",
+    "stage_runs",
     "without_secrets",
 ]

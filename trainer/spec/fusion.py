@@ -10,7 +10,10 @@ from trainer.spec.base import Strict
 
 FITTING = ("fusion", "contrastive", "sft", "language")
 """Losses that the fusion model can learn."""
-UNUSED = {"latents": 64, "depth": 2, "heads": 8, "local": 1.0}
+UNUSED = {
+    "connector": "perceiver", "latents": 64, "depth": 2, "heads": 8, "local": 1.0, "capsule_width": 512, "routing": 3,
+    "connector_trainable": True,
+}  # fmt: skip
 """An encoder's fields, with their defaults, that say nothing to the fusion model: text attends to all its vectors."""
 
 

@@ -89,11 +89,13 @@ class LossSpec(Strict, frozen=True, kw_only=True):
 
 
 class OptimizerSpec(Strict, frozen=True, kw_only=True):
-    """AdamW. `rate` rises over `warmup` steps and falls as a cosine to `floor` of itself at the last step.
+    """AdamW, or `adamw8bit` with moments of 8 bits (bitsandbytes).
 
+    `rate` rises over `warmup` steps and falls as a cosine to `floor` of itself at the last step.
     `clip` bounds the gradient's norm; 0 does not.
     """
 
+    kind: Literal["adamw", "adamw8bit"] = "adamw"
     rate: float = 3e-4
     warmup: int = 10
     floor: float = 0.1
@@ -109,14 +111,48 @@ class OptimizerSpec(Strict, frozen=True, kw_only=True):
 
 
 class CheckpointSpec(Strict, frozen=True, kw_only=True):
-    """A checkpoint every `every` steps and at the end; the last `keep` are kept."""
+    """A checkpoint every `every` steps and at the end; the last `keep` are kept.
+
+    So are the `best` of lowest held-out loss, of those where it was measured, and that of every `milestone`-th step (0:
+    none). `asynchronous`: they are copied and then written while training goes on.
+    """
 
     every: int = 50
     keep: int = 2
+    best: int = 1
+    milestone: int = 0
+    asynchronous: bool = True
 
     def __post_init__(self) -> None:
         if self.every < 1 or self.keep < 1:
             raise ValueError("checkpoint.every and checkpoint.keep must be at least 1")
+        if self.best < 0 or self.milestone < 0:
+            raise ValueError(f"best is {self.best}, milestone {self.milestone}; at least 0, which keeps none")
+        if self.milestone % self.every:
+            raise ValueError(f"milestone {self.milestone} is not a multiple of every, {self.every}")
+
+
+class FailureSpec(Strict, frozen=True, kw_only=True):
+    """What happens when a step goes wrong: it is skipped, counted, and its samples are named in skipped.jsonl.
+
+    A step is bad if its loss or gradient is not finite, or `spike` times the running median over the last `window` good
+    steps (null: any finite one is good). A skipped step counts as one, its samples are not read again, and neither the
+    weights nor the optimizer's state change. More than `most_skipped` in a row end the run. `timeout_seconds`: a rank
+    that waits longer for the others ends the job.
+    """
+
+    spike: float | None = None
+    window: int = 32
+    most_skipped: int = 3
+    timeout_seconds: float = 600.0
+
+    def __post_init__(self) -> None:
+        if self.spike is not None and not self.spike > 1:
+            raise ValueError(f"failure.spike is {self.spike}; more than 1, or null for no limit")
+        if self.window < 2 or self.most_skipped < 0:
+            raise ValueError("failure.window must be at least 2, most_skipped at least 0")
+        if not self.timeout_seconds > 0:
+            raise ValueError(f"failure.timeout_seconds is {self.timeout_seconds}; a positive number")
 
 
 class EvalSpec(Strict, frozen=True, kw_only=True):
@@ -124,7 +160,8 @@ class EvalSpec(Strict, frozen=True, kw_only=True):
 
     `shuffle` adds losses with that medium exchanged among the samples: what the model learns from it; `blank` with
     grey images or silence in its place. `generate` of the samples are answered too, greedily in at most `new_tokens`
-    tokens: answers that are right, a page to look at.
+    tokens: answers that are right, a page to look at. `where`: the held-out samples are those that this filter takes
+    (all of them, whatever data.held_out says); data.where must leave them out of the training.
     """
 
     samples: int = 64
@@ -133,6 +170,7 @@ class EvalSpec(Strict, frozen=True, kw_only=True):
     every: int = 0
     generate: int = 8
     new_tokens: int = 64
+    where: str | None = None
 
     def __post_init__(self) -> None:
         if self.samples < 0:

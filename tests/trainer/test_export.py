@@ -1,0 +1,247 @@
+"""Exports are read by plain transformers and peft in another process, equal the model, repeat, and are whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from shardkit import SpecError, open_dataset
+from tests.trainer.exports import make_base, train_tiny
+from trainer.cli.main import app
+from trainer.export.command import ExportFailed, ExportJob, Form, export_run
+from trainer.export.facts import flags_of
+from trainer.export.find import find_trained, load_trained
+from trainer.spec import LanguageSpec, ModelSpec
+
+PLAIN = """
+import json, sys, torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+assert not any(name.split(".")[0] in ("trainer", "shardkit") for name in sys.modules)
+torch.set_num_threads(1)
+folder, base = sys.argv[1:3]
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = AutoModelForCausalLM.from_pretrained(base or folder)
+if base:
+    from peft import PeftModel
+    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    model = PeftModel.from_pretrained(model, folder)
+model.eval()
+with torch.no_grad():
+    logits = model(input_ids=torch.tensor([[5, 17, 33, 260, 299]])).logits
+print(json.dumps({"logits": logits.float().flatten().tolist(), "dtype": str(next(model.parameters()).dtype),
+                  "stops": model.generation_config.eos_token_id, "tokens": len(tokenizer)}))
+"""
+
+
+def quiet(text: str) -> None:
+    """Warn nobody."""
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("exports")
+
+
+@pytest.fixture(scope="module")
+def base(room: Path) -> Path:
+    return make_base(room / "base")
+
+
+@pytest.fixture(scope="module")
+def lora(room: Path, base: Path, tiny_spec: ModelSpec) -> Path:
+    return train_tiny(room, tiny_spec, base, "lora")
+
+
+@pytest.fixture(scope="module")
+def full(room: Path, base: Path, tiny_spec: ModelSpec) -> Path:
+    return train_tiny(room, tiny_spec, base, "full")
+
+
+def exported(run: Path, form: Form, out: Path, **more: Any) -> Path:
+    export_run(ExportJob(folder=run, form=form, out=out, **more), quiet)
+    return out
+
+
+def plain(folder: Path, base: Path | str = "") -> dict[str, Any]:
+    """What transformers alone finds in an export, in a process of its own."""
+    command = [sys.executable, "-c", PLAIN, str(folder), str(base)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=folder)
+    assert ended.returncode == 0, ended.stderr
+    found: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
+    return found
+
+
+def own_logits(run: Path) -> torch.Tensor:
+    model, _ = load_trained(find_trained(run, None, quiet))
+    with torch.no_grad():
+        logits: torch.Tensor = model.language(input_ids=torch.tensor([[5, 17, 33, 260, 299]])).logits
+    return logits.flatten()
+
+
+@pytest.mark.parametrize("how", ["lora", "full"])
+def test_merged_is_the_model_in_plain_transformers(how: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    run = request.getfixturevalue(how)
+    found = plain(exported(run, "merged", tmp_path / "out"))
+    assert torch.allclose(torch.tensor(found["logits"]), own_logits(run), atol=1e-5, rtol=0)
+    assert found["tokens"] == 300
+    assert found["stops"]
+
+
+def test_adapter_is_the_model_in_plain_peft(lora: Path, base: Path, tmp_path: Path) -> None:
+    found = plain(exported(lora, "adapter", tmp_path / "out"), base)
+    assert torch.allclose(torch.tensor(found["logits"]), own_logits(lora), atol=1e-6, rtol=0)
+    assert not torch.allclose(torch.tensor(plain(exported(lora, "merged", tmp_path / "merged"))["logits"]),
+                              base_logits(base), atol=1e-3)  # fmt: skip
+
+
+def base_logits(base: Path) -> torch.Tensor:
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(str(base))
+    model.resize_token_embeddings(300, mean_resizing=False)
+    with torch.no_grad():
+        logits: torch.Tensor = model(input_ids=torch.tensor([[5, 17, 33, 260, 299]])).logits
+    return logits.flatten()
+
+
+def test_merged_keeps_the_precision_of_its_base(room: Path, tiny_spec: ModelSpec, tmp_path: Path) -> None:
+    half = make_base(room / "half", torch.bfloat16)
+    folder = tmp_path / "own"
+    folder.mkdir()
+    shutil.copytree(room / "data", folder / "data") if (room / "data").exists() else None
+    run = train_tiny(folder, tiny_spec, half, "lora", dtype="bfloat16")
+    found = plain(exported(run, "merged", tmp_path / "out"))
+    assert found["dtype"] == "torch.bfloat16"
+    assert torch.allclose(torch.tensor(found["logits"]), own_logits(run).float(), atol=0.1, rtol=0)
+
+
+@pytest.mark.parametrize("form", ["adapter", "merged", "deploy"])
+def test_exporting_twice_gives_the_same_bytes(form: Form, lora: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "trainer", "export", str(lora), "--format", form, "--out"]
+    for name, seed in (("a", "1"), ("b", "2")):
+        ended = subprocess.run([*command, str(tmp_path / name)], capture_output=True, text=True,
+                               env={**os.environ, "PYTHONHASHSEED": seed}, timeout=120)  # fmt: skip
+        assert ended.returncode == 0, ended.stderr
+    first, second = ({str(p.relative_to(tmp_path / name)): p.read_bytes() for p in (tmp_path / name).rglob("*")
+                      if p.is_file()} for name in ("a", "b"))  # fmt: skip
+    assert first == second
+    assert "omni/connectors.safetensors" in first
+
+
+def test_weights_are_cut_into_files(lora: Path, tmp_path: Path) -> None:
+    out = exported(lora, "merged", tmp_path / "out", shard_size="40KB")
+    assert len(list(out.glob("model-*.safetensors"))) > 1
+    assert torch.allclose(torch.tensor(plain(out)["logits"]), own_logits(lora), atol=1e-5, rtol=0)
+    with pytest.raises(SpecError, match="language model"):
+        exported(lora, "merged", tmp_path / "bad", shard_size="much")
+    assert not (tmp_path / "bad").exists()
+
+
+def test_what_cannot_be_exported_is_refused(
+    lora: Path, full: Path, tiny_spec: ModelSpec, tmp_path: Path, room: Path
+) -> None:
+    with pytest.raises(SpecError, match="no adapters"):
+        exported(full, "adapter", tmp_path / "out")
+    taken = tmp_path / "taken"
+    taken.mkdir()
+    (taken / "file").write_text("mine")
+    with pytest.raises(SpecError, match="not an empty folder"):
+        exported(lora, "merged", taken)
+    with pytest.raises(SpecError, match="holds no run"):
+        exported(tmp_path, "merged", tmp_path / "out")
+    with pytest.raises(SpecError, match="is no folder"):
+        exported(tmp_path / "absent", "merged", tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["taken"]
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert (exported(lora, "merged", empty) / "config.json").is_file()
+
+
+def test_a_failed_write_leaves_nothing(lora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*given: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("trainer.export.command.write_parts", fail)
+    with pytest.raises(ExportFailed, match="No space left"):
+        exported(lora, "merged", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_checkpoint_is_refused_with_the_newest_whole_one(lora: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(lora, run)
+    newest = run / "checkpoints" / "step-00000004"
+    weights = bytearray((newest / "model.safetensors").read_bytes())
+    weights[len(weights) // 2] ^= 1
+    (newest / "model.safetensors").write_bytes(weights)
+    with pytest.raises(SpecError, match=r"model.safetensors is not what .*newest whole one is .*step-00000002"):
+        exported(run, "merged", tmp_path / "out", checkpoint=newest)
+    warnings: list[str] = []
+    trained = export_run(ExportJob(folder=run, form="merged", out=tmp_path / "out"), warnings.append)
+    assert trained.progress.step == 2
+    assert any("step-00000004" in text for text in warnings)
+
+
+def test_the_card_says_what_the_data_are(lora: Path, room: Path, tmp_path: Path) -> None:
+    card = (exported(lora, "deploy", tmp_path / "out", data=(str(room / "data"),)) / "README.md").read_text()
+    dataset = open_dataset(room / "data")
+    assert dataset.version in card
+    for name, count in dataset.manifest.totals.by_source.items():
+        assert f"| {name} | {count} |" in card
+    assert "## Held-out figures" in card
+    assert "| after |" in card
+    assert "Missing" not in card
+    assert json.loads((tmp_path / "out" / "serving.json").read_text())["stop_token_ids"]
+
+
+def test_the_card_says_what_is_missing(lora: Path, tmp_path: Path) -> None:
+    text = (exported(lora, "deploy", tmp_path / "a") / "README.md").read_text()
+    assert "**Missing: sources, licences and counts.**" in text
+    gone = (exported(lora, "deploy", tmp_path / "b", data=(str(tmp_path / "gone"),)) / "README.md").read_text()
+    assert "this version cannot be read there" in gone
+    with pytest.raises(SpecError, match="names 2 datasets"):
+        exported(lora, "deploy", tmp_path / "c", data=("a", "b"))
+    assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize(
+    ("licence", "flags"),
+    [
+        ("cc-by-nc-sa-4.0", "non-commercial, share-alike"), ("CC BY-SA 4.0", "share-alike"), ("mit", ""),
+        ("gpl-3.0-only", "share-alike"), ("GPLv3", "share-alike"), ("cc0-1.0", ""), ("cc-by-nd-4.0", "no derivatives"),
+        ("", "not given: ask the source"), ("apache-2.0", ""), ("psf-2.0", ""),
+    ],
+)  # fmt: skip
+def test_licences_are_flagged_by_name(licence: str, flags: str) -> None:
+    assert flags_of(licence) == flags
+
+
+def test_adapters_merge_through_an_unquantised_base(
+    room: Path, base: Path, tiny_spec: ModelSpec, tmp_path: Path
+) -> None:
+    try:
+        msgspec.convert({"pretrained": str(base), "train": "qlora"}, LanguageSpec)
+    except msgspec.ValidationError:
+        pytest.skip("model.language.train knows no qlora here")
+    run = train_tiny(room, tiny_spec, base, "qlora")
+    found = plain(exported(run, "merged", tmp_path / "out"))
+    assert found["dtype"] == "torch.float32"
+    assert torch.allclose(torch.tensor(found["logits"]), own_logits(run), atol=1e-5, rtol=0)
+
+
+def test_the_command_exports(lora: Path, tmp_path: Path) -> None:
+    ended = CliRunner().invoke(app, ["export", str(lora), "--out", str(tmp_path / "out"), "--json"])
+    assert ended.exit_code == 0, ended.output
+    assert json.loads(ended.stdout) == {
+        "event": "done", "folder": str(tmp_path / "out"), "format": "merged", "step": 4,
+    }  # fmt: skip

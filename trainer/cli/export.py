@@ -1,0 +1,46 @@
+"""The command that makes a trained model a folder for others: `export`.
+
+Here: its options.
+Elsewhere: what it does (trainer.export).
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from trainer.cli.options import DataOption, JsonOption, print_event, show
+
+
+def export(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder of a run, or a checkpoint.")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where to; new or empty.")],
+    form: Annotated[str, typer.Option("--format", metavar="adapter|merged|deploy", help="What is written.")] = "merged",
+    checkpoint: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="A checkpoint of the run. Default: the newest whole one.")
+    ] = None,
+    data: DataOption = None,
+    max_shard_size: Annotated[str, typer.Option(metavar="SIZE", help="Largest file of weights.")] = "5GB",
+    as_json: JsonOption = False,
+) -> None:
+    """Write a model's adapters, its merged weights, or those with a model card; whole or not at all.
+
+    Example: trainer export runs/demo --format deploy --data data/demo-sample-20 --out demo-model
+    """
+    from trainer.export.command import ExportJob, export_run
+
+    fields: dict[str, Any] = {"folder": folder, "form": form, "out": out, "checkpoint": checkpoint}
+    job = ExportJob(**fields, data=tuple(data or ()), shard_size=max_shard_size)
+    trained = export_run(job, warn)
+    if as_json:
+        print_event({"event": "done", "folder": str(out), "format": form, "step": trained.progress.step})
+    else:
+        show(f"{form} of step {trained.progress.step} in {out}")
+
+
+def warn(text: str) -> None:
+    """A warning on stderr."""
+    print(f"trainer: warning: {text}", file=sys.stderr)  # noqa: T201 - this is the command line

@@ -1,0 +1,1 @@
+"""Trained models as folders that others read: adapters, merged weights, a deployment with its model card."""

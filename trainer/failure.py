@@ -1,0 +1,101 @@
+"""What happens when a step goes wrong: which steps are bad, when a run ends, the names of the samples.
+
+Here: judging a step, keeping count, skipped.jsonl.
+Elsewhere: skipping (step.py), memory (memory.py), checkpoints (checkpoint).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import msgspec
+
+from shardkit import ShardkitError
+from trainer.checkpoint import Progress
+from trainer.spec import FailureSpec
+
+SKIPPED = "skipped.jsonl"
+FEWEST = 8
+"""Good steps before a spike can be told: a median of fewer says little."""
+
+
+class TrainingFailed(ShardkitError):
+    """Training cannot go on: too many steps in a row were bad, or one sample does not fit into memory."""
+
+
+def judge(spec: FailureSpec, progress: Progress, loss: float, norm: float) -> str:
+    """Why a step is bad; empty for a good one. `loss` and `norm` are of all ranks together."""
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        return "not finite"
+    if spec.spike is None or len(progress.recent) < min(FEWEST, spec.window):
+        return ""
+    for name, value, usual in zip(
+        ("loss", "gradient norm"), (loss, norm), zip(*progress.recent, strict=True), strict=True
+    ):
+        limit = spec.spike * median(usual)
+        if value > limit:
+            return f"{name} {value:.4g} is above {spec.spike:g} times its median, {limit / spec.spike:.4g}"
+    return ""
+
+
+def counted(spec: FailureSpec, progress: Progress, loss: float, norm: float, bad: str) -> Progress:
+    """The progress with a step judged: the running statistic takes good steps only."""
+    if bad:
+        return msgspec.structs.replace(progress, streak=progress.streak + 1, skipped=progress.skipped + 1)
+    recent = (*progress.recent, (loss, norm))[-spec.window :] if spec.spike is not None else ()
+    return msgspec.structs.replace(progress, recent=recent, streak=0)
+
+
+def check_streak(spec: FailureSpec, progress: Progress, entry: dict[str, Any]) -> None:
+    """End a run that skipped too many steps in a row. Raises TrainingFailed with the samples of the last."""
+    if progress.streak <= spec.most_skipped:
+        return
+    keys = ", ".join(entry["keys"][:8])
+    raise TrainingFailed(
+        f"step {entry['step']}: {progress.streak} steps in a row were bad, this one with loss {entry['loss']}, "
+        f"gradient norm {entry['gradient_norm']} ({entry['reason']}); no checkpoint of them was written. Try a smaller "
+        f"optimizer.rate, or look at samples {keys} and the others in {SKIPPED}"
+    )
+
+
+class SkippedFile:
+    """skipped.jsonl of a run, one object a skipped step; cut back to `step` when opened."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        self.path = folder / SKIPPED
+        kept = [entry for entry in read_skipped(folder) if entry["step"] <= step]
+        if self.path.exists():
+            temporary = folder / f".{SKIPPED}.tmp"
+            temporary.write_text("".join(map(_line, kept)), encoding="utf-8")
+            temporary.replace(self.path)
+
+    def write(self, entry: dict[str, Any]) -> None:
+        """Append one object; it is in the file when this returns."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(_line(entry))
+
+
+def read_skipped(folder: Path) -> list[dict[str, Any]]:
+    """The skipped steps of a run; a line that a crash tore is left out."""
+    try:
+        lines: Sequence[str] = (folder / SKIPPED).read_text(encoding="utf-8", errors="replace").split("\n")
+    except FileNotFoundError:
+        return []
+    entries = []
+    for line in lines:
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if isinstance(entry, dict) and isinstance(entry.get("step"), int):
+            entries.append(entry)
+    return entries
+
+
+def _line(entry: dict[str, Any]) -> str:
+    return json.dumps(entry, allow_nan=True) + "\n"

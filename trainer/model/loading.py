@@ -1,0 +1,61 @@
+"""Models of transformers, from a config or from pretrained weights, with errors that name the spec's field.
+
+Here: reading configs and weights, making models of given sizes.
+Elsewhere: which models (eyes.py, encoders.py, language.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from shardkit import SpecError
+from trainer.spec import Config
+
+
+def read_config(name: str, field: str) -> Any:
+    """The config in a folder or of a Hugging Face id; raises SpecError naming the spec's field."""
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(name, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise SpecError(f"{field}.pretrained: cannot read a config from {name!r} ({reason})") from None
+
+
+def load_weights(kind: Any, name: str, field: str, **options: Any) -> Any:
+    """A model with the weights of a checkpoint; raises SpecError if any weight would stay random.
+
+    Only safetensors are read: a pickled checkpoint can run code.
+    """
+    try:
+        model, report = kind.from_pretrained(
+            name, output_loading_info=True, use_safetensors=True, trust_remote_code=False, **options
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise SpecError(f"{field}.pretrained: cannot load weights from {name!r} ({reason})") from None
+    missing = sorted(report["missing_keys"]) + sorted(str(key) for key in report.get("mismatched_keys", ()))
+    if missing:
+        raise SpecError(
+            f"{field}.pretrained: {name} lacks {len(missing)} weights of {kind.__name__}, {missing[0]} first; "
+            f"they would be random. Give a checkpoint of the whole model"
+        )
+    return model
+
+
+def make_config(kind: Any, fields: Config, field: str) -> Any:
+    """A config from the spec's fields; an unknown field is an error, which transformers would keep silently."""
+    unknown = sorted(set(fields) - set(kind().to_dict()))
+    if unknown:
+        raise SpecError(f"{field}: {kind.__name__} has no field {unknown[0]!r}")
+    return make_model(lambda given: kind(**given), fields, field)
+
+
+def make_model(make: Callable[[Any], Any], config: Any, field: str) -> Any:
+    """`make(config)`; raises SpecError naming the spec's field where the sizes in it do not fit one another."""
+    try:
+        return make(config)
+    except Exception as error:  # transformers and torch refuse impossible sizes with errors of many kinds
+        raise SpecError(f"{field}: {' '.join(str(error).split())[:200]}") from None

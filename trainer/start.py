@@ -1,0 +1,75 @@
+"""Where a run's weights come from when it begins: the best checkpoint of another run.
+
+Here: which checkpoint of a folder is best, what `start` of a spec means, loading it.
+Elsewhere: a checkpoint's files (checkpoint.py), the held-out losses that decide (eval).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import nn
+
+from shardkit import SpecError
+from trainer.checkpoint import STATE, Damaged, list_checkpoints, load_model, read_progress
+from trainer.metrics import read_evaluations
+
+
+def best_checkpoint(folder: Path) -> Path | None:
+    """The whole checkpoint of a run with the least held-out loss, the newest where none was measured.
+
+    Of equal losses the later one. A checkpoint counts as measured where eval.jsonl has a line of its step. None where
+    the folder holds no whole checkpoint.
+    """
+    losses = {line["step"]: line["loss"] for line in read_evaluations(folder) if "loss" in line}
+    whole = {step_of(path): path for path in list_checkpoints(folder / "checkpoints") if is_whole(path)}
+    measured = [step for step in whole if step in losses and losses[step] == losses[step]]  # a NaN equals nothing
+    if measured:
+        return whole[min(measured, key=lambda step: (losses[step], -step))]
+    return whole[max(whole)] if whole else None
+
+
+def find_weights(start: str) -> Path:
+    """The checkpoint that a spec's `start` means: itself, or the best one of a run's folder. Raises SpecError."""
+    path = Path(start)
+    if (path / STATE).is_file():
+        try:
+            read_progress(path)
+        except Damaged as error:
+            raise SpecError(f"start: the checkpoint {path} is not whole ({error}); give another") from None
+        return path
+    best = best_checkpoint(path)
+    if best is None:
+        raise SpecError(f"start is {start!r}: no whole checkpoint there; wanted a folder step-NNNNNNNN, or a run's")
+    return best
+
+
+def load_start(model: nn.Module, start: str, *, resumed: bool) -> None:
+    """Put the weights of a spec's `start` into a model, if it names any.
+
+    A resumed run takes its own checkpoint's over them. Losses that compare with the beginning want them first all the
+    same; where they are gone, the others go on without.
+    """
+    if not start:
+        return
+    try:
+        weights = find_weights(start)
+    except SpecError:
+        if resumed:
+            return
+        raise
+    load_model(weights, model)
+
+
+def step_of(path: Path) -> int:
+    """The step of a checkpoint's folder."""
+    return int(path.name.removeprefix("step-"))
+
+
+def is_whole(path: Path) -> bool:
+    """Whether every byte of a checkpoint is there."""
+    try:
+        read_progress(path)
+    except Damaged:
+        return False
+    return True
