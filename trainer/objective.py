@@ -26,12 +26,13 @@ from trainer.losses.reference import Reference, differing
 from trainer.losses.table import Loss, make_loss
 from trainer.model.omni import Omni
 from trainer.model.precision import settle_precision
+from trainer.model.table import Model
 from trainer.spec import PREFERENCES, LanguageSpec, ModelSpec, RunSpec
 
 REFERENCE, RUN = "reference.json", "run.json"
 
 
-def open_loss(spec: RunSpec, model: Omni, speech: Speech, folder: Path) -> Loss:
+def open_loss(spec: RunSpec, model: Model, speech: Speech, folder: Path) -> Loss:
     """The loss of a run, ready. `speech` is told what of a sample to encode.
 
     To be called while the model has the weights that the run begins with, before its optimizer is made: before a
@@ -54,6 +55,8 @@ def open_loss(spec: RunSpec, model: Omni, speech: Speech, folder: Path) -> Loss:
 def check_objective(spec: RunSpec) -> None:
     """Raises SpecError where the run's data cannot be read as its loss needs it."""
     name = spec.loss.name
+    if name == "contrastive":
+        _check_contrast(spec)
     if name not in PREFERENCES:
         return
     if spec.data.pack:
@@ -65,7 +68,17 @@ def check_objective(spec: RunSpec) -> None:
         )
 
 
-def load_teacher(spec: RunSpec, model: Omni, speech: Speech) -> Omni:
+def _check_contrast(spec: RunSpec) -> None:
+    if spec.model.vision is None and spec.model.audio is None:
+        raise SpecError("loss.name is contrastive and the model has no encoder; give model.vision or model.audio")
+    if not spec.data.pack and spec.batch_size // spec.accumulate < 2:
+        raise SpecError(
+            "loss.name is contrastive and a part of a step has 1 sample; wanted at least 2, each to be told from the "
+            "others: raise batch_size, or lower accumulate"
+        )
+
+
+def load_teacher(spec: RunSpec, model: Model, speech: Speech) -> Omni:
     """The frozen teacher of a distilling run, on the model's device; raises SpecError where it does not fit."""
     assert spec.loss.distil is not None, "a DistilLoss has its fields"
     name, device = spec.loss.distil.teacher, next(model.parameters()).device

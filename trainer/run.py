@@ -43,8 +43,8 @@ from trainer.memory import Room
 from trainer.metrics import Metrics
 from trainer.model.compiled import compile_regions
 from trainer.model.isolation import check_isolation
-from trainer.model.omni import Omni
 from trainer.model.precision import settle_precision
+from trainer.model.table import Model, make_model
 from trainer.model.trainable import set_trainable
 from trainer.objective import open_loss
 from trainer.optim import make_optimizer
@@ -85,7 +85,7 @@ class Run:
         self.share = share_of(self.reading, self.world)
         self.speech = _speech_of(spec, start) or make_speech(spec, self.dataset, self.reading)
         seed_generators(spec.seed)
-        self.model = Omni(spec.model, self.speech)
+        self.model = make_model(spec.model, self.speech)
         if spec.trainable is not None:
             set_trainable(self.model, spec.trainable)
         settle_precision(self.model, getattr(torch, spec.dtype))
@@ -94,7 +94,7 @@ class Run:
         self.arithmetic = count_model(self.model, pieces=spec.speed.loss_chunk > 0)
         self.peak_tflops = device_peak(self.device, spec.metrics.peak_tflops)
         check_length(self.model, spec)
-        if spec.data.pack:
+        if spec.data.pack and spec.model.kind == "omni":
             check_isolation(self.model.language)
         self._hasten()
         self.loss = open_loss(spec, self.model, self.speech, out)  # while the model has the weights that it begins with
@@ -295,7 +295,7 @@ def fix_arithmetic(spec: RunSpec, device: torch.device) -> None:
     torch.use_deterministic_algorithms(not on_gpu or spec.speed.deterministic, warn_only=on_gpu)
 
 
-def check_length(model: Omni, spec: RunSpec) -> None:
+def check_length(model: Model, spec: RunSpec) -> None:
     """Refuse samples longer than the language model's positions, which would fail in the middle of a run."""
     most = getattr(model.language.config, "max_position_embeddings", None)
     if most and spec.data.max_tokens > most:

@@ -49,11 +49,12 @@ class StageRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChainOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """A finished chain: its folder, its stages, the outcomes of those that this call trained or looked at."""
+    """A finished chain: its folder, its stages, outcomes of those that this call trained or looked at; whose rank."""
 
     folder: str
     stages: tuple[StageRecord, ...]
     outcomes: dict[str, Outcome]
+    rank: int = 0
 
 
 def train_chain(
@@ -97,7 +98,7 @@ def train_chain(
                 )
                 world.gather(None)  # the last checkpoint is on the disk before anybody looks for it
             start = _finish(out, records, number, world)
-    return ChainOutcome(folder=str(out), stages=tuple(records), outcomes=outcomes)
+    return ChainOutcome(folder=str(out), stages=tuple(records), outcomes=outcomes, rank=world.rank)
 
 
 def read_chain(out: Path) -> tuple[StageRecord, ...]:

@@ -123,10 +123,12 @@ def _pass(run: Run, pieces: list[TrainBatch], weight: torch.Tensor) -> tuple[tor
 def _with_blanks(run: Run, pieces: list[TrainBatch]) -> Iterator[tuple[TrainBatch, float]]:
     """Pieces, each with what its loss is multiplied with.
 
-    Where the model is cut up, all ranks must do equally many passes: one with fewer repeats another's for nothing.
+    Where the model is cut up, or the loss compares the samples of all ranks, these must do equally many passes: one
+    with fewer repeats another's for nothing.
     """
     factor = run.parallel.loss_factor()
-    counts = run.world.gather(len(pieces)) if run.parallel.kind == "fsdp" else [len(pieces)]
+    together = run.parallel.kind == "fsdp" or getattr(run.loss, "gathers", False)
+    counts = run.world.gather(len(pieces)) if together else [len(pieces)]
     most, blank = max(counts), None
     if min(counts) < most:  # agreed before the first pass: from then on the ranks talk within the model
         giver = counts.index(most)

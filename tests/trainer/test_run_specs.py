@@ -21,6 +21,7 @@ KINDS = {
     "omni-7b-qlora": [{"image", "audio", "video"}, {"text", "image", "audio", "video"}],
     "screenshot-to-code": [{"image"}, {"image"}],
     "asr-whisper": [{"audio"}],
+    "fusion-heads": [{"text", "image", "audio", "video"}],
     "curriculum": [{"text", "image"}, {"text", "image", "audio"}, {"text", "image", "audio", "video"}],
 }
 """What each stage may read of a dataset with everything in it."""

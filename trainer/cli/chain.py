@@ -27,6 +27,8 @@ def run_chain(spec: RunSpec, data: Sequence[str], folder: Path, resume: str, *, 
     with ExitStack() as shown:
         watch = print_event if as_json else _StageLines(shown).show
         outcome = train_chain(spec, data, folder, resume=resume, report=watch, open_measure=open_measure)
+    if outcome.rank:
+        return  # rank 0 tells it
     if as_json:
         print_event(_done(outcome))
     else:

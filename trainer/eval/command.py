@@ -20,8 +20,8 @@ from trainer.data.tokenise import load_speech
 from trainer.eval.heldout import evaluate, keep_held_out, page_of, without_media
 from trainer.eval.loss import Ready
 from trainer.eval.page import write_eval_page
-from trainer.model.omni import Omni
 from trainer.model.precision import settle_precision
+from trainer.model.table import make_model
 from trainer.model.trainable import set_trainable
 from trainer.objective import open_loss
 from trainer.run import SPEC, choose_device, fix_arithmetic, reading_of
@@ -47,7 +47,7 @@ def evaluate_run(
     fix_arithmetic(spec, device)
     speech = load_speech(str(path / TOKENIZER))
     torch.manual_seed(spec.seed)  # a loss may compare with what the run began with
-    model = Omni(spec.model, speech)
+    model = make_model(spec.model, speech)
     if spec.trainable is not None:
         set_trainable(model, spec.trainable)
     settle_precision(model, getattr(torch, spec.dtype))

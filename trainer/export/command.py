@@ -59,6 +59,11 @@ def export_run(job: ExportJob, warn: Callable[[str], None]) -> Trained:
     _check_free(job.out)
     trained = find_trained(job.folder, job.checkpoint, warn)
     model, speech = load_trained(trained)
+    if not isinstance(model, Omni):
+        raise SpecError(
+            f"{job.folder} trained a model of kind {trained.spec.model.kind}, which is in no format of Hugging Face; "
+            f"its checkpoints are plain safetensors: copy {trained.path}"
+        )
     with _published(job.out) as folder:
         _write(folder, job, trained, (model, speech))
     return trained

@@ -10,14 +10,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
-import torch
 
 from shardkit import SpecError
-from trainer.checkpoint import MODEL, TOKENIZER, Damaged, Progress, find_checkpoint, read_progress
+from trainer.checkpoint import (
+    MODEL,
+    TOKENIZER,
+    Damaged,
+    Progress,
+    find_checkpoint,
+    load_model,
+    read_progress,
+)
 from trainer.data.tokenise import Speech, load_speech
 from trainer.eval.command import read_run
-from trainer.model.omni import Omni
-from trainer.model.trainable import set_trainable
+from trainer.model.table import Model, make_model
 from trainer.run import SPEC
 from trainer.spec import ModelSpec, RunSpec
 
@@ -53,15 +59,11 @@ def find_trained(folder: Path, checkpoint: Path | None, warn: Warn) -> Trained:
     return Trained(folder=folder, path=path, spec=spec, progress=read_progress(path))
 
 
-def load_trained(trained: Trained) -> tuple[Omni, Speech]:
+def load_trained(trained: Trained) -> tuple[Model, Speech]:
     """The model of a checkpoint on CPU in eval mode, and its tokeniser; weights in 4 bits are loaded unquantised."""
     speech = load_speech(str(trained.path / TOKENIZER))
-    # the rows by which a frozen, untied head has grown are in no checkpoint: the run drew them from this seed
-    torch.manual_seed(trained.spec.seed)
-    model = Omni(unquantised(trained.spec.model), speech).eval()
-    if trained.spec.trainable is not None:
-        set_trainable(model, trained.spec.trainable)
-    _fill(model, trained.path)
+    model = make_model(unquantised(trained.spec.model), speech).eval()
+    load_model(trained.path, model)
     return model, speech
 
 
@@ -79,25 +81,6 @@ def unquantised(spec: ModelSpec) -> ModelSpec:
     if spec.language.train != "qlora":
         return spec
     return msgspec.structs.replace(spec, language=msgspec.structs.replace(spec.language, train="lora"))
-
-
-def _fill(model: Omni, path: Path) -> None:
-    """Put a checkpoint's weights into a model. What is frozen now may have been trained by an earlier stage.
-
-    Raises SpecError where a weight has no place, or one is missing that comes from nowhere else.
-    """
-    from safetensors.torch import load_file
-
-    stored, parameters = load_file(path / MODEL), dict(model.named_parameters())
-    needed = {name for name, each in parameters.items() if not name.startswith(model.pretrained_parts)}
-    needed |= {name for name, each in parameters.items() if each.requires_grad}
-    odd = sorted((stored.keys() - parameters.keys()) | (needed - stored.keys()))
-    odd += [name for name in sorted(stored.keys() & parameters.keys()) if stored[name].shape != parameters[name].shape]
-    if odd:
-        raise SpecError(f"{path} is of another model than its run's spec says ({odd[0]} differs)")
-    with torch.no_grad():
-        for name, value in stored.items():
-            parameters[name].copy_(value)
 
 
 def _checked(folder: Path, checkpoint: Path) -> Path:

@@ -22,8 +22,8 @@ from trainer.export.parts import is_export, open_export
 from trainer.generate.conversation import Conversation, Given, MediumFile, ask, checked, read_media
 from trainer.generate.sampling import Decoding, chooser
 from trainer.model.generate import Choose, decode
-from trainer.model.omni import Omni
 from trainer.model.precision import settle_precision
+from trainer.model.table import Model as Trained
 
 Show = Callable[[str], None]
 UNBOUNDED = 1 << 20
@@ -64,8 +64,8 @@ def open_model(folder: str | Path, *, device: str = "auto", warn: Show = lambda 
         omni, speech, record = open_export(folder)
         return Model(omni, speech, _Setting(device=_device(device), dtype=record.dtype, step=record.step))
     trained = find_trained(folder, None, warn)
-    omni, speech = load_trained(trained)
-    return Model(omni, speech, _Setting(device=_device(device), dtype=trained.spec.dtype, step=trained.progress.step))
+    model, speech = load_trained(trained)
+    return Model(model, speech, _Setting(device=_device(device), dtype=trained.spec.dtype, step=trained.progress.step))
 
 
 class _Setting(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,7 +77,7 @@ class _Setting(msgspec.Struct, frozen=True, kw_only=True):
 class Model:
     """A trained model that answers. It computes as its training did, in the precision of the run."""
 
-    def __init__(self, omni: Omni, speech: Speech, setting: _Setting) -> None:
+    def __init__(self, omni: Trained, speech: Speech, setting: _Setting) -> None:
         settle_precision(omni, getattr(torch, setting.dtype))
         self.omni = omni.to(setting.device).eval()
         self.speech = speech

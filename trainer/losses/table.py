@@ -13,7 +13,9 @@ import torch
 
 from trainer.data.collate import TrainBatch
 from trainer.data.tokenise import Teaches
+from trainer.losses.contrastive import ContrastiveLoss
 from trainer.losses.distil import DistilLoss
+from trainer.losses.fusion import FusionLoss
 from trainer.losses.kto import KtoLoss
 from trainer.losses.language import LanguageLoss
 from trainer.losses.parts import LossParts
@@ -49,6 +51,8 @@ LOSSES: dict[str, Callable[[LossSpec], Loss]] = {
     "distil": DistilLoss,
     **dict.fromkeys(RULES, PreferenceLoss),
     "kto": KtoLoss,
+    "fusion": FusionLoss,
+    "contrastive": ContrastiveLoss,
 }
 
 

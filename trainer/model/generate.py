@@ -16,12 +16,13 @@ from torch import nn
 
 from trainer.data.collate import TrainBatch
 from trainer.model.omni import Omni
+from trainer.model.table import Model
 
 Choose = Callable[[torch.Tensor], torch.Tensor]
 """Logits (B, vocabulary) float32 of the next token to its ids (B,)."""
 
 
-def greedy(model: Omni, batch: TrainBatch, max_new_tokens: int, stop_ids: Collection[int]) -> list[list[int]]:
+def greedy(model: Model, batch: TrainBatch, max_new_tokens: int, stop_ids: Collection[int]) -> list[list[int]]:
     """The likeliest next token, again and again: the new ids of every row, without the stop token that ended it.
 
     `batch` holds prompts on the model's device, a row each, padded on the right as collate does.
@@ -30,7 +31,7 @@ def greedy(model: Omni, batch: TrainBatch, max_new_tokens: int, stop_ids: Collec
 
 
 def decode(
-    model: Omni, batch: TrainBatch, max_new_tokens: int, stop_ids: Collection[int], choose: Choose
+    model: Model, batch: TrainBatch, max_new_tokens: int, stop_ids: Collection[int], choose: Choose
 ) -> list[list[int]]:
     """New ids of every row as `choose` takes them from the logits; see greedy.
 
@@ -41,6 +42,8 @@ def decode(
         raise ValueError("the batch is packed; to go on with prompts, give each a row of its own")
     answers: list[list[int]] = [[] for _ in batch.keys]
     with torch.no_grad(), evaluating(model), uncompiled(model):
+        if not isinstance(model, Omni):
+            return model.go_on(batch, max_new_tokens, stop_ids, choose)
         embeds = model.embed(batch)
         lengths = batch.attention.sum(dim=1).tolist()
         for rows in _together(model.language, lengths):

@@ -15,7 +15,7 @@ import torch
 from shardkit import SpecError
 from trainer.data.tokenise import Speech, load_speech
 from trainer.model.loading import read_config
-from trainer.model.omni import Omni
+from trainer.model.table import Model, make_model
 from trainer.model.trainable import ADAPTERS, set_trainable
 from trainer.spec import EncoderSpec, LanguageSpec, ModelSpec, RunSpec
 
@@ -93,14 +93,14 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     senses: tuple[SenseShape, ...]
 
 
-def open_meta(spec: RunSpec) -> Omni:
+def open_meta(spec: RunSpec) -> Model:
     """A run's model on the meta device. Raises SpecError where a checkpoint's sizes are not known."""
     made = _from_sizes(spec.model)
     with torch.device("meta"):
-        return Omni(made, cast(Speech, _Ids(_vocabulary(spec, made.language))))
+        return make_model(made, cast(Speech, _Ids(_vocabulary(spec, made.language))))
 
 
-def shape_of(model: Omni, spec: RunSpec) -> Shape:
+def shape_of(model: Model, spec: RunSpec) -> Shape:
     """The shape of a model as `open_meta` gave it, with what trains of it in this run. Raises SpecError."""
     if spec.trainable is not None:
         set_trainable(model, spec.trainable)
@@ -133,6 +133,7 @@ class _Ids:
         self.vocabulary = vocabulary
         self.pad_id = 0
         self.places = {"image": 1, "video": 2, "audio": 3}
+        self.end_ids = frozenset({0})
 
 
 def _from_sizes(spec: ModelSpec) -> ModelSpec:
@@ -174,7 +175,7 @@ def _vocabulary(spec: RunSpec, language: LanguageSpec) -> int:
     return own or int(_sizes(name, "language").get("vocab_size", 0))
 
 
-def _parts(model: Omni, *, half: bool, four_bit: bool) -> dict[str, tuple[Weights, ...]]:
+def _parts(model: Model, *, half: bool, four_bit: bool) -> dict[str, tuple[Weights, ...]]:
     """Weights by part, those of one kind together; precisions as the run settles them (precision.py)."""
     counts: dict[str, dict[tuple[bool, float], int]] = {}
     heads = [model.language.get_input_embeddings(), model.language.get_output_embeddings()]
@@ -200,7 +201,7 @@ def part_of(parameter: str) -> str:
     return ADAPTERS if module == "language" and ".lora_" in parameter else module
 
 
-def _senses(spec: RunSpec, model: Omni) -> list[SenseShape]:
+def _senses(spec: RunSpec, model: Model) -> list[SenseShape]:
     """Encoders with the most that a row of a batch holds: one image, one window, or what data.pack allows."""
     pack, found = spec.data.pack, []
     rows = pack.tokens // spec.data.max_tokens if pack else 1

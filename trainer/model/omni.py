@@ -12,17 +12,20 @@ import torch
 from torch import nn
 
 from shardkit import SpecError
-from trainer.data.collate import TrainBatch
+from trainer.data.collate import IGNORED, TrainBatch
 from trainer.data.media import Senses
 from trainer.data.tokenise import Speech
 from trainer.model.attention import choose_attention, packed_inputs
 from trainer.model.connectors import make_connector
 from trainer.model.encoders import HearingEncoder, VisionEncoder
 from trainer.model.language import make_language, recompute_layers
+from trainer.model.pooling import Pairs, answer_fingerprints, mean_of_samples, media_samples, paired, sample_numbers
 from trainer.spec import EncoderSpec, ModelSpec
 
-DOORS = ("look", "listen", "hidden", "head", "embed", "words", "proceed")
-"""Methods by which a model is entered besides forward: what cuts it up over ranks must put it together for them."""
+DOORS = ("look", "listen", "hidden", "head", "embed", "words", "proceed", "outputs", "aligned", "go_on")
+"""Methods by which a model, this one or fusion.py's, is entered besides forward: what cuts it up over ranks must put it
+together for them.
+"""
 
 
 class Omni(nn.Module):
@@ -43,7 +46,7 @@ class Omni(nn.Module):
         self.audio_connector = _connector(spec.audio, self.audio, width, "audio")
         self.seen_ids = (speech.places["image"], speech.places["video"])
         self.heard_id = speech.places["audio"]
-        self.senses = _senses(spec, self.vision, self.audio)
+        self.senses = senses_of(spec, self.vision, self.audio)
         self._freeze(spec)
         parts = (("vision.", spec.vision), ("audio.", spec.audio), ("language.", spec.language))
         self.pretrained_parts = tuple(name for name, part in parts if part and part.pretrained)
@@ -88,11 +91,32 @@ class Omni(nn.Module):
         """The language model on inputs of its own, its whole output: for decoding with a cache."""
         return self.language(**inputs)
 
+    def aligned(self, batch: TrainBatch) -> Pairs:
+        """Means of media's latents and of their answers' embeddings, of the samples that have both.
+
+        Latents stand where embeddings do, so that both are compared in the space that the language model reads.
+        """
+        pooled = [torch.zeros((0, self.words(batch.ids[:1, :1]).shape[-1]), device=batch.ids.device)]
+        owners = [batch.ids.new_zeros(0)]
+        seen = (batch.ids == self.seen_ids[0]) | (batch.ids == self.seen_ids[1])
+        if len(batch.images):
+            pooled.append(self.look(batch.images).float().mean(dim=1))
+            owners.append(media_samples(batch, seen, len(batch.images)))
+        if len(batch.mels):
+            pooled.append(self.listen(batch.mels, batch.heard).float().mean(dim=1))
+            owners.append(media_samples(batch, batch.ids == self.heard_id, len(batch.mels)))
+        samples, said, number = torch.cat(owners), batch.labels != IGNORED, len(batch.keys)
+        chosen = paired(batch, torch.bincount(samples, minlength=number) > 0)
+        media = mean_of_samples(torch.cat(pooled), samples, number)[chosen]
+        text = mean_of_samples(self.words(batch.ids[said]), sample_numbers(batch)[said], number)[chosen]
+        touched = 0.0 * self._untouched(batch) + 0.0 * text.sum() + 0.0 * media.sum()
+        return Pairs(media, text, answer_fingerprints(batch)[chosen], chosen, torch.ones_like(touched), touched)
+
     def look(self, images_NCHW: torch.Tensor) -> torch.Tensor:
         """Latents (N, latents, width) of uint8 images."""
         if self.vision is None or self.vision_connector is None:
             raise ValueError("the batch holds images, the model has no vision")
-        with torch.set_grad_enabled(torch.is_grad_enabled() and _is_trainable(self.vision)):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and is_trainable(self.vision)):
             vectors = self.vision(images_NCHW)
         return self.vision_connector(vectors)
 
@@ -100,7 +124,7 @@ class Omni(nn.Module):
         """Latents (M, latents, width) of log-mel windows; vectors of pure padding are not attended to."""
         if self.audio is None or self.audio_connector is None:
             raise ValueError("the batch holds sound, the model has no ears")
-        with torch.set_grad_enabled(torch.is_grad_enabled() and _is_trainable(self.audio)):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and is_trainable(self.audio)):
             vectors = self.audio(mels_MCF)
         return self.audio_connector(vectors, heard_MF[:, ::2])
 
@@ -108,7 +132,7 @@ class Omni(nn.Module):
         """Training mode for the parts that train only."""
         super().train(mode)
         for part in (self.vision, self.audio, self.language):
-            if part is not None and not _is_trainable(part):
+            if part is not None and not is_trainable(part):
                 part.eval()
         return self
 
@@ -168,7 +192,8 @@ def _connector(
         raise SpecError(f"model.{name}.{error}") from None
 
 
-def _senses(spec: ModelSpec, vision: VisionEncoder | None, audio: HearingEncoder | None) -> Senses:
+def senses_of(spec: ModelSpec, vision: VisionEncoder | None, audio: HearingEncoder | None) -> Senses:
+    """What the encoders take."""
     senses = Senses()
     fields: dict[str, Any] = {name: getattr(senses, name) for name in senses.__struct_fields__}
     if spec.vision and vision:
@@ -180,5 +205,6 @@ def _senses(spec: ModelSpec, vision: VisionEncoder | None, audio: HearingEncoder
     return Senses(**fields)
 
 
-def _is_trainable(part: nn.Module) -> bool:
+def is_trainable(part: nn.Module) -> bool:
+    """Whether any of a part's weights trains."""
     return any(parameter.requires_grad for parameter in part.parameters())

@@ -14,6 +14,8 @@ from shardkit import SpecError
 
 PARTS = ("vision", "audio", "vision_connector", "audio_connector", "language")
 ADAPTERS = "adapters"
+HEADS = ("caption", "transcription", "contrastive")
+"""Those of a fusion model, which train with its `language`."""
 
 
 def set_trainable(model: nn.Module, names: Sequence[str]) -> None:
@@ -27,6 +29,7 @@ def set_trainable(model: nn.Module, names: Sequence[str]) -> None:
         _refuse_absent(model, part, bool(adapted))
     for name, parameter in model.named_parameters():
         part = ADAPTERS if name in adapted else name.partition(".")[0]
+        part = "language" if part in HEADS else part
         if parameter.is_floating_point():
             parameter.requires_grad_(part in names)
 

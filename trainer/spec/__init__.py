@@ -3,6 +3,7 @@
 from trainer.spec.base import Config, Modality, Strict
 from trainer.spec.chain import stage_folder, stage_runs
 from trainer.spec.data import DataSpec, MixSpec, PackSpec, SourceSpec, TokenizerSpec, WeightsSpec
+from trainer.spec.fusion import FusionSpec, HeadsSpec
 from trainer.spec.layers import Resolved, load_run, resolve_run, settings_path
 from trainer.spec.model import EncoderSpec, HearingSpec, LanguageSpec, LoraSpec, ModelSpec, VisionSpec
 from trainer.spec.run import RunSpec, spec_digest_fields, without_secrets
@@ -29,6 +30,8 @@ __all__ = [
     "EncoderSpec",
     "EvalSpec",
     "FailureSpec",
+    "FusionSpec",
+    "HeadsSpec",
     "HearingSpec",
     "LanguageSpec",
     "LoraSpec",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 from trainer.spec.base import Config, Strict
+from trainer.spec.fusion import UNUSED, FusionSpec
 
 
 class EncoderSpec(Strict, frozen=True, kw_only=True):
@@ -118,8 +119,14 @@ class LanguageSpec(Strict, frozen=True, kw_only=True):
             raise ValueError("qlora quantises pretrained weights: give `pretrained`, or train `lora`")
 
 
+NO_LANGUAGE = LanguageSpec(config={"model_type": "none"}, train="frozen")
+"""What a model without a language model has in its place."""
+
+
 class ModelSpec(Strict, frozen=True, kw_only=True):
     """The whole model; without `vision` or `audio` it is blind or deaf, and samples with such media are left out.
+
+    `kind`: `omni` feeds a language model; `fusion` has none, but a transformer of its own (see FusionSpec).
 
     `checkpointing`: layers of Hugging Face models that train keep no activations, and compute them again in the
     backward pass: a third more arithmetic for a fraction of the memory.
@@ -128,4 +135,20 @@ class ModelSpec(Strict, frozen=True, kw_only=True):
     checkpointing: bool = False
     vision: VisionSpec | None = None
     audio: HearingSpec | None = None
-    language: LanguageSpec
+    language: LanguageSpec = NO_LANGUAGE
+    kind: Literal["omni", "fusion"] = "omni"
+    fusion: FusionSpec | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind == "omni" and (self.language == NO_LANGUAGE or self.fusion):
+            raise ValueError(
+                "model.kind is omni: it needs model.language, and model.fusion goes with model.kind=fusion"
+            )
+        if self.kind == "fusion" and self.checkpointing:
+            raise ValueError("model.checkpointing is for model.kind=omni; take it out")
+        if self.kind == "fusion" and (self.language != NO_LANGUAGE or not self.fusion):
+            raise ValueError("model.kind is fusion: it needs model.fusion (at least {}), and has no model.language")
+        for name, part in (("vision", self.vision), ("audio", self.audio)) if self.kind == "fusion" else ():
+            given = [field for field, default in UNUSED.items() if part and getattr(part, field) != default]
+            if given:
+                raise ValueError(f"model.{name}.{given[0]} says nothing where model.kind is fusion; take it out")

@@ -13,6 +13,7 @@ import msgspec
 from shardkit import scrub
 from trainer.spec.base import Strict
 from trainer.spec.data import DataSpec, TokenizerSpec
+from trainer.spec.fusion import check_together
 from trainer.spec.model import ModelSpec
 from trainer.spec.stages import Part, StageSpec
 from trainer.spec.training import (
@@ -75,6 +76,7 @@ class RunSpec(Strict, frozen=True, kw_only=True):
             raise ValueError(f"micro_batch is {self.micro_batch}; at least 1, or auto")
         if self.batch_size % self.accumulate:
             raise ValueError(f"batch_size {self.batch_size} is not a multiple of accumulate {self.accumulate}")
+        check_together(self.model.kind, self.loss.name, self.speed.loss_chunk)
 
 
 def without_secrets(spec: RunSpec) -> RunSpec:
@@ -92,5 +94,7 @@ def spec_digest_fields(spec: RunSpec) -> dict[str, Any]:
     reading = ("decoders", "prefetch", "cache", "cache_bytes", "datasets")
     absent = [name for name in ("pack", "mix") if raw["data"][name] is None]  # written before there were any
     raw["data"] = {name: value for name, value in raw["data"].items() if name not in {*reading, *absent}}
+    new = [name for name, value in (("kind", "omni"), ("fusion", None)) if raw["model"][name] == value]
+    raw["model"] = {name: value for name, value in raw["model"].items() if name not in new}
     raw["loss"] = {name: value for name, value in raw["loss"].items() if value is not None}
     return {name: value for name, value in raw.items() if name not in (*free, *chain)}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 from trainer.spec.base import Modality, Strict
+from trainer.spec.fusion import HeadsSpec
 
 
 class PreferenceSpec(Strict, frozen=True, kw_only=True):
@@ -65,19 +66,24 @@ PREFERENCES = ("dpo", "ipo", "simpo", "orpo", "kto")
 class LossSpec(Strict, frozen=True, kw_only=True):
     """What is learnt. `sft`: what the assistant says; `language`: all text, of documents and of conversations.
 
-    `distil`: what a teacher says; needs the fields of `distil`. The others compare answers: see `preference`.
+    `distil`: what a teacher says; needs the fields of `distil`. `fusion`: the fusion model's three heads together;
+    `contrastive`: media and their answers as neighbours; `heads` has weights and temperature of both. The others
+    compare answers: see `preference`.
     `weighting` of answers (sft, language, and the labels' part of distil): by `token`, by `sample` (each answer counts
     once), or `square` (root of its length).
     """
 
-    name: Literal["sft", "language", "distil", "dpo", "ipo", "simpo", "orpo", "kto"] = "sft"
+    name: Literal["sft", "language", "distil", "dpo", "ipo", "simpo", "orpo", "kto", "fusion", "contrastive"] = "sft"
     weighting: Literal["token", "square", "sample"] = "token"
     preference: PreferenceSpec | None = None
     distil: DistilSpec | None = None
+    heads: HeadsSpec | None = None
 
     def __post_init__(self) -> None:
         if (self.name == "distil") != (self.distil is not None):
             raise ValueError(f"loss.name is {self.name}: loss.distil goes with distil, which needs loss.distil.teacher")
+        if self.heads is not None and self.name not in ("fusion", "contrastive"):
+            raise ValueError(f"loss.name is {self.name}: loss.heads goes with fusion and contrastive")
         if self.preference is not None and self.name not in PREFERENCES:
             raise ValueError(f"loss.name is {self.name}: loss.preference goes with {', '.join(PREFERENCES)}")
 
