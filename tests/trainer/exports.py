@@ -16,14 +16,14 @@ from trainer.spec import LanguageSpec, LoraSpec, ModelSpec
 STEPS = 4
 
 
-def make_base(folder: Path, dtype: torch.dtype = torch.float32, vocabulary: int = 290) -> Path:
+def make_base(folder: Path, dtype: torch.dtype = torch.float32, vocabulary: int = 290, width: int = 32) -> Path:
     """A pretrained llama whose embeddings are smaller than our tokeniser."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(1)
     config = LlamaConfig(
-        vocab_size=vocabulary, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=512, initializer_range=0.2,
+        vocab_size=vocabulary, hidden_size=width, intermediate_size=2 * width, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=512, initializer_range=0.2,
     )  # fmt: skip
     LlamaForCausalLM(config).to(dtype).save_pretrained(str(folder))
     return folder

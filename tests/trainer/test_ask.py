@@ -12,6 +12,7 @@ import torch
 from typer.testing import CliRunner
 
 from shardkit import Message, SpecError
+from tests.media.making import clip
 from tests.trainer.exports import make_base, train_tiny
 from trainer.cli.main import app
 from trainer.export.command import ExportJob, Form, export_run
@@ -185,3 +186,12 @@ def test_a_damaged_export_is_refused(run: Path, tmp_path: Path) -> None:
 def _text(path: Path) -> Path:
     path.write_text("no medium at all")
     return path
+
+
+def test_a_video_is_seen_and_heard(model: Model, files: Path) -> None:
+    (files / "clip.mp4").write_bytes(clip())
+    senses = model.omni.senses
+    plain = model.reply(read_messages(None, "Which?", Given()))
+    shown = model.reply(read_messages(None, "Which? <|video|>", Given(videos=(files / "clip.mp4",))))
+    more = senses.image_latents * senses.most_frames + senses.audio_latents * senses.most_windows
+    assert shown.prompt_tokens == plain.prompt_tokens + len(model.speech.encode_text(" ")) + more

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 import torch
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from shardkit import SpecError, open_dataset
@@ -21,7 +22,8 @@ from trainer.cli.main import app
 from trainer.export.command import ExportFailed, ExportJob, Form, export_run
 from trainer.export.facts import flags_of
 from trainer.export.find import find_trained, load_trained
-from trainer.spec import LanguageSpec, ModelSpec
+from trainer.export.parts import open_export
+from trainer.spec import ModelSpec
 
 PLAIN = """
 import json, sys, torch
@@ -63,6 +65,11 @@ def lora(room: Path, base: Path, tiny_spec: ModelSpec) -> Path:
 
 
 @pytest.fixture(scope="module")
+def dora(room: Path, base: Path, tiny_spec: ModelSpec) -> Path:
+    return train_tiny(room, tiny_spec, base, "dora")
+
+
+@pytest.fixture(scope="module")
 def full(room: Path, base: Path, tiny_spec: ModelSpec) -> Path:
     return train_tiny(room, tiny_spec, base, "full")
 
@@ -88,7 +95,7 @@ def own_logits(run: Path) -> torch.Tensor:
     return logits.flatten()
 
 
-@pytest.mark.parametrize("how", ["lora", "full"])
+@pytest.mark.parametrize("how", ["lora", "dora", "full"])
 def test_merged_is_the_model_in_plain_transformers(how: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     run = request.getfixturevalue(how)
     found = plain(exported(run, "merged", tmp_path / "out"))
@@ -136,6 +143,32 @@ def test_exporting_twice_gives_the_same_bytes(form: Form, lora: Path, tmp_path: 
                       if p.is_file()} for name in ("a", "b"))  # fmt: skip
     assert first == second
     assert "omni/connectors.safetensors" in first
+
+
+def test_pretrained_eyes_that_only_a_stage_trained_are_carried(
+    room: Path, base: Path, tiny_spec: ModelSpec, tmp_path: Path
+) -> None:
+    from transformers import SiglipVisionConfig, SiglipVisionModel
+
+    vision = tiny_spec.vision
+    assert vision is not None
+    torch.manual_seed(2)
+    eyes = tmp_path / "eyes"
+    SiglipVisionModel(SiglipVisionConfig(**vision.config)).save_pretrained(str(eyes))
+    seeing = msgspec.structs.replace(vision, pretrained=str(eyes), config={}, trainable=False)
+    spec = msgspec.structs.replace(tiny_spec, vision=seeing)
+    shutil.copytree(room / "data", tmp_path / "data")
+    trainable = ["vision", "vision_connector", "adapters"]
+    run = train_tiny(tmp_path, spec, base, "lora", trainable=trainable)
+    out = exported(run, "merged", tmp_path / "out")
+    shutil.rmtree(eyes)
+    opened, _, record = open_export(out)
+    assert record.encoders == ("vision", "audio")
+    stored = load_file(run / "checkpoints" / "step-00000004" / "model.safetensors")
+    own = opened.state_dict()
+    compared = [name for name in stored if name.startswith("vision.")]
+    assert len(compared) > 4
+    assert all(torch.equal(own[name], stored[name]) for name in compared)
 
 
 def test_weights_are_cut_into_files(lora: Path, tmp_path: Path) -> None:
@@ -226,16 +259,14 @@ def test_licences_are_flagged_by_name(licence: str, flags: str) -> None:
     assert flags_of(licence) == flags
 
 
-def test_adapters_merge_through_an_unquantised_base(
-    room: Path, base: Path, tiny_spec: ModelSpec, tmp_path: Path
-) -> None:
-    try:
-        msgspec.convert({"pretrained": str(base), "train": "qlora"}, LanguageSpec)
-    except msgspec.ValidationError:
-        pytest.skip("model.language.train knows no qlora here")
+def test_adapters_merge_through_an_unquantised_base(room: Path, tiny_spec: ModelSpec, tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes", reason="weights in 4 bits need bitsandbytes")
+    base = make_base(room / "wide", width=64)  # its blocks of 64 weights do not cross rows
     run = train_tiny(room, tiny_spec, base, "qlora")
     found = plain(exported(run, "merged", tmp_path / "out"))
     assert found["dtype"] == "torch.float32"
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert "quantization_config" not in config
     assert torch.allclose(torch.tensor(found["logits"]), own_logits(run), atol=1e-5, rtol=0)
 
 

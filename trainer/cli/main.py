@@ -1,8 +1,8 @@
 """The command `trainer`: train a run, measure a trained one, export it, ask it, show settings.
 
 Here: the program, its list of commands, how errors and signals end it.
-Elsewhere: the commands (train.py, evaluate.py, export.py, generate.py, config.py); torch is imported when one runs,
-not for `--help`.
+Elsewhere: the commands (train.py, evaluate.py, export.py, generate.py, config.py); torch is imported when one runs, not
+for `--help`.
 """
 
 from __future__ import annotations
@@ -26,13 +26,9 @@ app = typer.Typer(
     "Example: [bold]trainer train specs/runs/demo.yaml --data http://127.0.0.1:8765[/bold]",
 )
 
-for _name, _command in (
-    ("train", train),
-    ("eval", evaluate),
-    ("export", export),
-    ("generate", generate),
-    ("config", config),
-):
+COMMANDS = (("train", train), ("eval", evaluate), ("export", export), ("generate", generate), ("config", config))
+
+for _name, _command in COMMANDS:
     app.command(_name)(_command)
 
 

@@ -19,7 +19,7 @@ from shardkit import ShardkitError, SpecError
 from trainer.data.tokenise import Speech
 from trainer.export.card import make_card, serving
 from trainer.export.facts import card_facts
-from trainer.export.find import Trained, find_trained, load_trained
+from trainer.export.find import Trained, find_trained, load_trained, stored_parts
 from trainer.export.language import merge_adapters, write_adapter, write_language
 from trainer.export.parts import HERE, ExportRecord, carried, own_encoders, write_parts
 from trainer.model.omni import Omni
@@ -86,7 +86,7 @@ def _write(folder: Path, job: ExportJob, trained: Trained, loaded: tuple[Omni, S
 
 
 def _record(form: Form, trained: Trained, model: Omni) -> ExportRecord:
-    encoders = own_encoders(trained.spec.model)
+    encoders = own_encoders(trained.spec.model, stored_parts(trained))
     spec = carried(trained.spec.model, model, encoders)
     return ExportRecord(
         form="adapter" if form == "adapter" else "merged",

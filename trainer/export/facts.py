@@ -15,7 +15,7 @@ import msgspec
 
 from shardkit import Dataset, ShardkitError, SpecError, open_dataset, scrub
 from trainer.data.sources import choose_sources
-from trainer.export.find import Trained
+from trainer.export.find import Trained, stored_parts
 from trainer.model.omni import Omni
 from trainer.run import HELD_OUT
 from trainer.spec import EncoderSpec
@@ -165,11 +165,17 @@ def _from_manifest(dataset: Dataset, url: str) -> DatasetFacts:
 
 
 def _bases(trained: Trained) -> tuple[tuple[str, str, str], ...]:
-    model = trained.spec.model
+    model, stored = trained.spec.model, stored_parts(trained)
+
+    def is_trained(name: str, part: EncoderSpec) -> bool:
+        """Of pretrained ones the checkpoint tells, earlier stages included; random ones are in it always."""
+        chosen = trained.spec.trainable
+        return name in stored if part.pretrained else part.trainable if chosen is None else name in chosen
+
     parts: tuple[tuple[str, EncoderSpec | None], ...] = (("vision", model.vision), ("audio", model.audio))
     rows = [("language", model.language.pretrained or _made(model.language.config), str(model.language.train))]
     rows += [
-        (name, part.pretrained or _made(part.config), "trained" if part.trainable else "frozen")
+        (name, part.pretrained or _made(part.config), "trained" if is_trained(name, part) else "frozen")
         for name, part in parts
         if part
     ]

@@ -13,10 +13,11 @@ import msgspec
 import torch
 
 from shardkit import SpecError
-from trainer.checkpoint import TOKENIZER, Damaged, Progress, find_checkpoint, load_model, read_progress
+from trainer.checkpoint import MODEL, TOKENIZER, Damaged, Progress, find_checkpoint, read_progress
 from trainer.data.tokenise import Speech, load_speech
 from trainer.eval.command import read_run
 from trainer.model.table import Model, make_model
+from trainer.model.trainable import set_trainable
 from trainer.run import SPEC
 from trainer.spec import ModelSpec, RunSpec
 
@@ -58,15 +59,45 @@ def load_trained(trained: Trained) -> tuple[Model, Speech]:
     # the rows by which a frozen, untied head has grown are in no checkpoint: the run drew them from this seed
     torch.manual_seed(trained.spec.seed)
     model = make_model(unquantised(trained.spec.model), speech).eval()
-    load_model(trained.path, model)
+    if trained.spec.trainable is not None:
+        set_trainable(model, trained.spec.trainable)
+    _fill(model, trained.path)
     return model, speech
+
+
+def stored_parts(trained: Trained) -> frozenset[str]:
+    """The encoders of which a checkpoint holds more than embeddings, which are in every one: they were trained."""
+    from safetensors import safe_open
+
+    with safe_open(trained.path / MODEL, framework="pt") as file:
+        names = [name for name in file.keys() if "embedding" not in name]  # noqa: SIM118 - it is no mapping
+    return frozenset({name.partition(".")[0] for name in names} & {"vision", "audio"})
 
 
 def unquantised(spec: ModelSpec) -> ModelSpec:
     """The same model over a base in its checkpoint's own precision: adapters cannot be merged into 4 bits."""
-    if str(spec.language.train) != "qlora":
+    if spec.language.train != "qlora":
         return spec
     return msgspec.structs.replace(spec, language=msgspec.structs.replace(spec.language, train="lora"))
+
+
+def _fill(model: Model, path: Path) -> None:
+    """Put a checkpoint's weights into a model. What is frozen now may have been trained by an earlier stage.
+
+    Raises SpecError where a weight has no place, or one is missing that comes from nowhere else.
+    """
+    from safetensors.torch import load_file
+
+    stored, parameters = load_file(path / MODEL), dict(model.named_parameters())
+    needed = {name for name, each in parameters.items() if not name.startswith(model.pretrained_parts)}
+    needed |= {name for name, each in parameters.items() if each.requires_grad}
+    odd = sorted((stored.keys() - parameters.keys()) | (needed - stored.keys()))
+    odd += [name for name in sorted(stored.keys() & parameters.keys()) if stored[name].shape != parameters[name].shape]
+    if odd:
+        raise SpecError(f"{path} is of another model than its run's spec says ({odd[0]} differs)")
+    with torch.no_grad():
+        for name, value in stored.items():
+            parameters[name].copy_(value)
 
 
 def _checked(folder: Path, checkpoint: Path) -> Path:

@@ -59,13 +59,13 @@ def write_parts(folder: Path, model: Omni, record: ExportRecord) -> None:
     (folder / FOLDER / CONFIG).write_bytes(text + b"\n")
 
 
-def own_encoders(spec: ModelSpec) -> tuple[str, ...]:
-    """The encoders whose weights are not to be had elsewhere: trained, made from a config, or from a local folder."""
+def own_encoders(spec: ModelSpec, trained: frozenset[str]) -> tuple[str, ...]:
+    """The encoders whose weights are not to be had elsewhere: `trained`, made from a config, or from a local folder."""
     parts: tuple[tuple[str, EncoderSpec | None], ...] = (("vision", spec.vision), ("audio", spec.audio))
     return tuple(
         name
         for name, part in parts
-        if part and (part.trainable or not part.pretrained or Path(part.pretrained).exists())
+        if part and (name in trained or not part.pretrained or Path(part.pretrained).exists())
     )
 
 
