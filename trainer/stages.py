@@ -18,6 +18,7 @@ import msgspec
 
 from shardkit import SpecError
 from trainer.checkpoint import list_checkpoints
+from trainer.distributed import World, open_world
 from trainer.loop import Measure, Outcome, Report, train
 from trainer.resume import check_same
 from trainer.spec import RunSpec, stage_folder, stage_runs
@@ -68,31 +69,34 @@ def train_chain(
 
     Arguments are those of `train`; `open_measure` gives a measure for each stage, whose data and loss may differ.
     `report` gets `stage` before the events of each stage, and every event names its `stage`.
+    Under torchrun every process calls this; rank 0 alone reports and writes.
     Raises SpecError where a stage would have to change that another has begun from, and what `train` raises.
     """
     runs = stage_runs(spec)
-    records = _begin(spec, runs, out)
-    at = _check_resume(records, out, resume)
     outcomes = {}
     start = spec.start
-    for number, (run, record) in enumerate(zip(runs, records, strict=True)):
-        record = records[number]
-        folder = out / record.folder
-        start = _start(record, folder, start, number)
-        if not _is_done(records, number, run, out, report):
-            records[number] = _write(out, records, number, status="training", start=_relative(start, out))
-            report({"event": "stage", "stage": record.name, **_announced(records[number], number, len(runs))})
-            begun = msgspec.structs.replace(run, start=start)
-            how = resume if number == at else "auto"
-            outcomes[record.name] = train(
-                begun,
-                data,
-                folder,
-                resume=how,
-                report=_named(report, record.name),
-                measure=open_measure() if open_measure else None,
-            )
-        start = _finish(out, records, number)
+    with open_world(spec.failure.timeout_seconds) as world:
+        records = _begin(spec, runs, out)
+        at = _check_resume(records, out, resume)
+        for number, run in enumerate(runs):
+            record = records[number]
+            start = _start(record, out / record.folder, start, number)
+            done = _is_done(records, number, run, out, report)
+            world.gather(done)  # all have looked before the first one writes
+            if not done:
+                _write(out, records, number, world, status="training", start=_relative(start, out))
+                if world.is_first:
+                    report({"event": "stage", "stage": record.name, **_announced(records[number], number, len(runs))})
+                outcomes[record.name] = train(
+                    msgspec.structs.replace(run, start=start),
+                    data,
+                    out / record.folder,
+                    resume=resume if number == at else "auto",
+                    report=_named(report, record.name),
+                    measure=open_measure() if open_measure else None,
+                )
+                world.gather(None)  # the last checkpoint is on the disk before anybody looks for it
+            start = _finish(out, records, number, world)
     return ChainOutcome(folder=str(out), stages=tuple(records), outcomes=outcomes)
 
 
@@ -176,17 +180,18 @@ def _is_done(records: Sequence[StageRecord], number: int, run: RunSpec, out: Pat
     return False
 
 
-def _finish(out: Path, records: list[StageRecord], number: int) -> str:
+def _finish(out: Path, records: list[StageRecord], number: int, world: World) -> str:
     """Note where a stage ended; gives the checkpoint that the next begins with."""
     folder = out / records[number].folder
     best = best_checkpoint(folder)
     if best is None:  # its checkpoints were removed when others had begun from them
         return str(out / records[number].best)
     last = [path for path in list_checkpoints(folder / "checkpoints") if is_whole(path)][-1]
-    records[number] = _write(
+    _write(
         out,
         records,
         number,
+        world,
         status="done",
         end=_relative(str(last), out),
         best=_relative(str(best), out),
@@ -201,17 +206,18 @@ def _held_out_loss(folder: Path) -> float | None:
     return next((line["loss"] for line in reversed(read_evaluations(folder)) if "loss" in line), None)
 
 
-def _write(out: Path, records: list[StageRecord], number: int, **changes: Any) -> StageRecord:
-    """Change one record and write chain.json; a file that is there is whole."""
+def _write(out: Path, records: list[StageRecord], number: int, world: World, **changes: Any) -> None:
+    """Change one record and, on rank 0, write chain.json; a file that is there is whole."""
     record = msgspec.structs.replace(records[number], **changes)
     if record == records[number]:
-        return record
+        return
     records[number] = record
+    if not world.is_first:
+        return
     out.mkdir(parents=True, exist_ok=True)
     temporary = out / f".{CHAIN}.tmp"
     temporary.write_text(json.dumps({"stages": msgspec.to_builtins(records)}, indent=1) + "\n", encoding="utf-8")
     temporary.replace(out / CHAIN)
-    return record
 
 
 def _announced(record: StageRecord, number: int, count: int) -> dict[str, Any]:

@@ -228,6 +228,24 @@ def test_adapters_train_alone_and_a_checkpoint_holds_them_and_not_the_base(
     assert torch.equal(again(batch), model.eval()(batch))
 
 
+def test_a_head_that_has_grown_by_our_tokens_is_in_the_checkpoint(
+    tiny_spec: ModelSpec, speech: Speech, item: Callable[..., Any], tmp_path: Path
+) -> None:
+    from safetensors.torch import save_file
+
+    config = LlamaConfig(**LLAMA, vocab_size=speech.vocabulary - 20, tie_word_embeddings=False)
+    LlamaForCausalLM(config).save_pretrained(tmp_path / "small")
+    found = []
+    for seed in (0, 1):  # the new rows are drawn anew with every model
+        torch.manual_seed(seed)
+        model = Omni(adapted(tiny_spec, tmp_path / "small", "lora"), speech).eval()
+        if not seed:
+            save_file(model_tensors(model), tmp_path / "model.safetensors")
+        load_model(tmp_path, model)
+        found.append(model(batch_of(model, speech, item(*ASK, images=1))))
+    assert torch.equal(found[0], found[1])
+
+
 def test_qlora_holds_its_base_in_four_bits(tiny_spec: ModelSpec, speech: Speech, saved_llama: Path) -> None:
     model = Omni(adapted(tiny_spec, saved_llama, "qlora"), speech)
     base = model.language.get_base_model().model.layers[0].self_attn.q_proj.base_layer

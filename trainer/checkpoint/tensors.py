@@ -80,11 +80,11 @@ def stored_parameters(model: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Pa
 def _always_stored(model: torch.nn.Module) -> set[str]:
     """Names of the parameters that no pretrained weights give, whether they train or not."""
     elsewhere = tuple(getattr(model, "pretrained_parts", ()))
-    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, torch.nn.Embedding)}
+    kept = {id(module.weight) for module in model.modules() if isinstance(module, torch.nn.Embedding)}
+    grown: list[Any] = [module for module in model.modules() if hasattr(module, "has_grown")]
+    kept |= {id(language.get_output_embeddings().weight) for language in grown}
     return {
-        name
-        for name, parameter in model.named_parameters()
-        if id(parameter) in embeddings or not name.startswith(elsewhere)
+        name for name, parameter in model.named_parameters() if id(parameter) in kept or not name.startswith(elsewhere)
     }
 
 

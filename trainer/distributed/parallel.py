@@ -19,10 +19,11 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from shardkit import SpecError
 from trainer.distributed.world import World
+from trainer.model import fusion, omni
 
 Kind = Literal["none", "ddp", "fsdp"]
-DOORS = ("look", "listen", "hidden", "head", "embed", "words", "proceed", "outputs", "aligned", "go_on")
-"""A model's methods besides `forward` that losses call, where it has them."""
+DOORS = tuple(dict.fromkeys((*omni.DOORS, *fusion.DOORS)))
+"""Methods besides `forward` by which a model is entered, where it has them."""
 BUCKET_NUMBERS = 8 << 20
 """Numbers that are summed in one message: 32 MB of float32."""
 

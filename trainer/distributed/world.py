@@ -122,7 +122,8 @@ def open_world(timeout_seconds: float) -> Iterator[World]:
     """The world that the environment names (torchrun sets RANK, WORLD_SIZE, LOCAL_RANK); this process alone without.
 
     gloo carries what is on the CPU, NCCL what is on a GPU. A collective that waits longer than the timeout raises
-    RankLost. Raises SpecError where the environment is half set.
+    RankLost. Within another open world (a chain's stages) it is that one. Raises SpecError where the environment is
+    half set.
     """
     size = _number("WORLD_SIZE", 1)
     if size == 1:
@@ -130,6 +131,9 @@ def open_world(timeout_seconds: float) -> Iterator[World]:
         return
     rank, local_rank = _number("RANK", None), _number("LOCAL_RANK", 0)
     world = World(rank, size, local_rank, timeout_seconds)
+    if dist.is_initialized():
+        yield world
+        return
     if torch.cuda.is_available():
         torch.cuda.set_device(local_rank % torch.cuda.device_count())
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"

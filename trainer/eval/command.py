@@ -20,6 +20,7 @@ from trainer.data.tokenise import load_speech
 from trainer.eval.heldout import evaluate, keep_held_out, page_of, without_media
 from trainer.eval.loss import Ready
 from trainer.eval.page import write_eval_page
+from trainer.model.precision import settle_precision
 from trainer.model.table import make_model
 from trainer.model.trainable import set_trainable
 from trainer.objective import open_loss
@@ -49,6 +50,7 @@ def evaluate_run(
     model = make_model(spec.model, speech)
     if spec.trainable is not None:
         set_trainable(model, spec.trainable)
+    settle_precision(model, getattr(torch, spec.dtype))
     load_start(model, spec.start, resumed=True)
     model.to(device).eval()
     loss = open_loss(spec, model, speech, folder)

@@ -45,6 +45,7 @@ def _load(spec: LanguageSpec, speech: Speech) -> Any:
     model = load_weights(AutoModelForCausalLM, spec.pretrained, "model.language", **how)
     if model.get_input_embeddings().weight.shape[0] < speech.vocabulary:
         model.resize_token_embeddings(speech.vocabulary, mean_resizing=False)
+        model.has_grown = True  # its new rows are in no pretrained checkpoint: ours must hold them
     return model
 
 
