@@ -104,7 +104,9 @@ def gather(media: torch.Tensor, text: torch.Tensor, answers: torch.Tensor) -> Ga
     dist.all_gather(numbers, number)
     counts = [int(each) for each in numbers]
     most = max(counts)
-    joined = [_Gather.apply(_padded(value, most), counts) for value in (media, text)]
+    own = _padded(torch.cat([media, text], dim=1), most)
+    # all ranks take part backward too, in one message: also one whose samples have no media, and so no gradient
+    joined = _Gather.apply(own if own.requires_grad else own.requires_grad_(), counts).chunk(2, dim=1)
     rows = [torch.zeros((most,), dtype=answers.dtype, device=answers.device) for _ in counts]
     dist.all_gather(rows, _padded(answers[:, None], most)[:, 0].contiguous())
     together = torch.cat([row[:count] for row, count in zip(rows, counts, strict=True)])

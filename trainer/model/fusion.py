@@ -34,6 +34,9 @@ from trainer.model.pooling import (
 )
 from trainer.spec import EncoderSpec, ModelSpec
 
+DOORS = ("look", "listen", "hidden", "embed", "outputs", "aligned", "go_on")
+"""Methods by which a model is entered besides forward: what cuts it up over ranks must put it together for them."""
+
 
 class Media(NamedTuple):
     """Vectors of all media of a batch, Z of them in turn: `vectors` (Z, width), their `rows` and `samples` (Z,).
