@@ -19,7 +19,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from shardkit import SpecError
 from trainer.distributed.world import World
-from trainer.model.omni import DOORS
+from trainer.model import fusion, omni
 
 Kind = Literal["none", "ddp", "fsdp"]
 BUCKET_NUMBERS = 8 << 20
@@ -112,7 +112,8 @@ def _shard(model: nn.Module, world: World, device: torch.device) -> None:
         if isinstance(module, nn.Embedding):
             module.register_forward_hook(_with_gradient)
     fully_shard(model, mesh=mesh, reshard_after_forward=False)
-    _open_doors(model, [name for name in DOORS if hasattr(model, name)])
+    doors = dict.fromkeys((*omni.DOORS, *fusion.DOORS))
+    _open_doors(model, [name for name in doors if hasattr(model, name)])
 
 
 def _with_gradient(module: nn.Module, given: Any, output: torch.Tensor) -> torch.Tensor:

@@ -22,10 +22,8 @@ from trainer.model.language import make_language, recompute_layers
 from trainer.model.pooling import Pairs, answer_fingerprints, mean_of_samples, media_samples, paired, sample_numbers
 from trainer.spec import EncoderSpec, ModelSpec
 
-DOORS = ("look", "listen", "hidden", "head", "embed", "words", "proceed", "outputs", "aligned", "go_on")
-"""Methods by which a model, this one or fusion.py's, is entered besides forward: what cuts it up over ranks must put it
-together for them.
-"""
+DOORS = ("look", "listen", "hidden", "head", "embed", "words", "proceed", "aligned")
+"""Methods by which a model is entered besides forward: what cuts it up over ranks must put it together for them."""
 
 
 class Omni(nn.Module):
