@@ -7,6 +7,9 @@ for `--help`.
 
 from __future__ import annotations
 
+import logging
+import warnings
+
 import typer
 
 from shardkit import exit_codes
@@ -34,5 +37,12 @@ for _name, _command in COMMANDS:
 
 def main() -> None:
     """Run the command line; ends the process with one of the exit codes in the help text."""
+    _quiet()
     with exit_codes("trainer", lambda: "the same command goes on from the newest checkpoint"):
         app()
+
+
+def _quiet() -> None:
+    """Keep from the terminal what libraries say to their developers: changes to come, kernels that could be fetched."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
