@@ -6,11 +6,13 @@ Elsewhere: the codes of errors (errors.py), options (each package's cli.py).
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NoReturn
 
 from shardkit.errors import ShardkitError, SpecError
@@ -26,6 +28,7 @@ def exit_codes(program: str, advice: Callable[[], str] = lambda: "") -> Iterator
 
     `advice` is what to tell after a signal (which command goes on). Handles SIGINT and SIGTERM; main thread only.
     """
+    _prepare_output()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:
@@ -42,6 +45,15 @@ def exit_codes(program: str, advice: Callable[[], str] = lambda: "") -> Iterator
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
         _leave(program, f"the system refused{where}: {error.strerror or error}; mend that and run again", 1)
+
+
+def _prepare_output() -> None:
+    """Names in any script can be printed in any locale, escaped if need be; a closed stdout takes what is printed."""
+    if sys.stdout is None:
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - as long as the process lives
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def parse_settings(settings: Sequence[str] | None) -> dict[str, str]:

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from shardkit.cli.options import JsonOption, show
-from shardkit.errors import SpecError
+from shardkit.cli.options import JsonOption, named, show
 
 if TYPE_CHECKING:
     from shardkit.read.foreign import Indexed, IndexResult
@@ -52,8 +51,10 @@ def index(
     from shardkit.read.foreign import Indexing, index_tars
     from shardkit.read.tar_set import parse_wanted
 
-    if out == "":
-        raise SpecError("--out names no folder (an empty shell variable?); name one, or leave it out")
+    for url in urls:
+        named(url, "a tar's URL")
+    if out is not None:
+        named(out, "--out")
     processes = min(os.cpu_count() or 1, MOST_WORKERS) if workers is None else workers
     how = Indexing(wanted=parse_wanted(require), workers=processes, unended=unended, again=again)
     with ExitStack() as stack:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from shardkit.cli.options import DatasetArgument, JsonOption
+from shardkit.cli.options import DatasetArgument, JsonOption, named
 from shardkit.errors import SpecError
 
 
@@ -52,10 +52,10 @@ def repair(
     from shardkit.report.verifying import report_repair
     from shardkit.store.urls import open_store
 
-    if "://" in dataset:
+    if "://" in named(dataset, "DATASET"):
         raise SpecError(f"{dataset} is a URL; repair the folder where the files lie, with this URL as its --mirror")
     root = open_store(dataset).folder
     assert root is not None, "a path opens a folder"
-    mirrors = [open_store(url) for url in mirror or ()]
+    mirrors = [open_store(named(url, "--mirror")) for url in mirror or ()]
     if report_repair(Path(root), mirrors, version=version, dry_run=dry_run, as_json=as_json).left:
         raise typer.Exit(4)

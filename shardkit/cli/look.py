@@ -14,7 +14,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from shardkit.cli.options import DatasetArgument, JsonOption, show
+from shardkit.cli.options import DatasetArgument, JsonOption, named, show
 
 
 def stats(dataset: DatasetArgument, as_json: JsonOption = False) -> None:
@@ -54,7 +54,7 @@ def cat(
     dataset: DatasetArgument,
     key: Annotated[str, typer.Argument(metavar="KEY", help="A sample's key, or enough of its beginning.")],
     member: Annotated[str | None, typer.Option(metavar="NAME", help="Write this member's bytes to stdout.")] = None,
-    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write every member as a file into it.")] = None,
+    out: Annotated[str | None, typer.Option(metavar="FOLDER", help="Write every member as a file into it.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show one sample: its record and the names of its members, read by range from wherever it lies.
@@ -69,7 +69,7 @@ def cat(
         sys.stdout.buffer.write(sample.member(item, member))
         sys.stdout.buffer.flush()
     elif out is not None:
-        for path in sample.write_members(item, out):
+        for path in sample.write_members(item, Path(named(out, "--out"))):
             show(str(path))
     else:
         show(msgspec.json.encode(sample.as_json(item)).decode() if as_json else sample.as_text(item))

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from shardkit.errors import SpecError
 from shardkit.exits import printable
 
 DatasetArgument = Annotated[
@@ -23,6 +24,13 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Fill a variable of the spec or override a field by its path."),
 ]
+
+
+def named(value: str, what: str) -> str:
+    """An option's value; raises SpecError where it is blank, as an empty shell variable leaves it."""
+    if not value.strip():
+        raise SpecError(f"{what} names nothing (an empty shell variable?); name one, or leave it out")
+    return value
 
 
 def show(text: str) -> None:

@@ -165,5 +165,11 @@ def shares_by_size(sizes: Sequence[int], temperature: float) -> tuple[int, ...]:
     """Shares in proportion to size^(1/temperature)."""
     if temperature == 1:
         return tuple(sizes)
+    try:
+        powers = [size ** (1 / temperature) for size in sizes]
+    except OverflowError:
+        raise SpecError(
+            f"temperature {temperature} makes weights of these sizes that are no numbers; take a larger one"
+        ) from None
     # Twelve digits: mathematics libraries differ in the last ones.
-    return shares_of([float(f"{size ** (1 / temperature):.12g}") for size in sizes])
+    return shares_of([float(f"{power:.12g}") for power in powers])

@@ -68,6 +68,17 @@ def first_lanes(count: int, size: Size) -> list[LaneState]:
     return [LaneState(lane, 0, *forward(size, 0, 0, lane), ()) for lane in range(count)]
 
 
+def check_lanes(lanes: Iterable[LaneState], total: int, size: Size) -> None:
+    """Refuse lanes that stand beyond their epoch's end, by more than the number of lanes. Raises StateConflict."""
+    for lane in lanes:
+        samples = size(lane.epoch)
+        if lane.position >= samples + total:
+            raise StateConflict(
+                f"the state's lane {lane.lane} stands at position {lane.position} of epoch {lane.epoch}, and this "
+                f"dataset has {samples} samples to read: the state belongs to another one"
+            )
+
+
 def forward(size: Size, epoch: int, position: int, by: int) -> tuple[int, int]:
     """Epoch and position so many places on; epochs follow each other without a gap."""
     position += by

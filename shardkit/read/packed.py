@@ -25,6 +25,7 @@ from shardkit.read.pack_state import (
     PACK_FORMAT,
     LaneState,
     PackState,
+    check_lanes,
     choose_lanes,
     deal,
     deal_workers,
@@ -117,6 +118,7 @@ class PackedLoader:
         self._check_ranks(found["lanes"])
         alone = torch_worker()[1] > 1 and len(states) == 1 and len(states[0].lanes) < states[0].held
         lanes = choose_lanes(states, found["lanes"], self.spec.rank, self.spec.world_size, of_worker=alone)
+        check_lanes(lanes, found["lanes"], reader.stream(order).size)
         if states[0].order["version"] != self.dataset.version:
             lanes = [lane._replace(carried=()) for lane in lanes]
         self._runs += 1  # a `for` that is still running no longer moves the state

@@ -76,6 +76,9 @@ def name_tars(urls: Urls) -> list[str]:
     other = next((place for place in found if not is_tars(place)), None)
     if other is not None:
         raise SpecError(f"{scrub(other)} is no tar: wanted a name that ends in .tar or .tar.zst; narrow the pattern")
+    odd = next((place for place in found if "\\" in place), None)
+    if odd is not None:
+        raise SpecError(f"{scrub(odd)} has a backslash in its name, which no manifest may hold; rename it")
     return found
 
 

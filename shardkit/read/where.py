@@ -177,15 +177,19 @@ def _checked(field: str, op: str, values: tuple[str, ...]) -> Clause:
     if op not in ("=", "!=") and not (field == "modality" and op in ("~", "!~")):
         raise SpecError(f"filter {text!r}: {field} cannot be compared by {op!r}")
     if field == "modality":
-        _refuse_unknown(text, values)
+        _refuse_unknown(text, op, values)
     if op in ("=", "!=") and field == "modality":
-        values = tuple(sorted({"+".join(sorted(value.split("+"))) for value in values}))
+        values = tuple(sorted({"+".join(sorted({*value.split("+")})) for value in values}))
     return Clause(field, op, values)  # type: ignore[arg-type]
 
 
-def _refuse_unknown(text: str, values: tuple[str, ...]) -> None:
+def _refuse_unknown(text: str, op: str, values: tuple[str, ...]) -> None:
     """A modality that no dataset has is a typo, which would silently take nothing, or everything."""
-    unknown = sorted({word for value in values for word in value.split("+")} - {*MODALITIES, ""})
+    if op in ("~", "!~"):  # compares with each modality by itself
+        words, known = {*values}, {*MODALITIES}
+    else:
+        words, known = {word for value in values for word in value.split("+")}, {*MODALITIES, ""}
+    unknown = sorted(words - known)
     if unknown:
         raise SpecError(f"filter {text!r}: no modality {unknown[0]!r}; there are: {', '.join(MODALITIES)}")
 

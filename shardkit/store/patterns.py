@@ -154,7 +154,11 @@ def _matcher(segments: list[str]) -> Callable[[str], object]:
             pattern += r"(?:[^/.][^/]*/)*" + (r"[^/.][^/]*" if last else "")
         else:
             pattern += _translate(segment) + ("" if last else "/")
-    return re.compile(pattern).fullmatch
+    try:
+        return re.compile(pattern).fullmatch
+    except re.error:
+        shown = "/".join(segments)
+        raise SpecError(f"the pattern {shown!r} has a range that goes backwards; write [0-9], not [9-0]") from None
 
 
 def _translate(segment: str) -> str:

@@ -147,7 +147,7 @@ class _Repair:
         path = version_path(digest)
         try:
             return read_manifest(self._store, digest)[1]
-        except (NotADataset, ShardDamaged, FileMissing) as error:
+        except (NotADataset, ShardDamaged, FileMissing, StorageFailed) as error:
             reason: ShardkitError = error
         for mirror in self._mirrors:
             try:
@@ -179,9 +179,8 @@ class _Repair:
     def _repair_entry(self, entry: ShardEntry, damaged: dict[str, FileRef]) -> None:
         """The shard first; its index is rebuilt from it where both are here, else fetched."""
         shard, index = shard_path(entry), index_path(entry.index.digest)
-        if shard in damaged:
-            self._fetch_or_note(shard, damaged.pop(shard))
-        if index in damaged and self._writes and (self._root / shard).is_file() and self._rebuild(entry):
+        whole = shard not in damaged or self._fetch_or_note(shard, damaged.pop(shard))
+        if index in damaged and self._writes and whole and self._rebuild(entry):
             del damaged[index]
 
     def _is_good(self, path: str, ref: FileRef) -> bool:
@@ -200,13 +199,14 @@ class _Repair:
             self._on_progress(self._done, self._total)
         return good
 
-    def _fetch_or_note(self, path: str, ref: FileRef) -> None:
+    def _fetch_or_note(self, path: str, ref: FileRef) -> bool:
+        """Fetch a file, or note that it is left as it is; whether it is whole now."""
         if path in self._elsewhere:
             self._left.append(Unrepaired(path=path, reason=NOT_OURS))
-            return
+            return False
         if not self._writes:
             self._left.append(Unrepaired(path=path, reason="damaged or missing"))
-            return
+            return False
         again = ", or run `shardkit index` again" if self._elsewhere else ""
         reason = f"no mirror was given; name one by --mirror{again}"
         for mirror in self._mirrors:
@@ -216,8 +216,9 @@ class _Repair:
                 reason = str(error)
             else:
                 self._repaired.append(Repaired(path=path, how="fetched", source=mirror.url))
-                return
+                return True
         self._left.append(Unrepaired(path=path, reason=reason))
+        return False
 
     def _fetch(self, mirror: ByteStore, path: str, ref: FileRef) -> None:
         """Copy a file in pieces under a temporary name; it gets its own when its digest is right."""

@@ -233,7 +233,11 @@ class ShardWriter:
         usual = len(keys) == taken and self._keys.isdisjoint(keys) and KNOWN.keys() >= set(part.names)
         if not usual or not taken or self._coder.by_blocks:
             return 0
-        self._waiting.extend(part, sizes[:taken].tolist(), *_told(part.facts))
+        try:
+            told = _told(part.facts)
+        except Refused:  # taken one by one, those before it are in the shard when it is refused
+            return 0
+        self._waiting.extend(part, sizes[:taken].tolist(), *told)
         self._keys |= keys
         self.samples, self.tar_bytes = self.samples + taken, self.tar_bytes + int(ends[taken - 1])
         if self.tar_bytes >= self._put_at:

@@ -230,9 +230,17 @@ def _scan(folder: Path) -> Iterator[str]:
     """What lies directly in a folder; the names of folders with a slash."""
     try:
         with os.scandir(folder) as entries:
-            yield from (entry.name + "/" * entry.is_dir() for entry in entries)
+            yield from (entry.name + "/" * _is_folder(entry) for entry in entries)
     except (FileNotFoundError, NotADirectoryError):
         return
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder, or leads to one; a link that leads nowhere (to itself, say) does not."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _walk(start: Path) -> Iterator[str]:

@@ -69,7 +69,7 @@ def test_samples_that_lack_a_member_are_counted(shardkit: Command, tars: Path, t
         (["{tars}/none-*.tar"], 2, "matches no file"),
         (["{tars}/shard-{{0..3}}.tar"], 2, "missing"),
         (["{tars}/shard-000.tar", "--require", ","], 2, "empty name"),
-        (["{tars}/shard-000.tar", "--out", ""], 2, "names no folder"),
+        (["{tars}/shard-000.tar", "--out", ""], 2, "names nothing"),
         (["http://127.0.0.1:9/a.tar"], 2, "--out FOLDER"),
         (["http://127.0.0.1:9/*.tar", "--out", "{tars}/x"], 2, "no listing"),
         (["{tars}/shard-000.tar", "{tars}/shard-000.tar"], 2, "named twice"),

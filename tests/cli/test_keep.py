@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from shardkit import open_dataset
 from tests.cli.conftest import Command
 from tests.read.made import make_dataset, numbered
 
@@ -57,3 +58,17 @@ def test_verify_reads_tars_that_others_made(shardkit: Command, tmp_path: Path, m
     spoilt[515] ^= 1
     (tmp_path / "a-0.tar").write_bytes(spoilt)
     assert shardkit("verify", tmp_path / "index").code == 4
+
+
+@pytest.mark.parametrize(
+    "arguments", [("repair", ""), ("repair", "x", "--mirror", " "), ("index", ""), ("cat", "x", "KEY", "--out", "")]
+)
+def test_a_blank_name_is_not_the_current_folder(
+    shardkit: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    make_dataset(tmp_path / "x", numbered([3]))
+    made = {"x": str(tmp_path / "x"), "KEY": open_dataset(tmp_path / "x")[0].key}
+    monkeypatch.chdir(tmp_path / "x")
+    outcome = shardkit(*(made.get(word, word) for word in arguments))
+    assert outcome.code == 2
+    assert "empty shell variable" in outcome.err

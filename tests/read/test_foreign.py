@@ -281,6 +281,9 @@ def test_what_is_no_tar_is_said(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(SpecError, match="is no tar"):
         open_dataset(tmp_path / "*.txt")
+    (tmp_path / "back\\slash.tar").write_bytes(b"")
+    with pytest.raises(SpecError, match="backslash"):
+        open_dataset(tmp_path / "back\\slash.tar")
     os.mkfifo(tmp_path / "pipe.tar")
     with pytest.raises(SpecError, match="no plain file"):
         open_dataset(tmp_path / "pipe.tar")

@@ -169,6 +169,15 @@ def test_states_that_lack_lanes_or_contradict_are_refused(dataset: Dataset) -> N
     assert len(fewer.state_dict()["lanes"]) == 8
 
 
+@pytest.mark.parametrize("position", [2000, 10**12])
+def test_a_lane_beyond_its_epoch_is_refused(dataset: Dataset, position: int) -> None:
+    loader = opened(dataset)
+    state = next(iter(loader)).state
+    lanes = [[*lane[:3], position, lane[4]] for lane in state["lanes"]]
+    with pytest.raises(StateConflict, match="belongs to another one"):
+        loader.load_state_dict({**state, "lanes": lanes})
+
+
 def test_another_version_goes_on_without_the_carried_samples(dataset: Dataset) -> None:
     state = next(iter(opened(dataset))).state
     other = saved(state)

@@ -19,6 +19,7 @@ from tests.store.made import stage
     ("text", "canonical"),
     [
         ("modality=text+image", "modality=image+text"),
+        ("modality=text+text", "modality=text"),
         (" images >= 02 , category = b|a ", "category=a|b,images>=2"),
         ("licence!=x,licence!=x", "licence!=x"),
         ("licence=", "licence="),
@@ -50,6 +51,8 @@ def test_any_word_can_be_written(words: list[str], field: str) -> None:
         ("colour=red", "no field 'colour'.*modality"),
         ("modality~imgae", "no modality 'imgae'.*image"),
         ("modality=text+sound", "no modality 'sound'.*audio"),
+        ("modality~image+text", "no modality 'image.text'"),
+        ("modality!~", "no modality ''"),
         ("category~a", "cannot be compared by '~'"),
         ("category<a", "cannot be compared by '<'"),
         ("category=a,", "wanted FIELD OP VALUE"),

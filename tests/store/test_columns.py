@@ -72,6 +72,16 @@ def test_columns_with_more_than_the_index_can_count_are_refused(tmp_path: Path) 
     writer.abandon()
 
 
+def test_samples_before_one_that_the_index_cannot_count_are_in_the_shard(tmp_path: Path) -> None:
+    columns = as_columns([text_sample(n) for n in range(3)])
+    facts = [*columns.facts[:2], Facts(1 << 32, 0, 0, 0, 0, "s", "c", "text", "")]
+    writer = writer_in(tmp_path)
+    with pytest.raises(Refused, match="can count"):
+        writer.fill_columns(columns._replace(facts=facts))
+    assert writer.samples == 2
+    writer.abandon()
+
+
 def writer_in(folder: Path, codec: Codec = "tar") -> ShardWriter:
     return ShardWriter(folder, source="s", lane="s-0", ordinal=0, codec=codec, block_samples=2)
 

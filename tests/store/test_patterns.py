@@ -181,3 +181,15 @@ def test_a_folder_is_listed_deep_or_flat(tree: Path) -> None:
     assert store.list_files("x", deep=False) == ["x/.h/", "x/a.tar", "x/q?", "x/y/"]
     assert store.list_files("absent") == store.list_files("a.tar", deep=False) == []
     assert "x/y/a.tar" in store.list_files()
+
+
+@pytest.mark.parametrize("pattern", ["[1-0]*", "a[z-a]"])
+def test_a_range_that_goes_backwards_is_refused(tree: Path, pattern: str) -> None:
+    with pytest.raises(SpecError, match="goes backwards"):
+        expand(str(tree / pattern))
+
+
+def test_a_link_that_leads_to_itself_is_passed_over(tree: Path) -> None:
+    names = expand(str(tree / "*"))
+    (tree / "loop").symlink_to("loop")
+    assert [name for name in expand(str(tree / "*")) if not name.endswith("loop")] == names

@@ -85,6 +85,22 @@ def test_what_no_mirror_has_is_named_and_good_files_are_not_touched(pair: tuple[
     assert not list(root.rglob(".stage-*"))
 
 
+@pytest.mark.parametrize("at", [134, 200, 1])
+def test_an_index_is_not_rebuilt_from_a_shard_that_is_damaged_too(pair: tuple[Path, Path], at: int) -> None:
+    root, _ = pair
+    shards = sorted(root.glob("shards/*/*"))
+    data = bytearray(shards[0].read_bytes())
+    data[at] = ord("9") if data[at] != ord("9") else ord("8")
+    shards[0].unlink()
+    shards[0].write_bytes(data)
+    for path in root.glob("indexes/*/*"):
+        path.unlink()
+    report = repair(root)
+    left = {each.path for each in report.left}
+    assert shards[0].relative_to(root).as_posix() in left and len(left) == 2  # the shard and its own index
+    assert [each.how for each in report.repaired] == ["rebuilt"]
+
+
 def test_the_next_mirror_is_asked_where_the_first_is_damaged(pair: tuple[Path, Path], tmp_path: Path) -> None:
     root, copy = pair
     shutil.copytree(copy, tmp_path / "bad")
