@@ -96,7 +96,7 @@ def test_a_batch_of_answers_keeps_its_marks_on_its_way_to_a_device() -> None:
 def test_every_loss_says_what_it_teaches() -> None:
     assert {name: make_loss(LossSpec(name=name)).teaches for name in LOSSES if name != "distil"} == {  # type: ignore[arg-type]
         "sft": "answers", "language": "text", "dpo": "pairs", "ipo": "pairs", "simpo": "pairs", "orpo": "pairs",
-        "kto": "feedback",
+        "kto": "feedback", "contrastive": "answers", "fusion": "answers",
     }  # fmt: skip
 
 

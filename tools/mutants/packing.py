@@ -58,9 +58,9 @@ PACKING = (
     ),
     _one(
         "attention ends at a sample's boundary",
-        "trainer/model/omni.py",
-        '{"attention_mask": None, "position_ids": batch.positions}',
-        '{"attention_mask": batch.attention, "position_ids": batch.positions}',
+        "trainer/model/attention.py",
+        '{"attention_mask": None, "position_ids": positions_BT}',
+        '{"attention_mask": torch.ones_like(positions_BT), "position_ids": positions_BT}',
         BOUNDARY,
     ),
     _one(
