@@ -58,8 +58,8 @@ def check_streak(spec: FailureSpec, progress: Progress, entry: dict[str, Any]) -
     keys = ", ".join(entry["keys"][:8])
     raise TrainingFailed(
         f"step {entry['step']}: {progress.streak} steps in a row were bad, this one with loss {entry['loss']}, "
-        f"gradient norm {entry['gradient_norm']} ({entry['reason']}); no checkpoint of them was written. Try a smaller "
-        f"optimizer.rate, or look at samples {keys} and the others in {SKIPPED}"
+        f"gradient norm {entry['gradient_norm']} ({entry['reason']}); no checkpoint of them was written. Begin anew "
+        f"(another --out) with a smaller optimizer.rate, or look at samples {keys} and the others in {SKIPPED}"
     )
 
 

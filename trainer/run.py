@@ -106,7 +106,9 @@ class Run:
         self.progress = found or self._beginning()
         if not (start and load_tensors(start, self.model, self.optimizer, self.world.rank)) and self.world.rank:
             seed_generators(hash((spec.seed, self.world.rank, self.step)) % 2**63)
-        self.held_out = _read_held_out(out) if start else {}
+        before = _read_held_out(out) if start else {}
+        going_on = self.step < spec.steps  # what was measured later is not of these weights
+        self.held_out = {name: found for name, found in before.items() if name == "before" or not going_on}
         self._measured: tuple[int, float] | None = None
         self._written = SkippedFile(out, self.step) if self.world.is_first else None
         self.metrics = Metrics(out, self.step, spec.metrics) if self.world.is_first else Unwritten()

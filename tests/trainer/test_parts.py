@@ -326,3 +326,10 @@ def test_the_true_sizes_fit_together_without_any_memory(width: int) -> None:
             assert latents.shape == (1, 64, width) and latents.is_meta
         assert sum(p.numel() for p in eyes.parameters()) == pytest.approx(414e6, rel=0.02)  # 429M less the pooling head
         assert sum(p.numel() for p in ears.parameters()) == pytest.approx(637e6, rel=0.01)
+
+
+def test_truncated_weights_are_a_clear_error(tiny_spec: ModelSpec, speech: Speech, saved_llama: Path) -> None:
+    weights = saved_llama / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    with pytest.raises(SpecError, match=r"model\.language\.pretrained: cannot load weights"):
+        Omni(adapted(tiny_spec, saved_llama, "lora"), speech)

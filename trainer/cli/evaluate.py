@@ -50,7 +50,7 @@ def summary(folder: str, plot: str, held_out: dict[str, Any]) -> list[str]:
     lines += _answers(after) if after else []
     for name, found in held_out.items():
         how, _, medium = name.partition("_")
-        if how in CHANGED and found and after and medium in after["by_modality"]:
+        if how in CHANGED and found and after and medium in after["by_modality"] and medium in found["by_modality"]:
             own, other = (f"{each['by_modality'][medium]:.3f}{_right(each, medium)}" for each in (after, found))
             lines.append(f"held-out {medium} loss {own}; {CHANGED[how].format(medium)} {other}")
     lines += [f"answers to look at {held_out['page']}"] if held_out.get("page") else []

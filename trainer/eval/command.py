@@ -81,5 +81,7 @@ def read_run(folder: Path) -> RunSpec:
     try:
         raw = msgspec.json.decode((folder / SPEC).read_bytes())
     except (OSError, msgspec.DecodeError):
+        if (folder / "chain.json").is_file():
+            raise SpecError(f"{folder} holds a chain of stages; give the folder of one of them") from None
         raise SpecError(f"{folder} holds no run: {SPEC} is missing or damaged") from None
     return convert_spec(raw, RunSpec, str(folder / SPEC))

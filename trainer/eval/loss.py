@@ -115,13 +115,14 @@ def undisturbed(ready: Ready) -> Iterator[None]:
 def exchange(rows: Rows, medium: Modality) -> Rows:
     """Rows whose images (or windows of sound) went round among rows of one kind that have equally many.
 
-    What is then lost is what the model had from them.
+    What is then lost is what the model had from them. A row without such a neighbour is left out.
     """
     groups: dict[tuple[str, int], list[int]] = {}
     for at, (_, row) in enumerate(rows):
         count = len(row.images if medium == "image" else row.windows)
         if count:
             groups.setdefault((row.kind, count), []).append(at)
+    alone = {group[0] for group in groups.values() if len(group) == 1}
     result = list(rows)
     for group in groups.values():
         for at, giver in zip(group, [*group[1:], group[0]], strict=True):
@@ -130,7 +131,7 @@ def exchange(rows: Rows, medium: Modality) -> Rows:
             images = given.images if medium == "image" else row.images
             heard = (given.windows, given.sounding) if medium == "audio" else (row.windows, row.sounding)
             result[at] = (key, _with_media(row, images, *heard))
-    return result
+    return [row for at, row in enumerate(result) if at not in alone]
 
 
 def blank(rows: Rows, medium: Modality) -> Rows:

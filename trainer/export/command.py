@@ -120,13 +120,10 @@ def _published(out: Path) -> Iterator[Path]:
         _sync([*sorted(temporary.rglob("*")), temporary])
         temporary.rename(out)
         _sync([out.absolute().parent])
-    except (OSError, SpecError) as error:
+    except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        if isinstance(error, SpecError):
-            raise
-        raise ExportFailed(f"cannot write the export {out}: {error}; mend that and export again") from error
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if isinstance(error, OSError) or type(error).__name__ == "SafetensorError":  # its own kind for a full disk
+            raise ExportFailed(f"cannot write the export {out}: {error}; mend that and export again") from error
         raise
 
 

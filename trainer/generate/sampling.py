@@ -31,6 +31,8 @@ class Decoding(Strict, frozen=True, kw_only=True):
             raise SpecError(f"max_tokens is {self.max_tokens}; at least 1")
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
             raise SpecError(f"temperature is {self.temperature}; at least 0")
+        if not 0 <= self.seed < 1 << 63:
+            raise SpecError(f"seed is {self.seed}; at least 0 and under {1 << 63}")
         if not 0 < self.top_p <= 1:
             raise SpecError(f"top_p is {self.top_p}; above 0 and at most 1")
 
@@ -38,15 +40,22 @@ class Decoding(Strict, frozen=True, kw_only=True):
 def chooser(how: Decoding) -> Choose:
     """Logits (B, vocabulary) to ids (B,), as `how` says. Draws are made on the CPU, so that devices agree on them."""
     if how.temperature == 0:
-        return lambda logits: logits.argmax(dim=-1)
+        return lambda logits: _finite(logits).argmax(dim=-1)
     generator = torch.Generator().manual_seed(how.seed)
 
     def draw(logits: torch.Tensor) -> torch.Tensor:
+        _finite(logits)
         chances = torch.softmax(logits.double().cpu() / how.temperature, dim=-1)
         drawn = torch.multinomial(nucleus(chances, how.top_p), 1, generator=generator)
         return drawn[:, 0].to(logits.device)
 
     return draw
+
+
+def _finite(logits: torch.Tensor) -> torch.Tensor:
+    if torch.isnan(logits).any():
+        raise SpecError("the model's answer is not a number: its training diverged; take an earlier checkpoint")
+    return logits
 
 
 def nucleus(chances_BV: torch.Tensor, top_p: float) -> torch.Tensor:

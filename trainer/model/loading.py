@@ -29,11 +29,15 @@ def load_weights(kind: Any, name: str, field: str, **options: Any) -> Any:
 
     Only safetensors are read: a pickled checkpoint can run code.
     """
+    from safetensors import SafetensorError
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
     try:
         model, report = kind.from_pretrained(
             name, output_loading_info=True, use_safetensors=True, trust_remote_code=False, **options
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise SpecError(f"{field}.pretrained: cannot load weights from {name!r} ({reason})") from None
     missing = sorted(report["missing_keys"]) + sorted(str(key) for key in report.get("mismatched_keys", ()))
