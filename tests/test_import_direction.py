@@ -48,6 +48,7 @@ TRAINER = (
         "plan",
         "probe",
         "resume",
+        "records",
         "run",
         "stages",
         "start",

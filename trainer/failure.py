@@ -6,9 +6,7 @@ Elsewhere: skipping (step.py), memory (memory.py), checkpoints (checkpoint).
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -17,6 +15,7 @@ import msgspec
 
 from shardkit import ShardkitError
 from trainer.checkpoint import Progress
+from trainer.metrics.lines import as_line, cut_back, read_lines
 from trainer.spec import FailureSpec
 
 SKIPPED = "skipped.jsonl"
@@ -68,34 +67,15 @@ class SkippedFile:
 
     def __init__(self, folder: Path, step: int) -> None:
         self.path = folder / SKIPPED
-        kept = [entry for entry in read_skipped(folder) if entry["step"] <= step]
         if self.path.exists():
-            temporary = folder / f".{SKIPPED}.tmp"
-            temporary.write_text("".join(map(_line, kept)), encoding="utf-8")
-            temporary.replace(self.path)
+            cut_back(self.path, step)
 
     def write(self, entry: dict[str, Any]) -> None:
         """Append one object; it is in the file when this returns."""
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(_line(entry))
+            file.write(as_line(entry))
 
 
 def read_skipped(folder: Path) -> list[dict[str, Any]]:
     """The skipped steps of a run; a line that a crash tore is left out."""
-    try:
-        lines: Sequence[str] = (folder / SKIPPED).read_text(encoding="utf-8", errors="replace").split("\n")
-    except FileNotFoundError:
-        return []
-    entries = []
-    for line in lines:
-        try:
-            entry = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if isinstance(entry, dict) and isinstance(entry.get("step"), int):
-            entries.append(entry)
-    return entries
-
-
-def _line(entry: dict[str, Any]) -> str:
-    return json.dumps(entry, allow_nan=True) + "\n"
+    return read_lines(folder / SKIPPED)

@@ -27,16 +27,18 @@ from trainer.losses.table import Loss, make_loss
 from trainer.model.omni import Omni
 from trainer.model.precision import settle_precision
 from trainer.model.table import Model
+from trainer.records import write_json
 from trainer.spec import PREFERENCES, LanguageSpec, ModelSpec, RunSpec
 
 REFERENCE, RUN = "reference.json", "run.json"
 
 
-def open_loss(spec: RunSpec, model: Model, speech: Speech, folder: Path) -> Loss:
+def open_loss(spec: RunSpec, model: Model, speech: Speech, folder: Path, *, notes: bool = True) -> Loss:
     """The loss of a run, ready. `speech` is told what of a sample to encode.
 
     To be called while the model has the weights that the run begins with, before its optimizer is made: before a
-    checkpoint is loaded, behind everything else. Raises SpecError where the loss cannot do what the spec asks.
+    checkpoint is loaded, behind everything else. `notes`: this process writes into the folder what the
+    reference is; one of several ranks does. Raises SpecError where the loss cannot do what the spec asks.
     """
     check_objective(spec)
     loss = make_loss(spec.loss)
@@ -48,7 +50,7 @@ def open_loss(spec: RunSpec, model: Model, speech: Speech, folder: Path) -> Loss
         prepare(model)
     reference = getattr(loss, "reference", None)
     if reference is not None:
-        _check_reference(reference, folder)
+        _check_reference(reference, folder, notes=notes)
     return loss
 
 
@@ -139,15 +141,14 @@ def _check_senses(teacher: Senses, own: Senses, name: str) -> None:
             )
 
 
-def _check_reference(reference: Reference, folder: Path) -> None:
+def _check_reference(reference: Reference, folder: Path, *, notes: bool) -> None:
     """Note the reference of a run that begins; of one that goes on, raise SpecError where it is another."""
     path, found = folder / REFERENCE, reference.fingerprint()
     try:
         wanted: Any = json.loads(path.read_bytes())
     except FileNotFoundError:
-        temporary = path.with_name(f".{path.name}.tmp")
-        temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        temporary.replace(path)
+        if notes:
+            write_json(path, found)
         return
     except ValueError:
         wanted = None

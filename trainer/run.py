@@ -43,14 +43,13 @@ from trainer.memory import Room
 from trainer.metrics import Metrics
 from trainer.model.compiled import compile_regions
 from trainer.model.isolation import check_isolation
-from trainer.model.precision import settle_precision
-from trainer.model.table import Model, make_model
-from trainer.model.trainable import set_trainable
+from trainer.model.table import Model
 from trainer.objective import open_loss
 from trainer.optim import make_optimizer
+from trainer.records import write_json
 from trainer.resume import choose_start
 from trainer.spec import RunSpec, SourceSpec, spec_digest_fields, without_secrets
-from trainer.start import find_weights, load_start
+from trainer.start import begin_model, find_weights
 
 HELD_OUT, SPEC = "held_out.json", "run.json"
 Report = Callable[[dict[str, Any]], None]
@@ -85,19 +84,15 @@ class Run:
         self.share = share_of(self.reading, self.world)
         self.speech = _speech_of(spec, start) or make_speech(spec, self.dataset, self.reading)
         seed_generators(spec.seed)
-        self.model = make_model(spec.model, self.speech)
-        if spec.trainable is not None:
-            set_trainable(self.model, spec.trainable)
-        settle_precision(self.model, getattr(torch, spec.dtype))
-        load_start(self.model, spec.start, resumed=start is not None)
-        self.model.to(self.device).train()
+        self.model = begin_model(spec, self.speech, resumed=start is not None).to(self.device).train()
         self.arithmetic = count_model(self.model, pieces=spec.speed.loss_chunk > 0)
         self.peak_tflops = device_peak(self.device, spec.metrics.peak_tflops)
         check_length(self.model, spec)
         if spec.data.pack and spec.model.kind == "omni":
             check_isolation(self.model.language)
         self._hasten()
-        self.loss = open_loss(spec, self.model, self.speech, out)  # while the model has the weights that it begins with
+        # while the model has the weights that it begins with
+        self.loss = open_loss(spec, self.model, self.speech, out, notes=self.world.is_first)
         self.parallel = choose_parallel(spec.parallel, self.model, self.device, self.world)
         self.parallel.spread(self.model, self.device)
         self.trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
@@ -172,7 +167,7 @@ class Run:
             self.held_out_loss = found["loss"]
             self._measured = (self.step, found["loss"])
         if self.world.is_first:
-            _write(self.out / HELD_OUT, self.held_out)
+            write_json(self.out / HELD_OUT, self.held_out)
 
     def note_skipped(self, entry: dict[str, Any]) -> None:
         """Write a skipped step with its samples into skipped.jsonl."""
@@ -269,7 +264,7 @@ def open_run(
         run = Run(spec, sources, out, start, world, report)
         try:
             if world.is_first:
-                _write(out / SPEC, msgspec.to_builtins(without_secrets(spec)))
+                write_json(out / SPEC, msgspec.to_builtins(without_secrets(spec)))
             run.report(_started(run, start))
             yield run
         finally:
@@ -363,9 +358,3 @@ def _read_held_out(out: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _write(path: Path, value: Any) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)

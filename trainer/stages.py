@@ -17,12 +17,13 @@ from typing import Any
 import msgspec
 
 from shardkit import SpecError
-from trainer.checkpoint import list_checkpoints
+from trainer.checkpoint import list_checkpoints, step_of
 from trainer.distributed import World, open_world
 from trainer.loop import Measure, Outcome, Report, train
+from trainer.records import write_json
 from trainer.resume import check_same
 from trainer.spec import RunSpec, stage_folder, stage_runs
-from trainer.start import best_checkpoint, is_whole, step_of
+from trainer.start import best_checkpoint, is_whole
 
 CHAIN = "chain.json"
 
@@ -216,9 +217,7 @@ def _write(out: Path, records: list[StageRecord], number: int, world: World, **c
     if not world.is_first:
         return
     out.mkdir(parents=True, exist_ok=True)
-    temporary = out / f".{CHAIN}.tmp"
-    temporary.write_text(json.dumps({"stages": msgspec.to_builtins(records)}, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(out / CHAIN)
+    write_json(out / CHAIN, {"stages": msgspec.to_builtins(records)})
 
 
 def _announced(record: StageRecord, number: int, count: int) -> dict[str, Any]:

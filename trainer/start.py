@@ -1,6 +1,6 @@
 """Where a run's weights come from when it begins: the best checkpoint of another run.
 
-Here: which checkpoint of a folder is best, what `start` of a spec means, loading it.
+Here: which checkpoint of a folder is best, what `start` of a spec means, the model as a run begins.
 Elsewhere: a checkpoint's files (checkpoint.py), the held-out losses that decide (eval).
 """
 
@@ -8,11 +8,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from shardkit import SpecError
-from trainer.checkpoint import STATE, Damaged, list_checkpoints, load_model, read_progress
+from trainer.checkpoint import STATE, Damaged, list_checkpoints, load_model, read_progress, step_of
+from trainer.data.tokenise import Speech
 from trainer.metrics import read_evaluations
+from trainer.model.precision import settle_precision
+from trainer.model.table import Model, make_model
+from trainer.model.trainable import set_trainable
+from trainer.spec import RunSpec
 
 
 def best_checkpoint(folder: Path) -> Path | None:
@@ -44,6 +50,16 @@ def find_weights(start: str) -> Path:
     return best
 
 
+def begin_model(spec: RunSpec, speech: Speech, *, resumed: bool) -> Model:
+    """The model of a run as it begins: its parts, what of them trains, their precision, the weights of `start`."""
+    model = make_model(spec.model, speech)
+    if spec.trainable is not None:
+        set_trainable(model, spec.trainable)
+    settle_precision(model, getattr(torch, spec.dtype))
+    load_start(model, spec.start, resumed=resumed)
+    return model
+
+
 def load_start(model: nn.Module, start: str, *, resumed: bool) -> None:
     """Put the weights of a spec's `start` into a model, if it names any.
 
@@ -59,11 +75,6 @@ def load_start(model: nn.Module, start: str, *, resumed: bool) -> None:
             return
         raise
     load_model(weights, model)
-
-
-def step_of(path: Path) -> int:
-    """The step of a checkpoint's folder."""
-    return int(path.name.removeprefix("step-"))
 
 
 def is_whole(path: Path) -> bool:

@@ -118,11 +118,12 @@ class PackedLoader:
         self._check_ranks(found["lanes"])
         alone = torch_worker()[1] > 1 and len(states) == 1 and len(states[0].lanes) < states[0].held
         lanes = choose_lanes(states, found["lanes"], self.spec.rank, self.spec.world_size, of_worker=alone)
-        check_lanes(lanes, found["lanes"], reader.stream(order).size)
+        stream = reader.stream(order)
+        check_lanes(lanes, found["lanes"], stream.size)
         if states[0].order["version"] != self.dataset.version:
             lanes = [lane._replace(carried=()) for lane in lanes]
         self._runs += 1  # a `for` that is still running no longer moves the state
-        self._open(reader, order, lanes, found["lanes"])
+        self._open(reader, order, stream, lanes, found["lanes"])
         if alone:
             self._held, self._shared = states[0].held, True
 
@@ -158,13 +159,12 @@ class PackedLoader:
             raise SpecError("there are no samples to pack; build the dataset from a source that gives some")
         total = lanes_for(self.packing, stream.size(0))
         self._check_ranks(total)
-        self._open(
-            self._reader, order, deal(first_lanes(total, stream.size), self.spec.rank, self.spec.world_size), total
-        )
+        lanes = deal(first_lanes(total, stream.size), self.spec.rank, self.spec.world_size)
+        self._open(self._reader, order, stream, lanes, total)
 
-    def _open(self, reader: Reader, order: OrderState, lanes: Sequence[LaneState], total: int) -> None:
+    def _open(self, reader: Reader, order: OrderState, stream: Stream, lanes: Sequence[LaneState], total: int) -> None:
         self._reader, self._order, self._total = reader, order, total
-        self.stream: Stream = reader.stream(order)
+        self.stream = stream
         self._lanes = {lane.lane: lane for lane in sorted(lanes)}
         self._held, self._shared = len(self._lanes), False
         self.skipped: list[Skipped] = []
@@ -220,7 +220,7 @@ class PackedLoader:
         reader, (self.decode, self.cost, self.finish), order, total, lanes, held, shared = state
         self.dataset, self.spec = reader.source, reader.spec
         self._runs = 0
-        self._open(reader, order, tuple(lanes.values()), total)
+        self._open(reader, order, reader.stream(order), tuple(lanes.values()), total)
         self._held, self._shared = held, shared
 
 

@@ -14,19 +14,16 @@ import msgspec
 import torch
 
 from shardkit import SpecError, convert_spec
-from trainer.checkpoint import TOKENIZER, find_checkpoint, load_model
+from trainer.checkpoint import TOKENIZER, find_checkpoint, load_model, step_of
 from trainer.data.sources import choose_sources, open_data
 from trainer.data.tokenise import load_speech
 from trainer.eval.heldout import evaluate, keep_held_out, page_of, without_media
 from trainer.eval.loss import Ready
 from trainer.eval.page import write_eval_page
-from trainer.model.precision import settle_precision
-from trainer.model.table import make_model
-from trainer.model.trainable import set_trainable
 from trainer.objective import open_loss
 from trainer.run import SPEC, choose_device, fix_arithmetic, reading_of
 from trainer.spec import RunSpec
-from trainer.start import load_start
+from trainer.start import begin_model
 
 
 def evaluate_run(
@@ -47,12 +44,7 @@ def evaluate_run(
     fix_arithmetic(spec, device)
     speech = load_speech(str(path / TOKENIZER))
     torch.manual_seed(spec.seed)  # a loss may compare with what the run began with
-    model = make_model(spec.model, speech)
-    if spec.trainable is not None:
-        set_trainable(model, spec.trainable)
-    settle_precision(model, getattr(torch, spec.dtype))
-    load_start(model, spec.start, resumed=True)
-    model.to(device).eval()
+    model = begin_model(spec, speech, resumed=True).to(device).eval()
     loss = open_loss(spec, model, speech, folder)
     load_model(path, model)
     dataset = open_data(choose_sources(data, spec.data))
@@ -65,7 +57,7 @@ def evaluate_run(
     if own is None:
         wanted_by = f"eval.where is {spec.eval.where}" if spec.eval.where else f"data.held_out is {spec.data.held_out}"
         raise SpecError(f"{dataset.url} has no held-out sample with an answer; {wanted_by}")
-    step = int(path.name.removeprefix("step-"))
+    step = step_of(path)
     found: dict[str, Any] = {"step": step, "after": msgspec.to_builtins(own.held_out)}
     for name, changed in without_media(kept, wanted):
         other = evaluate(ready, changed, speech, wanted.new_tokens)

@@ -20,15 +20,12 @@ class MetricsFile:
 
     def __init__(self, folder: Path, step: int, name: str = METRICS) -> None:
         self.path = folder / name
-        kept = [line for line in read_lines(self.path) if line["step"] <= step]
-        temporary = folder / f".{name}.tmp"
-        temporary.write_text("".join(_line(entry) for entry in kept), encoding="utf-8")
-        temporary.replace(self.path)
+        cut_back(self.path, step)
         self._file = self.path.open("a", encoding="utf-8")
 
     def write(self, entry: Mapping[str, Any]) -> None:
         """Append one object; it is in the file when this returns."""
-        self._file.write(_line(entry))
+        self._file.write(as_line(entry))
         self._file.flush()
 
     def sync(self) -> None:
@@ -67,5 +64,14 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return entries
 
 
-def _line(entry: Mapping[str, Any]) -> str:
+def cut_back(path: Path, step: int) -> None:
+    """Remove lines of later steps and torn lines from a file, which is made where it is missing."""
+    kept = [line for line in read_lines(path) if line["step"] <= step]
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text("".join(map(as_line, kept)), encoding="utf-8")
+    temporary.replace(path)
+
+
+def as_line(entry: Mapping[str, Any]) -> str:
+    """One object as it stands in such a file."""
     return json.dumps(entry, allow_nan=True) + "\n"

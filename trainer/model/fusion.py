@@ -21,6 +21,7 @@ from trainer.data.collate import IGNORED, TrainBatch
 from trainer.data.tokenise import Speech
 from trainer.model.crossing import CrossingText
 from trainer.model.encoders import HearingEncoder, VisionEncoder
+from trainer.model.growing import note_tokens
 from trainer.model.heads import ContrastiveHead, TokenHead
 from trainer.model.omni import is_trainable, senses_of
 from trainer.model.pooling import (
@@ -185,11 +186,7 @@ class Fusion(nn.Module):
             last = self._hidden(batch, media)[rows, lengths - 1]
             logits = torch.where(hears[:, None], self.transcription(last), self.caption(last))
             chosen = choose(logits.float())
-            for at, token in enumerate(chosen.tolist()):
-                going[at] = going[at] and token not in stop_ids
-                if going[at]:
-                    answers[at].append(token)
-            if not any(going):
+            if not note_tokens(answers, going, chosen.tolist(), stop_ids):
                 break
             batch, lengths = _with_token(batch, chosen, lengths), lengths + 1
         return answers

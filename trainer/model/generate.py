@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from trainer.data.collate import TrainBatch
+from trainer.model.growing import note_tokens
 from trainer.model.omni import Omni
 from trainer.model.table import Model
 
@@ -100,11 +101,7 @@ def _continue(
         output = _forward(model, shown, mask, cache)
         cache = getattr(output, "past_key_values", None)
         chosen = choose(output.logits[:, -1].float())
-        for at, token in enumerate(chosen.tolist()):
-            going[at] = going[at] and token not in stop_ids
-            if going[at]:
-                answers[at].append(token)
-        if not any(going):
+        if not note_tokens(answers, going, chosen.tolist(), stop_ids):
             break
         newest = model.words(chosen[:, None]).to(embeds.dtype)
         shown = newest if cache is not None else torch.cat([shown, newest], dim=1)
