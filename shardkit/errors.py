@@ -128,6 +128,12 @@ REASONS: dict[str, str] = {
     "unknown-media": "the bytes are not of an allowed image, audio or video format",
     "no-media": "the normaliser needs a medium and the row has none",
     "schema": "the finished sample does not fit the schema",
+    "licence": "the rules do not allow the licence",
+    "language": "the text is in a language that the rules do not name",
+    "text-length": "the texts are shorter, longer or more than the rules allow",
+    "media-type": "a medium is of a type that the rules do not name",
+    "secret": "the text holds a key, a token or a password",
+    "personal-data": "the text holds an e-mail address, a number of a telephone, card or account, or an IP address",
     "filtered": "the row does not pass the source's own filter",
 }
 """Reason codes of dead letters and what each means."""

@@ -62,7 +62,7 @@ TRAINER = (
 NEVER_IN_SHARDKIT = {"torch", "torchdata", "torchvision", "transformers", "peft", "bitsandbytes", "trainer", "tools"}
 NEVER_IN_TRAINER = {"tools"}
 LATE = {
-    "bitsandbytes", "datasets", "huggingface_hub", "kagglehub", "matplotlib", "obstore", "peft", "playwright",
+    "bitsandbytes", "datasets", "huggingface_hub", "kagglehub", "matplotlib", "obstore", "peft", "py3langid", "playwright",
     "pyloudnorm", "ray", "scenedetect", "simplejpeg", "starlette", "tensorboard", "transformers", "uvicorn",
     "webdataset", "webrtcvad",
 }  # fmt: skip

@@ -27,3 +27,4 @@ from shardkit.spec.loading import convert_spec as convert_spec
 from shardkit.spec.loading import load_spec as load_spec
 from shardkit.spec.loading import read_mapping as read_mapping
 from shardkit.spec.loading import spec_schema as spec_schema
+from shardkit.spec.rules import Rules as Rules

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from shardkit.spec.base import NAME, Codec, MediaOptions, Strict
+from shardkit.spec.rules import Rules
 
 
 class SourceSpec(Strict, frozen=True, kw_only=True, tag_field="kind"):
@@ -19,6 +20,7 @@ class SourceSpec(Strict, frozen=True, kw_only=True, tag_field="kind"):
     `--sample` without a number takes; `limit` bounds a full build; `ratio` is the share of `total`.
     `partitions` is how many build lanes the source has: part of the plan, unlike the number of processes.
     `codec` is `tar`, which every WebDataset reader takes, or `tar.zst`, which pays for text.
+    `rules` are what samples must be like besides being whole; a build's own rules where a source has none.
     `fallback` is used in place of this source where this one's tool is not installed; the plan says so.
     """
 
@@ -40,6 +42,7 @@ class SourceSpec(Strict, frozen=True, kw_only=True, tag_field="kind"):
     partitions: int = 1
     codec: Codec = "tar"
     media: MediaOptions = MediaOptions()
+    rules: Rules | None = None
     fallback: AnySource | None = None
 
     def __post_init__(self) -> None:
