@@ -220,7 +220,8 @@ def _pin(place: Place, spec: BuildSpec, folder: Path) -> tuple[Pin, Pinned]:
     name = _new_name(folder, place.spec.name)
     fs.make_folders(folder / name)
     pinned = open_source(place.spec, spec.seed, spec.limits).pin(folder / name)
-    return Pin(folder=name, rows=pinned.rows, bytes=pinned.bytes, reread=pinned.reread), pinned
+    rows = None if place.spec.gather else pinned.rows  # how many are made of them is seen on the way
+    return Pin(folder=name, rows=rows, bytes=pinned.bytes, reread=pinned.reread), pinned
 
 
 def _new_name(folder: Path, name: str) -> str:
