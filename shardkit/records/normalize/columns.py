@@ -123,7 +123,7 @@ def field(fields: Mapping[str, Any], name: str) -> Any:
         return value
     here: Any = fields
     for part in name.split("."):
-        if not isinstance(here, Mapping):
+        if not isinstance(here, dict):  # an abstract class takes five times as long to ask
             return None
         here = here.get(part)
     return here
