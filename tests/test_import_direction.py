@@ -62,9 +62,9 @@ TRAINER = (
 NEVER_IN_SHARDKIT = {"torch", "torchdata", "torchvision", "transformers", "peft", "bitsandbytes", "trainer", "tools"}
 NEVER_IN_TRAINER = {"tools"}
 LATE = {
-    "bitsandbytes", "datasets", "huggingface_hub", "kagglehub", "matplotlib", "obstore", "peft", "py3langid", "playwright",
-    "pyloudnorm", "ray", "scenedetect", "simplejpeg", "starlette", "tensorboard", "transformers", "uvicorn",
-    "webdataset", "webrtcvad",
+    "bitsandbytes", "datasets", "huggingface_hub", "kagglehub", "matplotlib", "obstore", "peft", "playwright",
+    "py3langid", "pyloudnorm", "ray", "scenedetect", "simplejpeg", "starlette", "tensorboard", "transformers",
+    "uvicorn", "webdataset", "webrtcvad",
 }  # fmt: skip
 ABSENT_AFTER_IMPORT = ("torch", "transformers", "datasets", "webdataset", "ray", "av", "matplotlib", "trainer", "tools")
 

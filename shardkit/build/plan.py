@@ -28,7 +28,7 @@ from shardkit.store.publish import publish_bytes
 NOT_BYTES = ("kind", "name", "sample", "limit", "ratio", "partitions", "fallback")
 """Fields of a source that its bytes do not depend on, or that stand elsewhere in the record."""
 
-SPARED: dict[str, Any] = {"rules": None}
+SPARED: dict[str, Any] = {"rules": None, "where": {}, "unless": {}, "gather": None}
 """Fields that are left out where they say nothing: plans that were made before there were such fields stand."""
 
 MACHINE_LIMITS = ("memory_bytes",)
@@ -226,7 +226,8 @@ def _pin(place: Place, spec: BuildSpec, folder: Path) -> tuple[Pin, Pinned]:
     name = _new_name(folder, place.spec.name)
     fs.make_folders(folder / name)
     pinned = open_source(place.spec, spec.seed, spec.limits).pin(folder / name)
-    return Pin(folder=name, rows=pinned.rows, bytes=pinned.bytes, reread=pinned.reread), pinned
+    rows = None if place.spec.gather else pinned.rows  # how many are made of them is seen on the way
+    return Pin(folder=name, rows=rows, bytes=pinned.bytes, reread=pinned.reread), pinned
 
 
 def _new_name(folder: Path, name: str) -> str:
