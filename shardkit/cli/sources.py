@@ -7,7 +7,6 @@ Elsewhere: the entries (shardkit.spec.catalog), their texts (shardkit.report.cat
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import msgspec

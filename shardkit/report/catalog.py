@@ -49,8 +49,8 @@ def access(entry: Entry) -> str:
     if entry.state != "gated":
         return ""
     return (
-        f"{entry.name} is gated: {entry.reason.rstrip('.')}. Open {entry.url}, log in and accept; then set HF_TOKEN to a "
-        "token of that account (https://huggingface.co/settings/tokens), or run `hf auth login`"
+        f"{entry.name} is gated: {entry.reason.rstrip('.')}. Open {entry.url}, log in and accept; then set "
+        "HF_TOKEN to a token of that account (https://huggingface.co/settings/tokens), or run `hf auth login`"
     )
 
 

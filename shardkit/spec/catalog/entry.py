@@ -96,8 +96,9 @@ class Entry(Strict, frozen=True, kw_only=True):
         if self.priority not in PRIORITIES:
             raise ValueError(f"priority is {self.priority}; wanted 0 to {max(PRIORITIES)}")
         for field in ("sample_size", "budget_bytes"):
-            if (getattr(self, field) or 1) < 1:
-                raise ValueError(f"{field} is {getattr(self, field)}; wanted at least 1, or leave it out")
+            value = getattr(self, field)
+            if value is not None and value < 1:
+                raise ValueError(f"{field} is {value}; wanted at least 1, or leave it out")
         if self.kaggle and not _KAGGLE.fullmatch(self.kaggle):
             raise ValueError(f"kaggle is {self.kaggle!r}; wanted OWNER/DATASET")
         self._check_state()
@@ -156,4 +157,4 @@ class Entry(Strict, frozen=True, kw_only=True):
 def is_type(kind: str) -> bool:
     """Whether a text is a type of a column."""
     match = _TYPE.fullmatch(kind)
-    return bool(match) and (match["of"] is None or is_type(match["of"]))
+    return match is not None and (match["of"] is None or is_type(match["of"]))

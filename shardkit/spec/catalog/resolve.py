@@ -54,10 +54,8 @@ def resolve_sources(raw: dict[str, Any], folders: tuple[Path, ...], where: str) 
     sources = raw.get("sources")
     if not isinstance(sources, list):
         return raw
-    return {
-        **raw,
-        "sources": [_resolve(source, folders, f"{where}: source {at + 1}") for at, source in enumerate(sources)],
-    }
+    found = [_resolve(source, folders, f"{where}: source {at}") for at, source in enumerate(sources, 1)]
+    return {**raw, "sources": found}
 
 
 def is_reference(source: Any) -> bool:
@@ -110,11 +108,9 @@ def _resolve(source: Any, folders: tuple[Path, ...], where: str) -> Any:
     if not isinstance(source, dict):
         return source
     if is_reference(source):
-        fields = {
-            name: value for name, value in source.items() if name not in ("kind", *CatalogReference.__struct_fields__)
-        }
-        named = {name: source[name] for name in CatalogReference.__struct_fields__ if name in source}
-        reference = convert_spec(named, CatalogReference, where)
+        own = {name: value for name, value in source.items() if name in CatalogReference.__struct_fields__}
+        fields = {name: value for name, value in source.items() if name not in ("kind", *own)}
+        reference = convert_spec(own, CatalogReference, where)
         source = entry_source(find_entry(reference.entry, folders), reference.variant, fields)
     if isinstance(source.get("fallback"), dict):
         source = {**source, "fallback": _resolve(source["fallback"], folders, f"{where}, fallback")}
