@@ -222,7 +222,7 @@ def test_facts_that_nobody_saw_are_marked() -> None:
 @pytest.mark.parametrize(
     ("choice", "names"),
     [
-        (Choice(modality="audio", licence="free", state="available"), {"common-voice-17", "librispeech", "librispeech-test"}),
+        (Choice(modality="audio", licence="free", priority="1"), {"common-voice-17", "librispeech"}),
         (Choice(modality="video", state="gated"), {"finevideo"}),
         (Choice(group="repository", licence="share-alike,non-commercial"), {"grafana", "cheat-sheets", "n8n"}),
         (Choice(group="chat", priority="0-1", licence="unknown"), {"openhermes-2-5"}),
