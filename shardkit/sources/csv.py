@@ -127,22 +127,18 @@ class Dialect(NamedTuple):
 
 def read_records(stream: io.BufferedReader, offset: int, limit: int, dialect: Dialect) -> Iterator[Raw]:
     """Records from where the stream stands, at byte `offset`; of one with more than `limit` bytes few are held."""
-    parts: list[bytes] = []
+    held = bytearray()
     begin, end, state = offset, offset, START
     while piece := stream.readline(CHUNK_BYTES):
         end += len(piece)
         whole = piece.endswith(b"\n")
         state = _scan(piece.rstrip(b"\r\n") if whole else piece, state, dialect)
-        parts = [*parts, piece] if end - begin <= limit else []
+        held += piece if end - begin <= limit else b""
         if whole and state != QUOTED:
-            yield Raw(_joined(parts, end - begin), end)
-            parts, begin, state = [], end, START
+            yield Raw(bytes(held) if end - begin <= limit else None, end)
+            held, begin, state = bytearray(), end, START
     if end > begin:
-        yield Raw(_joined(parts, end - begin), end, state == QUOTED)
-
-
-def _joined(parts: list[bytes], size: int) -> bytes | None:
-    return b"".join(parts) if sum(map(len, parts)) == size else None
+        yield Raw(bytes(held) if end - begin <= limit else None, end, state == QUOTED)
 
 
 def _scan(piece: bytes, state: int, dialect: Dialect) -> int:
@@ -172,6 +168,7 @@ def _scan(piece: bytes, state: int, dialect: Dialect) -> int:
 
 def _fields(data: bytes, dialect: Dialect) -> list[str]:
     """The fields of one record. Raises UnicodeDecodeError, csv.Error."""
-    quoting = csv.QUOTE_MINIMAL if dialect.quote else csv.QUOTE_NONE
-    reader = csv.reader([data.decode()], delimiter=dialect.delimiter, quotechar=dialect.quote or None, quoting=quoting)
-    return next(reader)
+    lines, delimiter = [data.decode()], dialect.delimiter
+    if not dialect.quote:
+        return next(csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE))
+    return next(csv.reader(lines, delimiter=delimiter, quotechar=dialect.quote))

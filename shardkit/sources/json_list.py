@@ -117,21 +117,30 @@ class Document:
             raise self._broken()
 
     def go_to(self, offset: int) -> None:
-        """Go on at a byte further on."""
+        """Go on at a byte further on, which may have been read already."""
+        if offset <= self._before + len(self._buffer):
+            self._next = offset - self._before
+            return
         advance(self._stream, self._before + len(self._buffer), offset)
         self._buffer, self._next, self._before = b"", 0, offset
 
     def value(self, limit: int) -> bytes | None:
         """The bytes of the value that comes next, or None where they are more than `limit`."""
         parts: list[bytes] = []
-        size, scan = 0, Scan(self._peek())
+        first = self._peek()
+        if first in (b",", b"]", b"}", b":"):
+            raise self._broken()
+        size, scan = 0, Scan(first)
         while True:
             if not self._more():
                 raise self._broken()
             end = scan.end(self._buffer, self._next)
             stop = len(self._buffer) if end < 0 else end
             size += stop - self._next
-            parts = [*parts, self._buffer[self._next : stop]] if size <= limit else []
+            if size <= limit:
+                parts.append(self._buffer[self._next : stop])
+            else:
+                parts.clear()
             self._next = stop
             if end >= 0:
                 return b"".join(parts) if size <= limit else None
@@ -194,8 +203,8 @@ class Document:
 
     def _broken(self) -> SourceDamaged:
         return SourceDamaged(
-            f"{self._where} is no whole JSON list near byte {self.at}; replace it with a whole copy, or read it as jsonl "
-            "where it holds an object a line"
+            f"{self._where} is no whole JSON list near byte {self.at}; replace it with a whole copy, or read it as "
+            "jsonl where it holds an object a line"
         )
 
 

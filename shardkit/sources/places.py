@@ -29,7 +29,7 @@ class Place(Protocol):
         ...
 
     def open(self, entry: Entry) -> io.BufferedReader:
-        """A seekable stream of a listed file's bytes. Reading raises SourceChanged (other than listed), SourceFailed."""
+        """A seekable stream of a listed file's bytes. Reading raises SourceChanged (not as listed), SourceFailed."""
         ...
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -76,11 +75,10 @@ class RecordFiles:
                 continue
             mark = Mark(int(cursor["offset"]), int(cursor["record"])) if cursor and index == first else Mark()
             number = mark.number
-            with closing(self._file_rows(entry, mark)) as found:
-                for end, row in found:
-                    if not alone or number % partitions == partition:
-                        yield Step(row=row, cursor={"file": index, "offset": end, "record": number + 1})
-                    number += 1
+            for end, row in self._file_rows(entry, mark):
+                if not alone or number % partitions == partition:
+                    yield Step(row=row, cursor={"file": index, "offset": end, "record": number + 1})
+                number += 1
 
     def _file_rows(self, entry: Entry, mark: Mark) -> Iterator[Found]:
         path = shown(entry.path)
