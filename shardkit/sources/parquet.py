@@ -15,9 +15,10 @@ from shardkit.errors import SourceDamaged, SpecError
 from shardkit.records.normalize import columns_read
 from shardkit.records.row import Cursor, Row
 from shardkit.sources.base import BadRow, Pinned, Step
-from shardkit.sources.listing import Entry, open_pinned, pin_files, read_listing
+from shardkit.sources.listing import Entry, read_listing
 from shardkit.sources.patterns import selector
-from shardkit.sources.walk import shown, walk
+from shardkit.sources.places import LocalPlace, Place
+from shardkit.sources.walk import shown
 from shardkit.spec import ParquetSource
 
 BATCH_ROWS = 16
@@ -25,10 +26,14 @@ BATCH_ROWS = 16
 
 
 class Parquet:
-    """A `parquet` source. Partition p of P takes the row groups whose number in the whole source is p modulo P."""
+    """A `parquet` source. Partition p of P takes the row groups whose number in the whole source is p modulo P.
 
-    def __init__(self, spec: ParquetSource) -> None:
+    `place` is where its files lie: the local folder of its spec, unless another is given.
+    """
+
+    def __init__(self, spec: ParquetSource, place: Place | None = None) -> None:
         self.spec = spec
+        self._place = place or LocalPlace(spec.path, spec.name)
 
     def missing_tool(self) -> str:
         """Empty: pyarrow comes with shardkit."""
@@ -37,8 +42,7 @@ class Parquet:
     def pin(self, folder: Path) -> Pinned:
         """List the files with their digests and read their footers; raises SpecError for one that is cut."""
         spec = self.spec
-        files = walk(spec.path, selector(spec.include, (), spec.name), spec.name)
-        revision, _, total = pin_files(folder, spec.path, files, spec.name)
+        revision, _, total = self._place.pin(folder, selector(spec.include, (), spec.name))
         rows = 0
         for entry in read_listing(folder, spec.name):
             try:
@@ -94,7 +98,7 @@ class Parquet:
         import pyarrow
         import pyarrow.parquet
 
-        with open_pinned(self.spec.path, entry, self.spec.name) as stream:
+        with self._place.open(entry) as stream:
             try:
                 with pyarrow.parquet.ParquetFile(stream, pre_buffer=False) as file:
                     yield file

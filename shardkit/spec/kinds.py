@@ -19,7 +19,8 @@ class SourceSpec(Strict, frozen=True, kw_only=True, tag_field="kind"):
     `--sample` without a number takes; `limit` bounds a full build; `ratio` is the share of `total`.
     `partitions` is how many build lanes the source has: part of the plan, unlike the number of processes.
     `codec` is `tar`, which every WebDataset reader takes, or `tar.zst`, which pays for text.
-    `fallback` is used in place of this source where this one's tool is not installed; the plan says so.
+    `fallback` is used in place of this source where its tool is not installed or where it cannot be had from here (no
+    permission, no credentials, gone, offline); the plan says so.
     """
 
     LOCATIONS: ClassVar[tuple[str, ...]] = ()
@@ -41,6 +42,11 @@ class SourceSpec(Strict, frozen=True, kw_only=True, tag_field="kind"):
     codec: Codec = "tar"
     media: MediaOptions = MediaOptions()
     fallback: AnySource | None = None
+
+    @property
+    def text_alone(self) -> bool:
+        """Whether its rows never hold media: then no tools of media are part of its lanes' toolchain."""
+        return False
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
@@ -79,6 +85,54 @@ class JsonlSource(SourceSpec, frozen=True, kw_only=True, tag="jsonl"):
     include: tuple[str, ...] = ("**/*.jsonl", "**/*.jsonl.gz", "**/*.jsonl.zst", "**/*.ndjson")
     line_bytes: int = 16 << 20
 
+    @property
+    def text_alone(self) -> bool:
+        """True."""
+        return True
+
+
+class CsvSource(SourceSpec, frozen=True, kw_only=True, tag="csv"):
+    """Comma or tab separated values, a record a row, all values text; `path` is a file or a folder.
+
+    `delimiter` is one character; empty: a tab in .tsv, else a comma. `quote` is one, or empty where quotes have no
+    meaning. The first record names the columns; `names` give others; without `header` the first record is a row.
+    """
+
+    LOCATIONS: ClassVar[tuple[str, ...]] = ("path",)
+
+    path: str
+    include: tuple[str, ...] = ("**/*.csv", "**/*.csv.gz", "**/*.csv.zst", "**/*.tsv", "**/*.tsv.gz", "**/*.tsv.zst")
+    delimiter: str = ""
+    quote: str = '"'
+    header: bool = True
+    names: tuple[str, ...] = ()
+    record_bytes: int = 16 << 20
+
+    @property
+    def text_alone(self) -> bool:
+        """True."""
+        return True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_csv(self.name, self.delimiter, self.quote, self.header, self.names)
+
+
+class JsonSource(SourceSpec, frozen=True, kw_only=True, tag="json"):
+    """JSON files that are one list of objects, or one object whose `key` holds such a list; an object a row."""
+
+    LOCATIONS: ClassVar[tuple[str, ...]] = ("path",)
+
+    path: str
+    include: tuple[str, ...] = ("**/*.json", "**/*.json.gz", "**/*.json.zst")
+    key: str = "data"
+    item_bytes: int = 16 << 20
+
+    @property
+    def text_alone(self) -> bool:
+        """True."""
+        return True
+
 
 class ParquetSource(SourceSpec, frozen=True, kw_only=True, tag="parquet"):
     """Parquet files, a row a row; columns of structs {bytes, path} are media."""
@@ -107,6 +161,11 @@ class GitSource(SourceSpec, frozen=True, kw_only=True, tag="git"):
     min_characters: int = 50
     max_characters: int = 100_000
 
+    @property
+    def text_alone(self) -> bool:
+        """True."""
+        return True
+
 
 class GeneratedSource(SourceSpec, frozen=True, kw_only=True, tag="generated"):
     """Rows made by a generator of the table in synth: row i is a pure function of (seed, generator, i)."""
@@ -122,4 +181,17 @@ class GeneratedSource(SourceSpec, frozen=True, kw_only=True, tag="generated"):
             raise ValueError(f"source {self.name}: count is {self.count}; at least 1")
 
 
-AnySource = FilesSource | JsonlSource | ParquetSource | GitSource | GeneratedSource
+def _check_csv(name: str, delimiter: str, quote: str, header: bool, names: tuple[str, ...]) -> None:
+    """Raises ValueError for what no csv file can have."""
+    for field, value in (("delimiter", delimiter), ("quote", quote)):
+        if len(value) > 1 or not value.isascii() or value in ("\r", "\n", "\0"):
+            raise ValueError(f"source {name}: {field} is {value!r}; one ASCII character, or leave it out")
+    if delimiter and delimiter == quote:
+        raise ValueError(f"source {name}: delimiter and quote are both {quote!r}; they must differ")
+    if not header and not names:
+        raise ValueError(f"source {name}: without a header the columns need `names`")
+    if len(set(names)) != len(names):
+        raise ValueError(f"source {name}: names has one twice; columns must differ")
+
+
+AnySource = FilesSource | JsonlSource | CsvSource | JsonSource | ParquetSource | GitSource | GeneratedSource
