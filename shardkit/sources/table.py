@@ -13,6 +13,7 @@ from shardkit.sources.csv import Csv
 from shardkit.sources.files import Files
 from shardkit.sources.generated import Generated
 from shardkit.sources.git import Git
+from shardkit.sources.hub import Hub
 from shardkit.sources.json_list import Json
 from shardkit.sources.jsonl import Jsonl
 from shardkit.sources.parquet import Parquet
@@ -22,6 +23,7 @@ from shardkit.spec import (
     FilesSource,
     GeneratedSource,
     GitSource,
+    HubSource,
     JsonlSource,
     JsonSource,
     Limits,
@@ -33,6 +35,7 @@ KINDS: dict[type[SourceSpec], Callable[..., Source]] = {
     CsvSource: lambda spec, seed, limits: Csv(spec),
     FilesSource: lambda spec, seed, limits: Files(spec, limits),
     GeneratedSource: lambda spec, seed, limits: Generated(spec, seed),
+    HubSource: lambda spec, seed, limits: Hub(spec, limits),
     GitSource: lambda spec, seed, limits: Git(spec),
     JsonlSource: lambda spec, seed, limits: Jsonl(spec),
     JsonSource: lambda spec, seed, limits: Json(spec),

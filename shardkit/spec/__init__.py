@@ -19,6 +19,7 @@ from shardkit.spec.kinds import CsvSource as CsvSource
 from shardkit.spec.kinds import FilesSource as FilesSource
 from shardkit.spec.kinds import GeneratedSource as GeneratedSource
 from shardkit.spec.kinds import GitSource as GitSource
+from shardkit.spec.kinds import HubSource as HubSource
 from shardkit.spec.kinds import JsonlSource as JsonlSource
 from shardkit.spec.kinds import JsonSource as JsonSource
 from shardkit.spec.kinds import ParquetSource as ParquetSource

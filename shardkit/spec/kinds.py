@@ -6,9 +6,14 @@ Elsewhere: what the structs hold of media (base.py), reading the rows (the room 
 
 from __future__ import annotations
 
-from typing import ClassVar
+import re
+from typing import ClassVar, Literal
 
 from shardkit.spec.base import NAME, Codec, MediaOptions, Strict
+
+
+HUB_ID = re.compile(r"([A-Za-z0-9][\w.-]{0,95}/)?[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+HUB_ENDPOINT = re.compile(r"https?://[^/?#@\s]+(/[^?#@\s]*)?")
 
 
 class SourceSpec(Strict, frozen=True, kw_only=True, tag_field="kind"):
@@ -167,6 +172,46 @@ class GitSource(SourceSpec, frozen=True, kw_only=True, tag="git"):
         return True
 
 
+class HubSource(SourceSpec, frozen=True, kw_only=True, tag="hub"):
+    """A data set of the Hugging Face Hub, streamed: nothing of it is ever on disk as a whole.
+
+    `dataset` is owner/name. `config` and `split` are the Hub's own names and may hold dots and spaces. `revision` is a
+    branch, tag or commit, empty for the head of main; the plan pins the commit. `data_files` are globs over the
+    repository's paths, read in place of what `config` and `split` mean (where its loader is a program, or a part is
+    wanted); `data_dir` is a folder in it to which the usual layout applies.
+    `reader`: `files` reads the repository's own parquet, jsonl, json, csv and tar by ranges with exact cursors,
+    `datasets` streams through that package, `auto` takes `files` wherever it can.
+    `endpoint` is another Hub's address, by default HF_ENDPOINT or huggingface.co; `offline` refuses to ask, as
+    HF_HUB_OFFLINE does. The token is HF_TOKEN or what `hf auth login` has left, and goes to the user's own endpoint
+    alone. A line, record or item of more than `record_bytes` is refused.
+    """
+
+    LOCATIONS: ClassVar[tuple[str, ...]] = ("endpoint", "offline")
+
+    dataset: str
+    config: str = ""
+    split: str = "train"
+    revision: str = ""
+    data_files: tuple[str, ...] = ()
+    data_dir: str = ""
+    reader: Literal["auto", "files", "datasets"] = "auto"
+    endpoint: str = ""
+    offline: bool = False
+    record_bytes: int = 16 << 20
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not HUB_ID.fullmatch(self.dataset):
+            raise ValueError(f"source {self.name}: dataset is {self.dataset!r}; the Hub's name of it, owner/name")
+        if self.endpoint and not HUB_ENDPOINT.fullmatch(self.endpoint):
+            raise ValueError(f"source {self.name}: endpoint is no address of a Hub; https://host without login or query")
+        if not self.split or self.record_bytes < 1:
+            raise ValueError(f"source {self.name}: split must be named, and record_bytes be at least 1")
+        for path in (*self.data_files, self.data_dir):
+            if path.startswith("/") or ".." in path.split("/") or "://" in path:
+                raise ValueError(f"source {self.name}: {path!r} is no path within the repository, such as data/*.jsonl")
+
+
 class GeneratedSource(SourceSpec, frozen=True, kw_only=True, tag="generated"):
     """Rows made by a generator of the table in synth: row i is a pure function of (seed, generator, i)."""
 
@@ -194,4 +239,4 @@ def _check_csv(name: str, delimiter: str, quote: str, header: bool, names: tuple
         raise ValueError(f"source {name}: names has one twice; columns must differ")
 
 
-AnySource = FilesSource | JsonlSource | CsvSource | JsonSource | ParquetSource | GitSource | GeneratedSource
+AnySource = FilesSource | JsonlSource | CsvSource | JsonSource | ParquetSource | GitSource | HubSource | GeneratedSource

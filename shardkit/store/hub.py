@@ -143,6 +143,11 @@ class HubStore(HttpStore):
         address += "?" + urlencode({"recursive": str(deep).lower(), "expand": "false"})
         return self._pages(address, folder)
 
+    def exports(self) -> Any:
+        """What the Hub's own parquet of a data set holds: addresses by configuration and split. Raises as `pin`."""
+        address = f"{self._endpoint}/api/{self._place.kind}/{self._place.repository}/parquet"
+        return msgspec.json.decode(self._get(address, "")[0])
+
     def list_files(self, folder: str = "", *, deep: bool = True) -> list[str]:
         """See ByteStore; all pages of the listing."""
         start = "/".join(part for part in (self._place.folder, folder.strip("/")) if part)
@@ -198,6 +203,12 @@ class HubStore(HttpStore):
 
     def _check_answer(self, answer: BaseHTTPResponse, reading: Reading) -> None:
         self.last_status = answer.status
+        if answer.status in (404, 410):
+            with self._lock:
+                self.requests += 1
+            code = answer.headers.get("X-Error-Code", "")
+            name = f"{self.url}/{reading.path}"
+            raise HubMissing(f"{name} is missing (status {answer.status}); check the URL", code or "EntryNotFound")
         super()._check_answer(answer, reading)
 
     def _denied(self, answer: BaseHTTPResponse, name: str) -> StorageFailed:
