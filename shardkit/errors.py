@@ -55,6 +55,10 @@ class SourceFailed(ShardkitError):
     exit_code: ClassVar[int] = 3
 
 
+class SourceUnavailable(SourceFailed):
+    """A source cannot be had from here: no permission, no credentials, gone, offline. Its fallback is taken instead."""
+
+
 class SourceChanged(SourceFailed):
     """A source is no longer what the plan pinned: changed since planned."""
 
@@ -107,6 +111,7 @@ class Refused(ShardkitError):
 
 REASONS: dict[str, str] = {
     "not-json": "a line is not one JSON object",
+    "not-csv": "a record of csv has another number of fields than its header, or quotes that do not match",
     "not-utf8": "text is not valid UTF-8, or holds lone surrogates or NUL",
     "missing-field": "a field that the normaliser needs is absent or has another type",
     "empty-text": "the text, question or answer is empty",

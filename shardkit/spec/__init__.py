@@ -17,10 +17,13 @@ from shardkit.spec.base import Strict as Strict
 from shardkit.spec.base import VideoOptions as VideoOptions
 from shardkit.spec.build import BuildSpec as BuildSpec
 from shardkit.spec.kinds import AnySource as AnySource
+from shardkit.spec.kinds import CsvSource as CsvSource
 from shardkit.spec.kinds import FilesSource as FilesSource
 from shardkit.spec.kinds import GeneratedSource as GeneratedSource
 from shardkit.spec.kinds import GitSource as GitSource
+from shardkit.spec.kinds import HubSource as HubSource
 from shardkit.spec.kinds import JsonlSource as JsonlSource
+from shardkit.spec.kinds import JsonSource as JsonSource
 from shardkit.spec.kinds import ParquetSource as ParquetSource
 from shardkit.spec.kinds import SourceSpec as SourceSpec
 from shardkit.spec.loading import apply_settings as apply_settings
