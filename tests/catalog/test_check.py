@@ -50,11 +50,16 @@ source: {kind: hub, split: train, normalizer: question_answer, columns: {questio
 """
 ROWS = [
     {
-        "question": f"what is {at}?", "answer": f"it is {at}", "score": at / 2, "tags": ["x"], "meta": {"a": 1, "b": 2, "c": 3},
-        "image": {"bytes": b"", "path": ""}, "more": at,
+        "question": f"what is {at}?",
+        "answer": f"it is {at}",
+        "score": at / 2,
+        "tags": ["x"],
+        "meta": {"a": 1, "b": 2, "c": 3},
+        "image": {"bytes": b"", "path": ""},
+        "more": at,
     }
     for at in range(8)
-]  # fmt: skip
+]
 
 
 def parquet(rows: list[dict[str, object]]) -> bytes:
@@ -168,11 +173,9 @@ def test_an_emptied_repository_that_the_entry_calls_gone(hub: Hub, tmp_path: Pat
 
 
 def test_rows_of_json_show_their_columns(hub: Hub, tmp_path: Path) -> None:
-    lines = [{"question": "q", "answer": "a", "score": 1, "tags": None, "meta": {"a": 1, "b": 2}, "image": None}] * 3
-    hub.commit(
-        "me/mine",
-        {"README.md": "---\nlicense: mit\n---\n", "train.jsonl": "".join(json.dumps(line) + "\n" for line in lines)},
-    )
+    line = {"question": "q", "answer": "a", "score": 1, "tags": None, "meta": {"a": 1, "b": 2}, "image": None}
+    files = {"README.md": "---\nlicense: mit\n---\n", "train.jsonl": (json.dumps(line) + "\n") * 3}
+    hub.commit("me/mine", files)
     right = entry(tmp_path, ("train: 8, test: 3", "train: 8"))
     checked = check_entry(right)
     assert not checked.differences

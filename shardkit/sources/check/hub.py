@@ -47,7 +47,10 @@ class Data(NamedTuple):
 
 
 def check_hub(entry: Entry, spec: HubSource | None) -> Checked:
-    """Compare; `spec` is the entry's source, none where it cannot be read. Raises SourceFailed (offline), StorageFailed (no answer)."""
+    """Compare; `spec` is the entry's source, none where it cannot be read.
+
+    Raises SourceFailed (offline), StorageFailed (no answer).
+    """
     if is_offline():
         raise offline(entry.name, entry.id, "HF_HUB_OFFLINE is set")
     place = HubPlace("datasets", entry.id, entry.revision, "")
