@@ -13,6 +13,7 @@ from shardkit.sources.csv import Csv
 from shardkit.sources.files import Files
 from shardkit.sources.generated import Generated
 from shardkit.sources.git import Git
+from shardkit.sources.http import Http
 from shardkit.sources.json_list import Json
 from shardkit.sources.jsonl import Jsonl
 from shardkit.sources.parquet import Parquet
@@ -22,6 +23,7 @@ from shardkit.spec import (
     FilesSource,
     GeneratedSource,
     GitSource,
+    HttpSource,
     JsonlSource,
     JsonSource,
     Limits,
@@ -34,6 +36,7 @@ KINDS: dict[type[SourceSpec], Callable[..., Source]] = {
     FilesSource: lambda spec, seed, limits: Files(spec, limits),
     GeneratedSource: lambda spec, seed, limits: Generated(spec, seed),
     GitSource: lambda spec, seed, limits: Git(spec),
+    HttpSource: lambda spec, seed, limits: Http(spec, limits),
     JsonlSource: lambda spec, seed, limits: Jsonl(spec),
     JsonSource: lambda spec, seed, limits: Json(spec),
     ParquetSource: lambda spec, seed, limits: Parquet(spec),
