@@ -16,6 +16,7 @@ from shardkit.sources.git import Git
 from shardkit.sources.http import Http
 from shardkit.sources.json_list import Json
 from shardkit.sources.jsonl import Jsonl
+from shardkit.sources.kaggle import Kaggle
 from shardkit.sources.parquet import Parquet
 from shardkit.spec import (
     AnySource,
@@ -26,6 +27,7 @@ from shardkit.spec import (
     HttpSource,
     JsonlSource,
     JsonSource,
+    KaggleSource,
     Limits,
     ParquetSource,
     SourceSpec,
@@ -39,6 +41,7 @@ KINDS: dict[type[SourceSpec], Callable[..., Source]] = {
     HttpSource: lambda spec, seed, limits: Http(spec, limits),
     JsonlSource: lambda spec, seed, limits: Jsonl(spec),
     JsonSource: lambda spec, seed, limits: Json(spec),
+    KaggleSource: lambda spec, seed, limits: Kaggle(spec, limits),
     ParquetSource: lambda spec, seed, limits: Parquet(spec),
 }
 """From a kind's struct to what reads it. A new kind is a struct in spec/kinds.py, a file here and a row."""

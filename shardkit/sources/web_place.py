@@ -109,8 +109,8 @@ def reason_of(error: ShardkitError) -> str:
     """Why something cannot be had, for a manifest: the status, or that nothing answers; no address."""
     status = re.search(r"status (\d{3})", str(error))
     if status:
-        return f"status {status[1]}"
-    return "missing" if isinstance(error, FileMissing) else "cannot be read from here"
+        return f"status {status[1]}" + " without credentials" * ("without credentials" in str(error))
+    return "missing" if isinstance(error, FileMissing) else "no answer"
 
 
 class RangedFile(io.RawIOBase):
@@ -119,7 +119,7 @@ class RangedFile(io.RawIOBase):
     def __init__(self, place: tuple[ByteStore, str], entry: Entry, name: str) -> None:
         super().__init__()
         (self._store, self._path), self._entry, self._name = place, entry, name
-        self._at, self._block, self._number = 0, b"", -1
+        self._at, self._blocks = 0, dict[int, bytes]()
 
     def readable(self) -> bool:
         """True."""
@@ -144,9 +144,9 @@ class RangedFile(io.RawIOBase):
         if self._at >= self._entry.size:
             return 0
         number, start = divmod(self._at, BLOCK_BYTES)
-        if number != self._number:
-            self._block, self._number = self._read(number), number
-        part = memoryview(self._block)[start : start + len(view)]
+        if number not in self._blocks:  # two are kept: readers of parquet and zip go between the end and elsewhere
+            self._blocks = {**dict(list(self._blocks.items())[-1:]), number: self._read(number)}
+        part = memoryview(self._blocks[number])[start : start + len(view)]
         view[: len(part)] = part
         self._at += len(part)
         return len(part)
@@ -170,7 +170,7 @@ class RangedFile(io.RawIOBase):
 
     def _check_tag(self) -> None:
         tag = self._store.tag(self._path) if isinstance(self._store, Tagged) else ""
-        untold = not tag and self._number < 0  # then a longer file shows only by its length, which costs a request
+        untold = not tag and not self._blocks  # then a longer file shows only by its length, which costs a request
         size = self._store.size(self._path) if untold else self._entry.size
         known = f"{size} {tag}".encode()
         if size != self._entry.size or self._entry.digest[: len(known)] != known:

@@ -22,6 +22,7 @@ from shardkit.spec.kinds import GitSource as GitSource
 from shardkit.spec.kinds import HttpSource as HttpSource
 from shardkit.spec.kinds import JsonlSource as JsonlSource
 from shardkit.spec.kinds import JsonSource as JsonSource
+from shardkit.spec.kinds import KaggleSource as KaggleSource
 from shardkit.spec.kinds import ParquetSource as ParquetSource
 from shardkit.spec.kinds import RemoteSource as RemoteSource
 from shardkit.spec.kinds import SourceSpec as SourceSpec

@@ -251,6 +251,32 @@ class HttpSource(RemoteSource, frozen=True, kw_only=True, tag="http"):
                 raise ValueError(f"source {self.name}: digests has {digest[:80]!r}; wanted a SHA-256 in 64 hex digits")
 
 
+class KaggleSource(RemoteSource, frozen=True, kw_only=True, tag="kaggle"):
+    """One file of a Kaggle dataset, read by ranges; a zip that Kaggle puts around it is unpacked on the way.
+
+    `dataset` is owner/name, `version` a number (0: the newest, which the plan pins). Credentials are read from
+    KAGGLE_API_TOKEN, KAGGLE_USERNAME with KAGGLE_KEY, or kaggle.json. Where it cannot be had, `fallback` is taken.
+    """
+
+    dataset: str
+    file: str
+    version: int = 0
+
+    @property
+    def known_format(self) -> Format:
+        """As given, else by the name of the file."""
+        return self.format or format_of(self.file.removesuffix(".zip"))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not re.fullmatch(r"[\w-]+/[\w-]+", self.dataset, re.ASCII):
+            raise ValueError(f"source {self.name}: dataset is {self.dataset!r}; wanted owner/name as in its address")
+        if self.version < 0:
+            raise ValueError(f"source {self.name}: version is {self.version}; a number from 1 on, or 0 for the newest")
+        if self.known_format in ("", "media"):
+            raise ValueError(f"source {self.name}: {self.file!r} tells no format of rows; give `format`")
+
+
 def format_of(path: str) -> Format:
     """The format that a path's or URL's ending tells; empty where it tells none."""
     path = re.split(r"[?#]", path, maxsplit=1)[0].lower().removesuffix(".gz").removesuffix(".zst")
@@ -271,5 +297,13 @@ def _check_csv(name: str, delimiter: str, quote: str, header: bool, names: tuple
 
 
 AnySource = (
-    FilesSource | JsonlSource | CsvSource | JsonSource | ParquetSource | HttpSource | GitSource | GeneratedSource
+    FilesSource
+    | JsonlSource
+    | CsvSource
+    | JsonSource
+    | ParquetSource
+    | HttpSource
+    | KaggleSource
+    | GitSource
+    | GeneratedSource
 )

@@ -102,7 +102,7 @@ class KaggleStore(HttpStore):
 
     def current_version(self) -> int:
         """The number of the newest version. Raises FileMissing, StorageFailed."""
-        found = self._decode(self._get(f"{self._api}/view/{quote(self._handle)}"), _View)
+        found = self._get(f"{self._api}/view/{quote(self._handle)}", _View)
         if found.currentVersionNumber < 1:
             raise StorageFailed(f"cannot read {self.url}: found no version in Kaggle's answer; give `version`")
         return found.currentVersionNumber
@@ -116,7 +116,7 @@ class KaggleStore(HttpStore):
                 "page_size": 200,
                 **({"page_token": token} if token else {}),
             }
-            page = self._decode(self._get(f"{self._api}/list/{quote(self._handle)}?{urlencode(query)}"), _List)
+            page = self._get(f"{self._api}/list/{quote(self._handle)}?{urlencode(query)}", _List)
             yield from page.datasetFiles
             token = page.nextPageToken
             if not token:
@@ -164,15 +164,17 @@ class KaggleStore(HttpStore):
             return f"status {status} without credentials; set KAGGLE_USERNAME and KAGGLE_KEY, or ~/.kaggle/kaggle.json"
         return f"status {status}: your account may not read it; accept its terms at {page}"
 
-    def _get(self, address: str) -> bytes:
-        """A JSON answer of the API. Raises FileMissing, StorageFailed."""
-        found: list[bytes] = []
+    def _get(self, address: str, kind: type[_Answer]) -> _Answer:
+        """An answer of the API; one that is cut is asked for again. Raises FileMissing, StorageFailed."""
+        found: list[_Answer] = []
 
         def attempt() -> None:
             answer = self._web.get(address, {}, reading.silence_seconds).response
             try:
                 self._check_api(answer)
-                found.append(answer.read(ANSWER_BYTES + 1))
+                found.append(msgspec.json.decode(answer.read(ANSWER_BYTES), type=kind))
+            except UNREADABLE:
+                raise Again("found no answer of Kaggle's API") from None
             finally:
                 answer.close()
 
@@ -189,9 +191,3 @@ class KaggleStore(HttpStore):
             raise FileMissing(f"{self.url} is missing (status {answer.status}); check the handle and the version")
         if answer.status != 200:
             raise StorageFailed(f"cannot read {self.url}: status {answer.status}; check KAGGLE_API_ENDPOINT")
-
-    def _decode(self, data: bytes, kind: type[_Answer]) -> _Answer:
-        try:
-            return msgspec.json.decode(data, type=kind)
-        except UNREADABLE:
-            raise StorageFailed(f"cannot read {self.url}: found no answer of Kaggle's API; check the network") from None
