@@ -138,6 +138,7 @@ REASONS: dict[str, str] = {
     "video-damaged": "a video is truncated or cannot be decoded",
     "unknown-media": "the bytes are not of an allowed image, audio or video format",
     "no-media": "the normaliser needs a medium and the row has none",
+    "no-parent": "a message of a tree whose parent is not in the tree",
     "no-preference": "no answer of the row is preferred to another one",
     "schema": "the finished sample does not fit the schema",
     "filtered": "the row does not pass the source's own filter",

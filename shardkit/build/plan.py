@@ -277,7 +277,8 @@ def _pin(place: Place, spec: BuildSpec, folder: Path) -> tuple[Pin, Pinned]:
     except SourceUnavailable:
         fs.remove_tree(folder / name)
         raise
-    return Pin(folder=name, rows=pinned.rows, bytes=pinned.bytes, reread=pinned.reread), pinned
+    rows = None if place.spec.gather else pinned.rows  # how many are made of them is seen on the way
+    return Pin(folder=name, rows=rows, bytes=pinned.bytes, reread=pinned.reread), pinned
 
 
 def _new_name(folder: Path, name: str) -> str:
