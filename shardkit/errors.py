@@ -61,7 +61,7 @@ class SourceUnavailable(SourceFailed):
     `reason` is what a manifest says of it: short, without any address of a server.
     """
 
-    def __init__(self, message: str, reason: str) -> None:
+    def __init__(self, message: str, reason: str = "") -> None:
         super().__init__(message)
         self.reason = reason
 
