@@ -146,7 +146,7 @@ def test_columns_of_the_normaliser_are_columns_of_the_entry(name: str) -> None:
         if isinstance(source, GitSource):
             continue  # its rows are files
         unknown = {column.partition(".")[0] for column in source.columns.values()} - set(entry.columns)
-        assert variant in ("sanitized", "kaggle") or not unknown
+        assert variant in ("sanitized", "auxiliary-train") or not unknown
 
 
 @pytest.mark.parametrize("name", FILES)
