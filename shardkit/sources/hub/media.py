@@ -30,7 +30,7 @@ class Media:
         """
         if not isinstance(row, Row):
             return row
-        found = {}
+        found: dict[str, bytes] = {}
         for field, path in row.fields.items():
             name = field.removesuffix(".path")
             if field.endswith(".path") and isinstance(path, str) and name not in row.blobs:
