@@ -28,6 +28,7 @@ from shardkit.sources.listing import Entry
 from shardkit.spec import HubSource
 from shardkit.store.hub import HubEntry, HubMissing
 
+
 class Choice(NamedTuple):
     """The files of a split in order, their format (empty: none of ours), and how its README wants them read."""
 

@@ -54,10 +54,11 @@ def samples(first: int, count: int) -> dict[str, bytes]:
 
 
 def media_rows(first: int, count: int) -> list[dict[str, Any]]:
+    common = {"answer": "yes", "unread": "x" * 1000}
     return [
-        {"question": f"{number}?", "answer": "yes", "unread": "x" * 1000, "image": {"bytes": bytes([number]), "path": "a.png"}}
+        {"question": f"{number}?", **common, "image": {"bytes": bytes([number]), "path": "a.png"}}
         for number in range(first, first + count)
-    ]  # fmt: skip
+    ]
 
 
 REPOSITORIES: dict[str, dict[str, bytes]] = {

@@ -17,7 +17,6 @@ from tests.sources.hub.repositories import (
     REPOSITORIES,
     ROWS,
     Opener,
-    media_rows,
     parquet,
     samples,
     tar,
@@ -178,7 +177,3 @@ def test_file_without_the_columns_is_refused_by_the_plan(hub: Hub, opened: Opene
     hub.commit(NAME, {"train.parquet": b"PAR1" + bytes(200)})
     with pytest.raises(SpecError, match=r"train\.parquet is not a whole parquet file"):
         opened()
-
-
-def test_media_rows_are_as_they_were_written() -> None:
-    assert media_rows(3, 1)[0]["image"]["bytes"] == b"\x03"
