@@ -21,7 +21,6 @@ FORMATS: dict[str, Format] = {
 }  # fmt: skip
 """Formats by the ending of a file's name."""
 
-
 HUB_ID = re.compile(r"([A-Za-z0-9][\w.-]{0,95}/)?[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 HUB_ENDPOINT = re.compile(r"https?://[^/?#@\s]+(/[^?#@\s]*)?")
 
@@ -224,7 +223,7 @@ class HubSource(SourceSpec, frozen=True, kw_only=True, tag="hub"):
         if not HUB_ID.fullmatch(self.dataset):
             raise ValueError(f"source {self.name}: dataset is {self.dataset!r}; the Hub's name of it, owner/name")
         if self.endpoint and not HUB_ENDPOINT.fullmatch(self.endpoint):
-            raise ValueError(f"source {self.name}: endpoint is no address of a Hub; https://host without login or query")
+            raise ValueError(f"source {self.name}: endpoint is no https://host without login and query")
         if not self.split or self.record_bytes < 1:
             raise ValueError(f"source {self.name}: split must be named, and record_bytes be at least 1")
         for path in (*self.data_files, self.data_dir):

@@ -26,6 +26,8 @@ from shardkit.store.hub import HubDenied, HubMissing, HubStore, HubUnreachable
 BAD_TOKEN = "Invalid credentials"
 DISABLED = "Access to this resource is disabled"
 MOST_NAMES = 30
+EXPORT_BRANCH = "refs/convert/parquet"
+"""Where the Hub keeps the parquet that it makes of a data set."""
 
 
 class Asker(NamedTuple):
@@ -114,7 +116,9 @@ def unreachable(asker: Asker) -> SourceUnavailable:
 def has_script(asker: Asker, script: str, exported: Iterable[str]) -> SpecError:
     """The repository is a program; `exported` are configurations of which the Hub has made parquet."""
     names = listed(exported)
-    there = f"; or set `revision: refs/convert/parquet`, the Hub's own parquet of it (configs: {names})" if names else ""
+    there = (
+        f"; or set `revision: refs/convert/parquet`, the Hub's own parquet of it (configs: {names})" if names else ""
+    )
     return SpecError(
         f"source {asker.name}: {asker.dataset} is loaded by a program of its own, {script}, which is not run; look at "
         f"{asker.page}/tree/main and give the files themselves as `data_files`{there}"

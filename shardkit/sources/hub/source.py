@@ -11,7 +11,7 @@ import importlib.util
 import io
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -27,6 +27,7 @@ from shardkit.sources.hub.messages import Asker
 from shardkit.sources.hub.parquet import Footers, RemoteParquet
 from shardkit.sources.hub.remote import open_remote
 from shardkit.sources.hub.streaming import Streaming
+from shardkit.sources.hub.tar import open_tars
 from shardkit.sources.json_list import Json
 from shardkit.sources.jsonl import Jsonl
 from shardkit.sources.listing import Entry, read_listing, write_listing, write_private
@@ -49,7 +50,7 @@ class Pin(msgspec.Struct, frozen=True, kw_only=True):
 
     dataset: str
     commit: str
-    format: Literal["parquet", "jsonl", "json", "csv", "tar", "datasets"]
+    format: str
     delimiter: str = ""
 
 
@@ -100,6 +101,7 @@ READERS: dict[str, Callable[[Opening], Reader]] = {
     "jsonl": lambda opening: Jsonl(_jsonl(opening.spec), opening.files),
     "json": lambda opening: Json(_json(opening.spec), opening.files),
     "csv": lambda opening: Csv(_csv(opening.spec, opening.pin), opening.files),
+    "tar": lambda opening: open_tars(opening.spec.name, opening.files, opening.limits.member_bytes),
     "datasets": lambda opening: Streaming(opening.spec, opening.pin.commit, opening.asker, opening.media),
 }
 """From a pinned format to what reads it. Another format is a row here and one in layout.OURS."""
