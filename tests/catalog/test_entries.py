@@ -159,6 +159,11 @@ def test_split_and_config_are_in_the_entry(name: str) -> None:
             assert source.split in splits
 
 
+def test_a_variant_builds_into_a_folder_of_its_own() -> None:
+    names = [f"{entry.name}-{variant}" for entry in CATALOG for variant in entry.variants]
+    assert len({*names, *NAMED}) == len(names) + len(NAMED)
+
+
 def test_entries_name_each_other() -> None:
     named = {other for entry in CATALOG for other in (*entry.overlaps, entry.replacement) if other}
     assert named <= set(NAMED)
