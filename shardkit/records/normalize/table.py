@@ -56,7 +56,7 @@ CHATS: dict[str, Normalizer] = {
         make=chat.from_turns,
         roles=("turns", "caption", *ALL_MEDIA),
         modalities=ALL_MEDIA,
-        options={"instruction": "Describe it."},
+        options={"instruction": "Describe it.", "needs_media": False},
     ),
     "alpaca": Normalizer(
         make=chat.from_alpaca,
