@@ -22,6 +22,7 @@ from shardkit.spec.catalog.folder import catalog_folders, load_catalog
 from shardkit.spec.catalog.resolve import check_sources
 from tests.records.published import PUBLISHED
 from tests.servers.hub import Hub, hub_server
+from tests.servers.kaggle import kaggle_server
 
 SAME = {
     "HuggingFaceTB/cosmopedia-100k": "HuggingFaceTB/cosmopedia",
@@ -125,3 +126,17 @@ def test_a_gated_entry_says_how_to_be_let_in(hub: Hub, tmp_path: Path) -> None:
     hub.gated.add("HuggingFaceFV/finevideo")
     with pytest.raises(SourceUnavailable, match=r"is gated; accept its conditions at .*finevideo, then set HF_TOKEN"):
         build(load_named("finevideo"), out=tmp_path / "out", sample=5, workers=0, on_event=lambda event: None)
+
+
+def test_a_copy_at_kaggle_gives_way_to_the_hub(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.commit("openai/gsm8k", repository("gsm8k"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("KAGGLE_API_TOKEN", "KAGGLE_CONFIG_DIR", "KAGGLE_USERNAME", "KAGGLE_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    with kaggle_server() as kaggle:
+        monkeypatch.setenv("KAGGLE_API_ENDPOINT", kaggle.url)
+        spec = load_named("gsm8k:kaggle")
+        build(spec, out=tmp_path / "out", sample=5, workers=0, on_event=lambda event: None)
+    [source] = open_dataset(str(tmp_path / "out")).manifest.plan.sources
+    assert (source.kind, source.name) == ("hub", "gsm8k")
+    assert "401" in source.decision
