@@ -122,8 +122,10 @@ def test_an_entry_that_is_right(hub: Hub, tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_what_differs_is_told(hub: Hub, tmp_path: Path, old: str, new: str, fact: str, told: tuple[str, str]) -> None:
-    found = differences(check_entry(entry(tmp_path, (old, new))))
+    checked = check_entry(entry(tmp_path, (old, new)))
+    found = differences(checked)
     assert list(found) == [fact]
+    assert fact not in checked.agreed
     assert found[fact][0] == told[0]
     assert found[fact][1].startswith(told[1])
 
