@@ -53,12 +53,14 @@ class Columns(msgspec.Struct, frozen=True):
         value = self.value(role)
         if not isinstance(value, str):
             raise Refused("missing-field", f"{self.column(role)}: found {_kind(value)}, wanted text")
-        if not value.strip():
+        if not value or value.isspace():
             raise Refused("empty-text", self.column(role))
         return checked_text(value, self.column(role))
 
     def medium(self, modality: Modality) -> tuple[RawMedium, ...]:
         """The media of one modality, as many as the row has: the column's blob, or blobs `column.0`, `column.1`, …"""
+        if not self.row.blobs:
+            return ()
         name = self.column(modality)
         found = [self.row.blobs[name]] if name in self.row.blobs else []
         while name not in self.row.blobs and (blob := self.row.blobs.get(f"{name}.{len(found)}")) is not None:
@@ -71,6 +73,8 @@ class Columns(msgspec.Struct, frozen=True):
 
     def media(self, *modalities: Modality) -> tuple[RawMedium, ...]:
         """The media of several modalities, one after the other."""
+        if not self.row.blobs:
+            return ()
         return tuple(medium for modality in modalities for medium in self.medium(modality))
 
     def required_media(self, *modalities: Modality) -> tuple[RawMedium, ...]:

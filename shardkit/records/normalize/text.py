@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from shardkit.errors import Refused
-from shardkit.records.marks import MARKS, count_marks, escape_marks
+from shardkit.records.marks import MARKS, OPENING, count_marks, escape_marks
 from shardkit.records.normalize.columns import Columns, Content, checked_text
 from shardkit.records.row import Modality, RawMedium
 from shardkit.records.sample import Message, Preference, Role
@@ -29,7 +29,7 @@ def from_messages(row: Columns) -> Content:
     turns = row.value("messages")
     if not isinstance(turns, list) or not turns:
         raise Refused("missing-field", f"{row.column('messages')}: wanted a list of messages")
-    messages = tuple(_message(turn, at, row) for at, turn in enumerate(turns))
+    messages = tuple([_message(turn, at, row) for at, turn in enumerate(turns)])
     _check_roles(messages)
     media = row.media("image", "audio", "video")
     return Content(messages=place_marks(messages, media), media=media)
@@ -98,6 +98,8 @@ def place_marks(messages: tuple[Message, ...], media: tuple[RawMedium, ...]) -> 
 
     Raises Refused (`schema`) where the text marks another number of media than the row has.
     """
+    if not media and not any([OPENING in message.content for message in messages]):
+        return messages
     absent: list[Modality] = []
     for modality in MARKS:
         marks = sum(count_marks(message.content)[modality] for message in messages)
@@ -142,18 +144,24 @@ def _answer(row: Columns, role: str, prompt: tuple[Message, ...]) -> str:
 def _message(turn: Any, at: int, row: Columns) -> Message:
     if not isinstance(turn, dict):
         raise Refused("missing-field", f"message {at} is not an object")
-    extra = sum(value not in (None, "", [], {}) for name, value in turn.items() if name not in ("role", "content"))
-    if extra:
-        raise Refused("schema", f"message {at} has {extra} fields other than role and content")
     role, content = turn.get("role"), turn.get("content")
+    if len(turn) != 2 or role is None or content is None:
+        _refuse_other_fields(turn, at)
     if not isinstance(role, str) or role not in FOLLOWS or not role:
         raise Refused("bad-role", f"message {at} has an unknown role")
     if not isinstance(content, str):
         raise Refused("missing-field", f"message {at} has no text as its content")
-    if not content.strip():
+    if not content or content.isspace():
         raise Refused("empty-text", f"message {at}")
-    checked_text(content, f"message {at}")
+    if "\0" in content or not content.isascii():
+        checked_text(content, f"message {at}")
     return Message(role=cast(Role, role), content=content if row.options.get("marks") else escape_marks(content))
+
+
+def _refuse_other_fields(turn: dict[str, Any], at: int) -> None:
+    extra = sum(value not in (None, "", [], {}) for name, value in turn.items() if name not in ("role", "content"))
+    if extra:
+        raise Refused("schema", f"message {at} has {extra} fields other than role and content")
 
 
 def _check_roles(messages: tuple[Message, ...]) -> None:
