@@ -24,6 +24,7 @@ from shardkit.media.prepare import prepare
 from shardkit.records.normalize import normalize
 from shardkit.records.row import Cursor, Prepared, Row
 from shardkit.sources.base import Source, Step
+from shardkit.sources.sampling import Sampled
 from shardkit.sources.table import open_source
 from shardkit.spec import AnySource, Limits
 from shardkit.store.layout import DeadLetter, LaneRecord, LaneTotals
@@ -103,8 +104,19 @@ def run_lane(job: LaneJob, outlet: Outlet) -> None:
         cutter.abandon()
 
 
+def open_lane(job: LaneJob) -> Source:
+    """The lane's source, or the rows of it that its sampling chooses: looking for them comes first."""
+    source, lane = open_source(job.spec, job.seed, job.limits), job.lane
+    if lane.chosen is None:
+        return source
+    sampled = Sampled(source, job.spec.sampling, job.seed, count=lane.chosen, name=job.spec.name, revision=job.revision)
+    with phase("reading"):
+        sampled.prepare(Path(job.pins), lane.partition, lane.partitions, job.cursor)
+    return sampled
+
+
 def _fill(job: LaneJob, cutter: Cutter, wanted: int | None) -> None:
-    source = open_source(job.spec, job.seed, job.limits)
+    source = open_lane(job)
     steps = read_steps(source, job, time.sleep)
     bounds = Bounds(max_bytes=job.queue_bytes, threads=job.threads, wait_seconds=job.wait_seconds, samples=wanted)
     rows: Line | Inline = Inline(steps, job) if job.threads == 0 else Line(steps, lambda step: work(step, job), bounds)

@@ -19,13 +19,17 @@ from shardkit.media.prepare import check_options, toolchain
 from shardkit.records.normalize import check_normalizer, possible_modalities
 from shardkit.sources.base import Pinned
 from shardkit.sources.table import open_source
-from shardkit.spec import AnySource, BuildSpec, Limits
+from shardkit.spec import AnySource, BuildSpec, Limits, SourceSpec
+from shardkit.spec.sampling import FirstRows
 from shardkit.store import fs, shard
 from shardkit.store.layout import BUILD_FOLDER, LaneRecord, PlanRecord, SourceRecord, Stored, canonical
 from shardkit.store.publish import publish_bytes
 
 NOT_BYTES = ("kind", "name", "sample", "limit", "ratio", "partitions", "fallback")
 """Fields of a source that its bytes do not depend on, or that stand elsewhere in the record."""
+
+SPARED = ("sampling",)
+"""Fields that are left out where they hold their default: plans that were made before there were such fields stand."""
 
 MACHINE_LIMITS = ("memory_bytes",)
 """Limits that fit a build to a machine; no byte depends on them."""
@@ -123,7 +127,9 @@ def decide_places(
 def config_of(spec: AnySource) -> dict[str, Any]:
     """A source's configuration as far as its bytes depend on it: no location, no quota."""
     config: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(spec))
-    for name in (*NOT_BYTES, *spec.LOCATIONS):
+    defaults = msgspec.structs.fields(SourceSpec)
+    plain = [field.name for field in defaults if field.name in SPARED and getattr(spec, field.name) == field.default]
+    for name in (*NOT_BYTES, *spec.LOCATIONS, *plain):
         config.pop(name, None)
     return config
 
@@ -243,11 +249,7 @@ def _record(place: Place, pinned: Pinned) -> SourceRecord:
 
 
 def _plan_record(spec: BuildSpec, places: tuple[Place, ...], sources: tuple[SourceRecord, ...]) -> PlanRecord:
-    lanes = tuple(
-        LaneRecord(name="", source=place.spec.name, partition=at, partitions=len(place.quotas), quota=quota)
-        for place in places
-        for at, quota in enumerate(place.quotas)
-    )
+    lanes = tuple(lane for place in places for lane in _lanes_of(place))
     bare = PlanRecord(
         name=spec.name,
         seed=spec.seed,
@@ -260,6 +262,19 @@ def _plan_record(spec: BuildSpec, places: tuple[Place, ...], sources: tuple[Sour
     return msgspec.structs.replace(bare, lanes=named)
 
 
+def _lanes_of(place: Place) -> Iterator[LaneRecord]:
+    sampled = None not in place.quotas and not isinstance(place.spec.sampling, FirstRows)
+    for at, quota in enumerate(place.quotas):
+        yield LaneRecord(
+            name="",
+            source=place.spec.name,
+            partition=at,
+            partitions=len(place.quotas),
+            quota=quota,
+            chosen=sum(quota or 0 for quota in place.quotas) if sampled else None,
+        )
+
+
 def _named(lane: LaneRecord, source: SourceRecord, plan: PlanRecord) -> LaneRecord:
     """A lane's name ends with a digest of all that its bytes depend on.
 
@@ -267,6 +282,7 @@ def _named(lane: LaneRecord, source: SourceRecord, plan: PlanRecord) -> LaneReco
     """
     same = msgspec.structs.replace(source, decision="")
     identity = [plan.seed, plan.limits, same, lane.partition, lane.partitions, lane.quota]
+    identity += [[name, value] for name in ("chosen", "budget") if (value := getattr(lane, name)) is not None]
     digest = blake3.blake3(msgspec.json.encode(identity, order="deterministic")).hexdigest()
     return msgspec.structs.replace(lane, name=f"{lane.source}-{lane.partition:03d}-{digest[:12]}")
 

@@ -6,12 +6,12 @@ Elsewhere: which lanes there are (plan.py), keeping to a quota (lane.py).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from fractions import Fraction
 from typing import Literal
 
 from shardkit.errors import SpecError
 from shardkit.spec import BuildSpec
+from shardkit.spec.shares import share, weight_of
 
 SampleCount = int | Literal["default"] | None
 """`--sample`: a number for every source, each source's own number, or a full build."""
@@ -32,7 +32,7 @@ def source_quotas(spec: BuildSpec, sample: SampleCount) -> tuple[int | None, ...
         return tuple(source.sample if sample == "default" else sample for source in spec.sources)
     if spec.total is None:
         return tuple(source.limit for source in spec.sources)
-    shares = share(spec.total, [Fraction(str(source.ratio)) for source in spec.sources])
+    shares = share(spec.total, [weight_of(source.ratio or 0) for source in spec.sources])
     limits = [source.limit for source in spec.sources]
     return tuple(given if limit is None else min(given, limit) for given, limit in zip(shares, limits, strict=True))
 
@@ -40,17 +40,3 @@ def source_quotas(spec: BuildSpec, sample: SampleCount) -> tuple[int | None, ...
 def lane_quotas(quota: int | None, partitions: int) -> tuple[int | None, ...]:
     """A source's quota shared among its partitions."""
     return (None,) * partitions if quota is None else share(quota, [Fraction(1)] * partitions)
-
-
-def share(total: int, weights: Sequence[Fraction]) -> tuple[int, ...]:
-    """`total` in whole parts as near to the weights as can be: the largest remainders get what rounding left.
-
-    Equal remainders go to the earlier one. The parts add up to `total` exactly.
-    """
-    whole = sum(weights, Fraction(0))
-    exact = [total * weight / whole for weight in weights]
-    parts = [int(part) for part in exact]
-    by_remainder = sorted(range(len(parts)), key=lambda at: (parts[at] - exact[at], at))
-    for at in by_remainder[: total - sum(parts)]:
-        parts[at] += 1
-    return tuple(parts)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,15 @@ from shardkit.records.row import Cursor, Row
 from shardkit.sources.base import BadRow, Pinned, Step
 from shardkit.sources.listing import Entry, open_pinned, pin_files, read_listing
 from shardkit.sources.patterns import selector
+from shardkit.sources.sampling import Scanned
 from shardkit.sources.walk import shown, walk
 from shardkit.spec import ParquetSource
 
 BATCH_ROWS = 16
 """Rows decoded at once: rows may hold images."""
+
+SCANNED_ROWS = 1024
+"""Rows of some columns decoded at once."""
 
 
 class Parquet:
@@ -67,6 +72,30 @@ class Parquet:
                     first += file.metadata.row_group(number).num_rows
                     group += 1
 
+    def scan(self, folder: Path, columns: tuple[str, ...]) -> Iterator[Scanned]:
+        """Every row's wanted columns, of which those alone are read; without any, footers suffice."""
+        group = 0
+        for entry in read_listing(folder, self.spec.name):
+            with self._opened(entry) as file:
+                self._check_columns(file, entry, columns)
+                for number in range(file.metadata.num_row_groups):
+                    for at, fields in enumerate(_group_fields(file, number, columns)):
+                        yield Scanned(fields, {"group": group, "row": at})
+                    group += 1
+
+    def reads_on(self, folder: Path, at: Cursor | None, wanted: Cursor) -> bool:
+        """Within a row group, which an opened file decodes up to the row in any case."""
+        return (0 if at is None else at["group"]) == wanted["group"]
+
+    def _check_columns(self, file: Any, entry: Entry, columns: tuple[str, ...]) -> None:
+        there = file.schema_arrow.names
+        for column in columns:
+            if column not in there and column.split(".")[0] not in there:
+                raise SpecError(
+                    f"source {self.spec.name}: {shown(entry.path)} has no column {column} to sample by; "
+                    f"it has: {', '.join(there)}"
+                )
+
     def _group_rows(self, file: Any, entry: Entry, number: int, skip: int) -> Iterator[tuple[int, Any]]:
         """(row in the group, a record batch of that row) from row `skip` on; those before it are only decoded."""
         at = 0
@@ -103,6 +132,16 @@ class Parquet:
                     f"source {self.spec.name}: {shown(entry.path)} is not a whole parquet file; "
                     "replace it with a whole copy"
                 ) from None
+
+
+def _group_fields(file: Any, number: int, columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    """The wanted columns of each row of a group."""
+    if not columns:
+        yield from repeat({}, file.metadata.row_group(number).num_rows)
+        return
+    batches = file.iter_batches(batch_size=SCANNED_ROWS, row_groups=[number], columns=list(columns), use_threads=False)
+    for batch in batches:
+        yield from batch.to_pylist()
 
 
 def _row(position: str, record: Any) -> Row | BadRow:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from shardkit.spec.base import NAME, Codec, MediaOptions, Strict
+from shardkit.spec.sampling import AnySampling, FirstRows
 
 
 class SourceSpec(Strict, frozen=True, kw_only=True, tag_field="kind"):
@@ -17,6 +18,7 @@ class SourceSpec(Strict, frozen=True, kw_only=True, tag_field="kind"):
     `normalizer` names a row of the table in records.normalize, `columns` maps its roles to fields of the row
     (`{question: q, answer: a}`), `options` are further settings of the normaliser. `sample` is how many samples
     `--sample` without a number takes; `limit` bounds a full build; `ratio` is the share of `total`.
+    `sampling` says which rows are taken where fewer are wanted than there are.
     `partitions` is how many build lanes the source has: part of the plan, unlike the number of processes.
     `codec` is `tar`, which every WebDataset reader takes, or `tar.zst`, which pays for text.
     `fallback` is used in place of this source where this one's tool is not installed; the plan says so.
@@ -37,6 +39,7 @@ class SourceSpec(Strict, frozen=True, kw_only=True, tag_field="kind"):
     sample: int = 25
     limit: int | None = None
     ratio: float | None = None
+    sampling: AnySampling = FirstRows()
     partitions: int = 1
     codec: Codec = "tar"
     media: MediaOptions = MediaOptions()

@@ -90,13 +90,19 @@ class SourceRecord(Stored, frozen=True, kw_only=True):
 
 
 class LaneRecord(Stored, frozen=True, kw_only=True):
-    """One build lane: a partition of a source and at most how many samples it gives (none: all)."""
+    """One build lane: a partition of a source and at most how many samples it gives (none: all).
+
+    `chosen` is how many rows the source's sampling chooses, over all its lanes (none: rows come as they are).
+    `budget` is how many bytes of tar the lane gives: it ends with the sample that reaches it (none: any number).
+    """
 
     name: str
     source: str
     partition: int
     partitions: int
     quota: int | None = None
+    chosen: int | None = None
+    budget: int | None = None
 
 
 class PlanRecord(Stored, frozen=True, kw_only=True):

@@ -33,10 +33,37 @@ from shardkit.spec import BuildSpec, JsonlSource, convert_spec
 from shardkit.store.layout import LaneRecord, LaneTotals
 from shardkit.store.shard import ShardWriter
 
-WORDS = (
+TEXT = (
     "the server answers with a list of orders and each row has an id a name a price in cents and the time of its last "
     "change so a query that joins them by customer must use the index on created_at or it reads the whole table"
-).split()
+)
+WORDS = TEXT.split()
+    "the",
+    "server",
+    "answers",
+    "with",
+    "a",
+    "list",
+    "of",
+    "orders",
+    "and",
+    "each",
+    "row",
+    "has",
+    "an",
+    "id",
+    "a",
+    "name",
+    "a",
+    "price",
+    "in",
+    "cents",
+    "and",
+    "the",
+    "time",
+    "of",
+    "its",
+]
 LINE_BYTES = 16 << 20
 
 
@@ -90,7 +117,7 @@ def prepare(folder: Path, rows: int, normalizer: str) -> LaneJob:
 
 
 def chat_line(number: int, normalizer: str) -> bytes:
-    """A row of 500 to 1,000 bytes: two to four turns (messages), or a question and its answer; a function of `number`."""
+    """A row of 500 to 1,000 bytes, a function of `number`: two to four turns, or a question and its answer."""
     rng = random.Random(number)
     turns = 2 if normalizer != "messages" else rng.choice((2, 3, 4))
     characters = rng.randint(500, 1000) - 60 * turns
@@ -135,28 +162,31 @@ class Staged:
 
 def by_stage(job: LaneJob, rounds: int) -> dict[str, float]:
     """Microseconds of processor time a row of each stage; medians of some rounds."""
-    assert isinstance(job.spec, JsonlSource)
     costs: dict[str, list[float]] = {}
     for _ in range(rounds):
-        lines: list[bytes] = []
-        made: dict[str, Any] = {}
-        stages: list[tuple[str, Callable[[], Any]]] = [
-            ("read: lines, digests of the file", lambda: lines.extend(_lines(job))),
-            ("parse: strict JSON", lambda: [parse_object(line) for line in lines]),
-            ("rows and cursors, with reading, parsing", lambda: made.update(steps=list(_steps(job)))),
-            ("normalise, validate, prepare", lambda: made.update(out=[work(step, job) for step in made["steps"]])),
-            ("encode, digest, key", lambda: made.update(encoded=_encode(job, made["out"]))),
-            ("write: tar, hashes, index", lambda: _write(job, made["encoded"])),
-        ]
-        for name, stage in stages:
+        held: Any = None
+        kept: dict[str, Any] = {}
+        for name, stage in STAGES.items():
             begun = time.process_time()
-            stage()
+            held = stage(job, kept)
             costs.setdefault(name, []).append(time.process_time() - begun)
-        rows = len(lines)
+            kept[name] = held
+        rows = len(kept[LINES])
     profile = {name: statistics.median(found) / rows * 1e6 for name, found in costs.items()}
-    both = [name for name in profile if name.startswith(("read", "parse"))]
-    profile["rows and cursors, with reading, parsing"] -= sum(profile[name] for name in both)
-    return {name.replace(", with reading, parsing", ""): cost for name, cost in profile.items()}
+    profile[ROWS] = max(0.0, profile[ROWS] - profile[LINES] - profile[PARSED])
+    return profile
+
+
+LINES, PARSED, ROWS = "read: lines, digests of the file", "parse: strict JSON", "rows and cursors"
+OUTCOMES, ENCODED = "normalise, validate, prepare", "encode, digest, key"
+STAGES: dict[str, Callable[[LaneJob, dict[str, Any]], Any]] = {
+    LINES: lambda job, kept: list(_lines(job)),
+    PARSED: lambda job, kept: [parse_object(line) for line in kept[LINES]],
+    ROWS: lambda job, kept: list(_steps(job)),
+    OUTCOMES: lambda job, kept: [work(step, job) for step in kept[ROWS]],
+    ENCODED: lambda job, kept: _encode(job, kept[OUTCOMES]),
+    "write: tar, hashes, index": lambda job, kept: _write(job, kept[ENCODED]),
+}
 
 
 def _lines(job: LaneJob) -> Iterator[bytes]:
@@ -179,9 +209,7 @@ def _encode(job: LaneJob, outcomes: list[Any]) -> list[Any]:
 
 
 def _writer(job: LaneJob) -> ShardWriter:
-    return ShardWriter(
-        Path(job.root), source="chats", lane=job.lane.name, ordinal=0, codec="tar", block_samples=16
-    )
+    return ShardWriter(Path(job.root), source="chats", lane=job.lane.name, ordinal=0, codec="tar", block_samples=16)
 
 
 def _write(job: LaneJob, encoded: list[Any]) -> None:

@@ -98,7 +98,7 @@ def place_marks(messages: tuple[Message, ...], media: tuple[RawMedium, ...]) -> 
 
     Raises Refused (`schema`) where the text marks another number of media than the row has.
     """
-    if not media and not any([OPENING in message.content for message in messages]):
+    if not media and OPENING not in "".join([message.content for message in messages]):
         return messages
     absent: list[Modality] = []
     for modality in MARKS:
