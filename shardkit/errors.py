@@ -55,6 +55,10 @@ class SourceFailed(ShardkitError):
     exit_code: ClassVar[int] = 3
 
 
+class SourceUnavailable(SourceFailed):
+    """A source cannot be had from here: no permission, no credentials, gone, offline. Its fallback is taken instead."""
+
+
 class SourceChanged(SourceFailed):
     """A source is no longer what the plan pinned: changed since planned."""
 
@@ -107,6 +111,7 @@ class Refused(ShardkitError):
 
 REASONS: dict[str, str] = {
     "not-json": "a line is not one JSON object",
+    "not-csv": "a record of csv has another number of fields than its header, or quotes that do not match",
     "not-utf8": "text is not valid UTF-8, or holds lone surrogates or NUL",
     "missing-field": "a field that the normaliser needs is absent or has another type",
     "empty-text": "the text, question or answer is empty",
@@ -123,6 +128,7 @@ REASONS: dict[str, str] = {
     "video-damaged": "a video is truncated or cannot be decoded",
     "unknown-media": "the bytes are not of an allowed image, audio or video format",
     "no-media": "the normaliser needs a medium and the row has none",
+    "no-preference": "no answer of the row is preferred to another one",
     "schema": "the finished sample does not fit the schema",
     "filtered": "the row does not pass the source's own filter",
 }

@@ -1,6 +1,6 @@
 """Plain values from YAML, checked for what no spec may hold, before they become one.
 
-Here: reading YAML, numbers that can be stored, what there is to choose from where a name is wrong.
+Here: reading YAML, becoming a struct, numbers that can be stored, what there is to choose from where a name is wrong.
 Elsewhere: the specs themselves (spec).
 """
 
@@ -11,11 +11,14 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import msgspec
 
 from shardkit.errors import SpecError
+
+T = TypeVar("T")
 
 MAX_DEPTH = 50
 """Of the nesting of YAML: far more than any spec, far less than what overflows a decoder's stack."""
@@ -44,6 +47,26 @@ def _loader() -> Any:
     number = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]{1,3}$")
     kind.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+0123456789"))
     return kind
+
+
+def read_mapping(path: Path, what: str, wanted: str) -> dict[str, Any]:
+    """The mapping in a YAML file; `what` and `wanted` are for the messages. Raises SpecError naming the file."""
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise SpecError(f"cannot read the {what} {path}: {error.strerror}; give the path of a YAML file") from None
+    raw = parse_yaml(text, str(path))
+    if not isinstance(raw, dict):
+        raise SpecError(f"{path} holds no mapping; {wanted}")
+    return raw
+
+
+def convert_spec(raw: Any, kind: type[T], name: str) -> T:
+    """Plain values as a spec struct; raises SpecError that names the field, what was found and what is wanted."""
+    try:
+        return msgspec.convert(raw, kind)
+    except msgspec.ValidationError as error:
+        raise SpecError(f"{name}: {error}{choices(str(error), raw, kind)}") from None
 
 
 def check_numbers(value: Any, name: str) -> None:

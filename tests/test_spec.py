@@ -76,7 +76,7 @@ def test_unknown_setting_lists_what_there_is(spec_file: Path) -> None:
             "did you mean `max_side`; there are: max_side, form",
         ),
         ("plain_text,", "plain_text, fallback: {kind: jsonl, pth: x},", "did you mean `path`"),
-        ("kind: files", "kind: file", "did you mean `files`; there are: files, jsonl, parquet, git, generated"),
+        ("kind: files", "kind: file", "did you mean `files`; there are: files, jsonl,"),
         ("plain_text,", "plain_text, codec: zst,", "there are: tar, tar.zst"),
         ("name: tiny", "name: tiny\nname: other", "`name` is given a second time in line 3"),
         ("name: tiny", "name: tiny\nlimits: {shard_samples: 1, shard_samples: 2}", "`shard_samples` is given a second"),

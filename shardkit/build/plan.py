@@ -244,7 +244,7 @@ def _record(place: Place, pinned: Pinned) -> SourceRecord:
         config=config_of(spec),
         revision=pinned.revision,
         toolchain=toolchain_of(spec, pinned.toolchain) if pinned.revision else {},
-        decision=place.decision,
+        decision="; ".join(part for part in (place.decision, pinned.note) if part),
     )
 
 

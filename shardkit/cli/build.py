@@ -12,13 +12,15 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from shardkit.cli.options import JsonOption, SetOption, show
+from shardkit.cli.options import CatalogOption, JsonOption, SetOption, named, show
 from shardkit.errors import SpecError
 from shardkit.exits import parse_settings
 
 
 def build(
-    spec: Annotated[Path, typer.Argument(metavar="SPEC", help="A build spec in YAML.")],
+    spec: Annotated[
+        str, typer.Argument(metavar="SPEC", help="A build spec in YAML, or a name in the catalog (see `sources`).")
+    ],
     out: Annotated[
         str | None,
         typer.Option(metavar="DATASET", help="Default: data/NAME, or data/NAME-sample-N."),
@@ -34,20 +36,25 @@ def build(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show lanes, quotas, tools, estimates; write nothing.")
     ] = False,
+    catalog: CatalogOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Build a dataset, or go on with an interrupted build: the same command is the resume.
 
+    SPEC is a file, or an entry of the catalog, of which NAME:VARIANT is another reading.
+
     Example: shardkit build specs/builds/demo.yaml --sample 20 --workers 2
+
+    Example: shardkit build slimorca --sample 5
     """
     from shardkit.build.progress import open_renderer
     from shardkit.build.run import build as run_build
     from shardkit.build.run import dry_run as run_dry
-    from shardkit.spec import load_spec
+    from shardkit.spec import open_spec
 
     if engine != "local":
         raise SpecError(f"--engine {engine}: this version has the engine `local` only")
-    loaded = load_spec(spec, parse_settings(settings))
+    loaded = open_spec(named(spec, "SPEC"), parse_settings(settings), catalog)
     wanted = _sample_count(sample)
     folder = default_folder(loaded.name, sample) if out is None else Path(out)
     if out == "":

@@ -1,7 +1,7 @@
 """The command `shardkit`: build, look at, verify and serve datasets.
 
 Here: the program, its list of commands, how errors and signals end it.
-Elsewhere: the commands (build.py, index.py, look.py, keep.py); each imports its room when it runs.
+Elsewhere: the commands (build.py, index.py, look.py, keep.py, sources.py); each imports its room when it runs.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from shardkit.cli.build import build, schema, status
 from shardkit.cli.index import index
 from shardkit.cli.keep import repair, verify
 from shardkit.cli.look import cat, ls, report, serve, stats
+from shardkit.cli.sources import app as sources
 from shardkit.exits import exit_codes
 
 app = typer.Typer(
@@ -29,6 +30,7 @@ app = typer.Typer(
 
 for _command in (build, status, stats, index, ls, cat, verify, repair, schema, serve, report):
     app.command()(_command)
+app.add_typer(sources, name="sources")
 
 
 def main() -> None:

@@ -14,8 +14,6 @@ from shardkit.records.row import Modality
 IMAGE = "<|image|>"
 AUDIO = "<|audio|>"
 VIDEO = "<|video|>"
-OPENING = "<|"
-"""How every mark begins; text without it has none."""
 MARKS: dict[Modality, str] = {"image": IMAGE, "audio": AUDIO, "video": VIDEO}
 
 _BARE = re.compile(r"<\|(?=\\*(?:image|audio|video)\|>)")
@@ -36,7 +34,7 @@ def escape_marks(text: str) -> str:
 
     `unescape_marks` gives exactly `text` back.
     """
-    return _BARE.sub(r"<|\\", text) if OPENING in text else text  # a search, where the pattern takes six times as long
+    return _BARE.sub(r"<|\\", text) if "<|" in text else text
 
 
 def unescape_marks(text: str) -> str:

@@ -6,10 +6,15 @@ Elsewhere: what the structs hold of media (base.py), reading the rows (the room 
 
 from __future__ import annotations
 
-from typing import ClassVar
+import re
+from typing import ClassVar, Literal
 
 from shardkit.spec.base import NAME, Codec, MediaOptions, Strict
 from shardkit.spec.sampling import AnySampling, FirstRows
+
+
+HUB_ID = re.compile(r"([A-Za-z0-9][\w.-]{0,95}/)?[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+HUB_ENDPOINT = re.compile(r"https?://[^/?#@\s]+(/[^?#@\s]*)?")
 
 
 class SourceSpec(Strict, frozen=True, kw_only=True, tag_field="kind"):
@@ -21,7 +26,8 @@ class SourceSpec(Strict, frozen=True, kw_only=True, tag_field="kind"):
     `sampling` says which rows are taken where fewer are wanted than there are.
     `partitions` is how many build lanes the source has: part of the plan, unlike the number of processes.
     `codec` is `tar`, which every WebDataset reader takes, or `tar.zst`, which pays for text.
-    `fallback` is used in place of this source where this one's tool is not installed; the plan says so.
+    `fallback` is used in place of this source where its tool is not installed or where it cannot be had from here (no
+    permission, no credentials, gone, offline); the plan says so.
     """
 
     LOCATIONS: ClassVar[tuple[str, ...]] = ()
@@ -44,6 +50,11 @@ class SourceSpec(Strict, frozen=True, kw_only=True, tag_field="kind"):
     codec: Codec = "tar"
     media: MediaOptions = MediaOptions()
     fallback: AnySource | None = None
+
+    @property
+    def text_alone(self) -> bool:
+        """Whether its rows never hold media: then no tools of media are part of its lanes' toolchain."""
+        return False
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
@@ -82,6 +93,54 @@ class JsonlSource(SourceSpec, frozen=True, kw_only=True, tag="jsonl"):
     include: tuple[str, ...] = ("**/*.jsonl", "**/*.jsonl.gz", "**/*.jsonl.zst", "**/*.ndjson")
     line_bytes: int = 16 << 20
 
+    @property
+    def text_alone(self) -> bool:
+        """True."""
+        return True
+
+
+class CsvSource(SourceSpec, frozen=True, kw_only=True, tag="csv"):
+    """Comma or tab separated values, a record a row, all values text; `path` is a file or a folder.
+
+    `delimiter` is one character; empty: a tab in .tsv, else a comma. `quote` is one, or empty where quotes have no
+    meaning. The first record names the columns; `names` give others; without `header` the first record is a row.
+    """
+
+    LOCATIONS: ClassVar[tuple[str, ...]] = ("path",)
+
+    path: str
+    include: tuple[str, ...] = ("**/*.csv", "**/*.csv.gz", "**/*.csv.zst", "**/*.tsv", "**/*.tsv.gz", "**/*.tsv.zst")
+    delimiter: str = ""
+    quote: str = '"'
+    header: bool = True
+    names: tuple[str, ...] = ()
+    record_bytes: int = 16 << 20
+
+    @property
+    def text_alone(self) -> bool:
+        """True."""
+        return True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_csv(self.name, self.delimiter, self.quote, self.header, self.names)
+
+
+class JsonSource(SourceSpec, frozen=True, kw_only=True, tag="json"):
+    """JSON files that are one list of objects, or one object whose `key` holds such a list; an object a row."""
+
+    LOCATIONS: ClassVar[tuple[str, ...]] = ("path",)
+
+    path: str
+    include: tuple[str, ...] = ("**/*.json", "**/*.json.gz", "**/*.json.zst")
+    key: str = "data"
+    item_bytes: int = 16 << 20
+
+    @property
+    def text_alone(self) -> bool:
+        """True."""
+        return True
+
 
 class ParquetSource(SourceSpec, frozen=True, kw_only=True, tag="parquet"):
     """Parquet files, a row a row; columns of structs {bytes, path} are media."""
@@ -110,6 +169,51 @@ class GitSource(SourceSpec, frozen=True, kw_only=True, tag="git"):
     min_characters: int = 50
     max_characters: int = 100_000
 
+    @property
+    def text_alone(self) -> bool:
+        """True."""
+        return True
+
+
+class HubSource(SourceSpec, frozen=True, kw_only=True, tag="hub"):
+    """A data set of the Hugging Face Hub, streamed: nothing of it is ever on disk as a whole.
+
+    `dataset` is owner/name. `config` and `split` are the Hub's own names and may hold dots and spaces. `revision` is a
+    branch, tag or commit, empty for the head of main; the plan pins the commit. `data_files` are globs over the
+    repository's paths, read in place of what `config` and `split` mean (where its loader is a program, or a part is
+    wanted); `data_dir` is a folder in it to which the usual layout applies.
+    `reader`: `files` reads the repository's own parquet, jsonl, json, csv and tar by ranges with exact cursors,
+    `datasets` streams through that package, `auto` takes `files` wherever it can.
+    `endpoint` is another Hub's address, by default HF_ENDPOINT or huggingface.co; `offline` refuses to ask, as
+    HF_HUB_OFFLINE does. The token is HF_TOKEN or what `hf auth login` has left, and goes to the user's own endpoint
+    alone. A line, record or item of more than `record_bytes` is refused.
+    """
+
+    LOCATIONS: ClassVar[tuple[str, ...]] = ("endpoint", "offline")
+
+    dataset: str
+    config: str = ""
+    split: str = "train"
+    revision: str = ""
+    data_files: tuple[str, ...] = ()
+    data_dir: str = ""
+    reader: Literal["auto", "files", "datasets"] = "auto"
+    endpoint: str = ""
+    offline: bool = False
+    record_bytes: int = 16 << 20
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not HUB_ID.fullmatch(self.dataset):
+            raise ValueError(f"source {self.name}: dataset is {self.dataset!r}; the Hub's name of it, owner/name")
+        if self.endpoint and not HUB_ENDPOINT.fullmatch(self.endpoint):
+            raise ValueError(f"source {self.name}: endpoint is no address of a Hub; https://host without login or query")
+        if not self.split or self.record_bytes < 1:
+            raise ValueError(f"source {self.name}: split must be named, and record_bytes be at least 1")
+        for path in (*self.data_files, self.data_dir):
+            if path.startswith("/") or ".." in path.split("/") or "://" in path:
+                raise ValueError(f"source {self.name}: {path!r} is no path within the repository, such as data/*.jsonl")
+
 
 class GeneratedSource(SourceSpec, frozen=True, kw_only=True, tag="generated"):
     """Rows made by a generator of the table in synth: row i is a pure function of (seed, generator, i)."""
@@ -125,4 +229,17 @@ class GeneratedSource(SourceSpec, frozen=True, kw_only=True, tag="generated"):
             raise ValueError(f"source {self.name}: count is {self.count}; at least 1")
 
 
-AnySource = FilesSource | JsonlSource | ParquetSource | GitSource | GeneratedSource
+def _check_csv(name: str, delimiter: str, quote: str, header: bool, names: tuple[str, ...]) -> None:
+    """Raises ValueError for what no csv file can have."""
+    for field, value in (("delimiter", delimiter), ("quote", quote)):
+        if len(value) > 1 or not value.isascii() or value in ("\r", "\n", "\0"):
+            raise ValueError(f"source {name}: {field} is {value!r}; one ASCII character, or leave it out")
+    if delimiter and delimiter == quote:
+        raise ValueError(f"source {name}: delimiter and quote are both {quote!r}; they must differ")
+    if not header and not names:
+        raise ValueError(f"source {name}: without a header the columns need `names`")
+    if len(set(names)) != len(names):
+        raise ValueError(f"source {name}: names has one twice; columns must differ")
+
+
+AnySource = FilesSource | JsonlSource | CsvSource | JsonSource | ParquetSource | GitSource | HubSource | GeneratedSource

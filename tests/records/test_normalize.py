@@ -66,6 +66,7 @@ def test_row_becomes_messages(
 
 TWO = {"chosen": "because", "rejected": "dunno"}
 SYSTEM_TURN = {"role": "system", "content": "s"}
+OTHER = [{"role": "assistant", "content": "no"}]
 REPEATED = [{"role": "user", "content": "why?"}, {"role": "assistant", "content": "because"}]
 
 
@@ -74,7 +75,8 @@ REPEATED = [{"role": "user", "content": "why?"}, {"role": "assistant", "content"
     [
         ({"prompt": "why?", **TWO}, ["why?"], ("because", "dunno")),
         ({"prompt": [SYSTEM_TURN, MESSAGES[0]], **TWO}, ["s", "hi"], ("because", "dunno")),
-        ({"prompt": "why?", "chosen": REPEATED, "rejected": REPEATED[1:]}, ["why?"], ("because", "because")),
+        ({"prompt": "why?", "chosen": REPEATED, "rejected": OTHER}, ["why?"], ("because", "no")),
+        ({"chosen": REPEATED, "rejected": [REPEATED[0], *OTHER]}, ["why?"], ("because", "no")),
         ({"prompt": "why?", "completion": "so", "label": True}, ["why?"], ("so", "")),
         ({"prompt": "why?", "completion": "so", "label": False}, ["why?"], ("", "so")),
     ],
