@@ -13,7 +13,7 @@ from typing import Any
 import blake3
 import msgspec
 
-from shardkit.build.quotas import SampleCount, lane_quotas, source_quotas
+from shardkit.build.quotas import Bound, SampleCount, lane_parts, left_out, source_bounds, sources_taken
 from shardkit.errors import ShardDamaged, SpecError
 from shardkit.media.prepare import check_options, toolchain
 from shardkit.records.normalize import check_normalizer, possible_modalities
@@ -25,7 +25,10 @@ from shardkit.store import fs, shard
 from shardkit.store.layout import BUILD_FOLDER, LaneRecord, PlanRecord, SourceRecord, Stored, canonical
 from shardkit.store.publish import publish_bytes
 
-NOT_BYTES = ("kind", "name", "sample", "limit", "ratio", "partitions", "fallback")
+NOT_BYTES = (
+    "kind", "name", "sample", "limit", "ratio", "group", "budget_bytes", "partitions", "content_warning", "each",
+    "fallback",
+)  # fmt: skip
 """Fields of a source that its bytes do not depend on, or that stand elsewhere in the record."""
 
 SPARED = ("sampling",)
@@ -45,11 +48,12 @@ class Pin(Stored, frozen=True, kw_only=True):
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """A source of the spec with the decision that concerns it: itself or its fallback, and its lanes' quotas."""
+    """A source of the spec with the decision that concerns it: itself or its fallback, its bounds, how many lanes."""
 
     spec: AnySource
     decision: str
-    quotas: tuple[int | None, ...]
+    bound: Bound
+    partitions: int
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,6 +109,11 @@ def strip(record: PlanRecord) -> PlanRecord:
     return msgspec.structs.replace(bare, lanes=lanes)
 
 
+def without_lent(record: PlanRecord) -> PlanRecord:
+    """A plan as it was before any round of lending."""
+    return msgspec.structs.replace(record, lanes=tuple(lane for lane in record.lanes if not lane.after))
+
+
 def decide_places(
     spec: BuildSpec, sample: SampleCount, stored: Mapping[str, SourceRecord] | None = None
 ) -> tuple[Place, ...]:
@@ -114,8 +123,8 @@ def decide_places(
     Raises SpecError.
     """
     places = tuple(
-        _place(source, quota, sample is not None, stored or {})
-        for source, quota in zip(spec.sources, source_quotas(spec, sample), strict=True)
+        _place(source, bound, sample is not None, stored or {})
+        for source, bound in zip(sources_taken(spec), source_bounds(spec, sample), strict=True)
     )
     names = [place.spec.name for place in places]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -180,9 +189,9 @@ def remove_strays(root: Path) -> None:
             fs.remove_tree(path)
 
 
-def _place(source: AnySource, quota: int | None, one_lane: bool, stored: Mapping[str, SourceRecord]) -> Place:
+def _place(source: AnySource, bound: Bound, one_lane: bool, stored: Mapping[str, SourceRecord]) -> Place:
     chosen, decision = _decided(source, stored) or _choose(source)
-    return Place(spec=chosen, decision=decision, quotas=lane_quotas(quota, 1 if one_lane else chosen.partitions))
+    return Place(spec=chosen, decision=decision, bound=bound, partitions=1 if one_lane else chosen.partitions)
 
 
 def _decided(source: AnySource, stored: Mapping[str, SourceRecord]) -> tuple[AnySource, str] | None:
@@ -257,22 +266,31 @@ def _plan_record(spec: BuildSpec, places: tuple[Place, ...], sources: tuple[Sour
         limits=_limits_of(spec.limits),
         sources=sources,
         lanes=lanes,
+        left_out=left_out(spec),
     )
     named = tuple(_named(lane, entry, bare) for lane, entry in zip(lanes, _sources_of_lanes(bare), strict=True))
     return msgspec.structs.replace(bare, lanes=named)
 
 
 def _lanes_of(place: Place) -> Iterator[LaneRecord]:
-    sampled = None not in place.quotas and not isinstance(place.spec.sampling, FirstRows)
-    for at, quota in enumerate(place.quotas):
+    bound, partitions = place.bound, place.partitions
+    parts = (lane_parts(whole, partitions) for whole in (bound.quota, bound.budget, bound.lends))
+    for at, (quota, budget, lends) in enumerate(zip(*parts, strict=True)):
         yield LaneRecord(
             name="",
             source=place.spec.name,
             partition=at,
-            partitions=len(place.quotas),
+            partitions=partitions,
             quota=quota,
-            chosen=sum(quota or 0 for quota in place.quotas) if sampled else None,
+            chosen=None if isinstance(place.spec.sampling, FirstRows) else bound.quota,
+            budget=budget,
+            lends=lends,
         )
+
+
+def named_lane(lane: LaneRecord, plan: PlanRecord) -> LaneRecord:
+    """A lane of a plan's source with its name."""
+    return _named(lane, next(source for source in plan.sources if source.name == lane.source), plan)
 
 
 def _named(lane: LaneRecord, source: SourceRecord, plan: PlanRecord) -> LaneRecord:
@@ -282,7 +300,7 @@ def _named(lane: LaneRecord, source: SourceRecord, plan: PlanRecord) -> LaneReco
     """
     same = msgspec.structs.replace(source, decision="")
     identity = [plan.seed, plan.limits, same, lane.partition, lane.partitions, lane.quota]
-    identity += [[name, value] for name in ("chosen", "budget") if (value := getattr(lane, name)) is not None]
+    identity += [[name, value] for name in ("chosen", "budget", "after") if (value := getattr(lane, name))]
     digest = blake3.blake3(msgspec.json.encode(identity, order="deterministic")).hexdigest()
     return msgspec.structs.replace(lane, name=f"{lane.source}-{lane.partition:03d}-{digest[:12]}")
 

@@ -29,7 +29,6 @@ from shardkit.sources.strict_json import parse_object
 from shardkit.sources.walk import shown
 from shardkit.spec import JsonlSource
 
-
 NEAR_BYTES = 256 << 10
 """Rows so near are reached by reading on, where only some are wanted."""
 

@@ -48,7 +48,7 @@ def _front(text: str) -> Mapping[str, Any]:
     end = next((at for at, line in enumerate(lines[1:], 1) if line.strip() == "---"), 0)
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        value = yaml.load("\n".join(lines[1:end]), Loader=loader)  # noqa: S506 # a safe loader
+        value = yaml.load("\n".join(lines[1:end]), Loader=loader)  # a safe loader
     except (yaml.YAMLError, RecursionError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}

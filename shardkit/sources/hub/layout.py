@@ -175,9 +175,7 @@ def format_of(path: str) -> str:
 
 def _sharded(paths: Sequence[str], prefix: str) -> dict[str, tuple[str, ...]]:
     head, tail = SHARDED.split("{split}")
-    expression = re.compile(
-        re.escape(prefix + head) + r"(?P<split>[^/]+)" + glob_expression(tail).pattern, re.DOTALL
-    )
+    expression = re.compile(re.escape(prefix + head) + r"(?P<split>[^/]+)" + glob_expression(tail).pattern, re.DOTALL)
     found: dict[str, list[str]] = {}
     for path in sorted(paths):
         match = expression.fullmatch(path)

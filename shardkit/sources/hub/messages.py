@@ -114,7 +114,9 @@ def unreachable(asker: Asker) -> SourceUnavailable:
 def has_script(asker: Asker, script: str, exported: Iterable[str]) -> SpecError:
     """The repository is a program; `exported` are configurations of which the Hub has made parquet."""
     names = listed(exported)
-    there = f"; or set `revision: refs/convert/parquet`, the Hub's own parquet of it (configs: {names})" if names else ""
+    there = (
+        f"; or set `revision: refs/convert/parquet`, the Hub's own parquet of it (configs: {names})" if names else ""
+    )
     return SpecError(
         f"source {asker.name}: {asker.dataset} is loaded by a program of its own, {script}, which is not run; look at "
         f"{asker.page}/tree/main and give the files themselves as `data_files`{there}"
