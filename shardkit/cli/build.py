@@ -61,8 +61,8 @@ def build(
     """
     from shardkit.build.progress import open_renderer
     from shardkit.build.quotas import bounded
-    from shardkit.build.run import build as run_build
     from shardkit.build.run import dry_run as run_dry
+    from shardkit.curate.build import build as run_build
     from shardkit.plain import parse_size
     from shardkit.spec import open_spec
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 from shardkit.spec.base import NAME, Limits, Strict
+from shardkit.spec.curation import SplitOptions
 from shardkit.spec.kinds import AnySource
 
 
@@ -20,7 +21,8 @@ class BuildSpec(Strict, frozen=True, kw_only=True):
     sources without ratios all get the same. `groups` give ratios to groups of sources: those of the sources are shares
     of their group then. Shares are of the sources that are there: those with a `content_warning` are only with
     `content_warnings`. With `borrow` the others make up for what a source lacks of its quota. `duplicates`: `omit`
-    leaves out a sample whose key came earlier in the dataset, `keep` keeps those of other shards.
+    leaves out a sample whose key came earlier in the dataset, `keep` keeps those of other shards. `split` divides the
+    complete dataset into splits.
     """
 
     name: str
@@ -34,6 +36,7 @@ class BuildSpec(Strict, frozen=True, kw_only=True):
     content_warnings: bool = False
     duplicates: Literal["omit", "keep"] = "omit"
     limits: Limits = Limits()
+    split: SplitOptions | None = None
     sources: tuple[AnySource, ...]
 
     def __post_init__(self) -> None:
