@@ -56,7 +56,17 @@ class SourceFailed(ShardkitError):
 
 
 class SourceUnavailable(SourceFailed):
-    """A source cannot be had from here: no permission, no credentials, gone, offline. Its fallback is taken instead."""
+    """A source cannot be had from here: no permission, no credentials, gone, offline. Its fallback is taken instead.
+
+    `reason` is what a manifest says of it: short, without any address of a server.
+    """
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[SourceUnavailable], tuple[str, str]]:
+        return SourceUnavailable, (str(self), self.reason)
 
 
 class SourceChanged(SourceFailed):
@@ -128,6 +138,7 @@ REASONS: dict[str, str] = {
     "video-damaged": "a video is truncated or cannot be decoded",
     "unknown-media": "the bytes are not of an allowed image, audio or video format",
     "no-media": "the normaliser needs a medium and the row has none",
+    "no-parent": "a message of a tree whose parent is not in the tree",
     "no-preference": "no answer of the row is preferred to another one",
     "schema": "the finished sample does not fit the schema",
     "filtered": "the row does not pass the source's own filter",

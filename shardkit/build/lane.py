@@ -22,8 +22,9 @@ from shardkit.build.pool import Bounds, Line, Outcome, Refusal
 from shardkit.errors import Refused, SourceChanged, SourceDamaged, SourceFailed
 from shardkit.media.prepare import prepare
 from shardkit.records.normalize import normalize
-from shardkit.records.row import Cursor, Prepared, Row
-from shardkit.sources.base import Source, Step
+from shardkit.records.row import Cursor, Prepared
+from shardkit.sources.base import BadRow, Passed, Source, Step
+from shardkit.sources.gather import gathered
 from shardkit.sources.sampling import Sampled
 from shardkit.sources.table import open_source
 from shardkit.spec import AnySource, Limits
@@ -108,10 +109,11 @@ def run_lane(job: LaneJob, outlet: Outlet) -> None:
 
 def open_lane(job: LaneJob) -> Source:
     """The lane's source, or the rows of it that its sampling chooses: looking for them comes first."""
-    source, lane = open_source(job.spec, job.seed, job.limits), job.lane
+    source, lane, spec = open_source(job.spec, job.seed, job.limits), job.lane, job.spec
     if lane.chosen is None:
-        return source
-    sampled = Sampled(source, job.spec.sampling, job.seed, count=lane.chosen, name=job.spec.name, revision=job.revision)
+        return gathered(source, spec)
+    whole = gathered(source, spec) if spec.gather else source  # without, rows are filtered when they are looked at
+    sampled = Sampled(whole, spec, job.seed, count=lane.chosen, revision=job.revision)
     with phase("reading"):
         sampled.prepare(Path(job.pins), lane.partition, lane.partitions, job.cursor)
     return sampled
@@ -189,9 +191,11 @@ def _rows(source: Source, job: LaneJob, cursor: Cursor | None) -> Generator[Step
 def work(step: Step, job: LaneJob) -> Outcome:
     """Normalise a row and prepare its media. A pure function of both."""
     row = step.row
-    result: Prepared | Refusal
-    if not isinstance(row, Row):
+    result: Prepared | Refusal | Passed
+    if isinstance(row, BadRow):
         result = Refusal(row.reason, row.detail)
+    elif isinstance(row, Passed):
+        result = row
     else:
         try:
             with phase("media"):
@@ -216,6 +220,7 @@ class Cutter:
         self._totals, self._refused = job.totals, dict(job.totals.refused)
         self._rows, self._duplicates = job.totals.rows, job.totals.duplicates
         self._sealed_bytes = job.tar_bytes
+        self._filtered = job.totals.filtered
         self._shown = 0.0
         self._ended = False
         self.samples = 0
@@ -224,6 +229,11 @@ class Cutter:
     def add(self, outcome: Outcome) -> bool:
         """Take one row's outcome; whether it became a sample."""
         before, self._cursor = self._cursor, outcome.cursor
+        if isinstance(outcome.result, Passed):
+            self._rows += outcome.result.count
+            self._filtered += outcome.result.count
+            self._show()
+            return False
         self._rows += 1
         added = self._store(outcome, before)
         self.samples += added
@@ -277,6 +287,7 @@ class Cutter:
 
     def _store(self, outcome: Outcome, before: Cursor | None) -> bool:
         result = outcome.result
+        assert not isinstance(result, Passed), "rows passed over are counted alone"
         if isinstance(result, Prepared):
             try:
                 with phase("staging"):
@@ -320,7 +331,13 @@ class Cutter:
     def _now(self) -> LaneTotals:
         samples = self._job.totals.samples + self.samples
         refused = dict(sorted(self._refused.items()))
-        return LaneTotals(rows=self._rows, samples=samples, duplicates=self._duplicates, refused=refused)
+        return LaneTotals(
+            rows=self._rows,
+            samples=samples,
+            duplicates=self._duplicates,
+            refused=refused,
+            filtered=self._filtered,
+        )
 
     def _show(self) -> None:
         now = time.monotonic()

@@ -65,3 +65,29 @@ def show_one(name: NameArgument, catalog: CatalogOption = None, as_json: JsonOpt
 
     entry = find_entry(named(name, "NAME"), catalog_folders(catalog))
     show(msgspec.json.encode(entry_json(entry)).decode() if as_json else entry_text(entry))
+
+
+@app.command("check")
+def check(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Entries, or NAME:VARIANT.")],
+    catalog: CatalogOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Open entries at their hosts, over the network, and report what differs from the catalog. Exit 4 if anything does.
+
+    Compared are the id, licence, gate, configs, splits, rows and columns, as far as the host tells them.
+
+    Example: shardkit sources check hh-rlhf slimorca
+    """
+    from shardkit.sources.check.entry import check_entry
+    from shardkit.spec.catalog.folder import catalog_folders, find_entry
+
+    folders = catalog_folders(catalog)
+    wanted = [(find_entry(named(name.partition(":")[0], "NAME"), folders), name.partition(":")[2]) for name in names]
+    differs = False
+    for entry, variant in wanted:
+        checked = check_entry(entry, variant)
+        differs |= bool(checked.differences)
+        show(msgspec.json.encode(checked).decode() if as_json else checked.text())
+    if differs:
+        raise typer.Exit(4)

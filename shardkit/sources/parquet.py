@@ -124,7 +124,8 @@ class Parquet:
 
 def needed_columns(spec: SourceSpec, there: Sequence[str], path: str) -> list[str]:
     """The columns of a file that the source's normaliser reads. Raises SpecError where it has none of them."""
-    wanted = [name for name in dict.fromkeys(columns_read(spec)) if name in there]
+    names = (name if name in there else name.split(".")[0] for name in columns_read(spec))
+    wanted = [name for name in dict.fromkeys(names) if name in there]
     if not wanted:
         raise SpecError(
             f"source {spec.name}: {path} has none of the columns that {spec.normalizer} reads "

@@ -10,7 +10,17 @@ import re
 from typing import Any, ClassVar, Literal
 
 from shardkit.spec.base import NAME, Codec, MediaOptions, Strict
+from shardkit.spec.gather import Gather, Scalar
 from shardkit.spec.sampling import AnySampling, FirstRows
+
+Format = Literal["", "jsonl", "csv", "json", "parquet", "media"]
+FORMATS: dict[str, Format] = {
+    "jsonl": "jsonl", "ndjson": "jsonl", "csv": "csv", "tsv": "csv", "json": "json", "parquet": "parquet",
+    **dict.fromkeys(("png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff"), "media"),
+    **dict.fromkeys(("wav", "flac", "ogg", "oga", "opus", "mp3", "m4a", "aac"), "media"),
+    **dict.fromkeys(("mp4", "m4v", "mov", "mkv", "webm", "avi"), "media"),
+}  # fmt: skip
+"""Formats by the ending of a file's name."""
 
 HUB_ID = re.compile(r"([A-Za-z0-9][\w.-]{0,95}/)?[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 HUB_ENDPOINT = re.compile(r"https?://[^/?#@\s]+(/[^?#@\s]*)?")
@@ -28,6 +38,8 @@ class SourceSpec(Strict, frozen=True, kw_only=True, tag_field="kind"):
     out unless the build asks for it. `each` makes several sources of this one: see spec.expand; load_spec does it.
     `partitions` is how many build lanes the source has: part of the plan, unlike the number of processes.
     `codec` is `tar`, which every WebDataset reader takes, or `tar.zst`, which pays for text.
+    `where` keeps the rows with these values in these columns, `unless` those without; others are passed over.
+    `gather` makes one row of several that belong together; it needs one partition.
     `fallback` is used in place of this source where its tool is not installed or where it cannot be had from here (no
     permission, no credentials, gone, offline); the plan says so.
     """
@@ -55,6 +67,9 @@ class SourceSpec(Strict, frozen=True, kw_only=True, tag_field="kind"):
     media: MediaOptions = MediaOptions()
     content_warning: str = ""
     each: dict[str, list[str | int] | dict[str, dict[str, Any]]] = {}
+    where: dict[str, Scalar | tuple[Scalar, ...]] = {}
+    unless: dict[str, Scalar | tuple[Scalar, ...]] = {}
+    gather: Gather | None = None
     fallback: AnySource | None = None
 
     @property
@@ -67,6 +82,11 @@ class SourceSpec(Strict, frozen=True, kw_only=True, tag_field="kind"):
             raise ValueError(f"source name {self.name!r}: use lower-case letters, digits, - and _, at most 64")
         if not 1 <= self.partitions <= 1024:
             raise ValueError(f"source {self.name}: partitions is {self.partitions}; between 1 and 1024")
+        if self.gather is not None and self.partitions != 1:
+            raise ValueError(
+                f"source {self.name}: partitions is {self.partitions}; with gather it must be 1, "
+                "since rows that belong together come one after the other in one lane"
+            )
         if self.sample < 1 or (self.limit is not None and self.limit < 1):
             raise ValueError(f"source {self.name}: sample and limit must be at least 1")
         if self.ratio is not None and not 0 < self.ratio <= 1:
@@ -241,6 +261,98 @@ class GeneratedSource(SourceSpec, frozen=True, kw_only=True, tag="generated"):
             raise ValueError(f"source {self.name}: count is {self.count}; at least 1")
 
 
+class RemoteSource(SourceSpec, frozen=True, kw_only=True):
+    """Fields of kinds whose files lie behind a server, in one of the formats that local files have.
+
+    `format` is told by the files' names unless it is given; the other fields are those of the kinds of that name:
+    `delimiter`, `quote`, `header` and `names` of csv, `key` of json. `row_bytes` bounds a line, record or item.
+    """
+
+    format: Format = ""
+    delimiter: str = ""
+    quote: str = '"'
+    header: bool = True
+    names: tuple[str, ...] = ()
+    key: str = "data"
+    row_bytes: int = 16 << 20
+
+    @property
+    def text_alone(self) -> bool:
+        """Whether the format holds no media."""
+        return self.known_format in ("jsonl", "csv", "json")
+
+    @property
+    def known_format(self) -> Format:
+        """The format, as far as the spec tells it."""
+        return self.format
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_csv(self.name, self.delimiter, self.quote, self.header, self.names)
+
+
+class HttpSource(RemoteSource, frozen=True, kw_only=True, tag="http"):
+    """Files at URLs (http and https; also s3, gs, az, hf), read by ranges, never downloaded whole.
+
+    `urls` may have braces (`https://host/part-{000..127}.jsonl`). `list` is a text file with a URL a line, `#` begins
+    a remark; URLs in it are data: they must not lead into private networks unless `allow_private`. `digests` are
+    SHA-256 in hex by URL, checked by reading the file once when it is planned. A file is pinned by its length and
+    its ETag or Last-Modified.
+    """
+
+    LOCATIONS: ClassVar[tuple[str, ...]] = ("urls", "list", "allow_private", "digests")
+
+    urls: tuple[str, ...] = ()
+    list: str = ""
+    allow_private: bool = False
+    digests: dict[str, str] = {}
+
+    @property
+    def known_format(self) -> Format:
+        """As given, else by the name of the first URL."""
+        return self.format or (format_of(self.urls[0]) if self.urls else "")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.urls and not self.list:
+            raise ValueError(f"source {self.name}: give `urls`, or the `list` of a text file with URLs")
+        for digest in self.digests.values():
+            if not re.fullmatch(r"[0-9a-f]{64}", digest):
+                raise ValueError(f"source {self.name}: digests has {digest[:80]!r}; wanted a SHA-256 in 64 hex digits")
+
+
+class KaggleSource(RemoteSource, frozen=True, kw_only=True, tag="kaggle"):
+    """One file of a Kaggle dataset, read by ranges; a zip that Kaggle puts around it is unpacked on the way.
+
+    `dataset` is owner/name, `version` a number (0: the newest, which the plan pins). Credentials are read from
+    KAGGLE_API_TOKEN, KAGGLE_USERNAME with KAGGLE_KEY, or kaggle.json. Where it cannot be had, `fallback` is taken.
+    """
+
+    dataset: str
+    file: str
+    version: int = 0
+
+    @property
+    def known_format(self) -> Format:
+        """As given, else by the name of the file."""
+        return self.format or format_of(self.file.removesuffix(".zip"))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not re.fullmatch(r"[\w-]+/[\w-]+", self.dataset, re.ASCII):
+            raise ValueError(f"source {self.name}: dataset is {self.dataset!r}; wanted owner/name as in its address")
+        if self.version < 0:
+            raise ValueError(f"source {self.name}: version is {self.version}; a number from 1 on, or 0 for the newest")
+        if self.known_format in ("", "media"):
+            raise ValueError(f"source {self.name}: {self.file!r} tells no format of rows; give `format`")
+
+
+def format_of(path: str) -> Format:
+    """The format that a path's or URL's ending tells; empty where it tells none."""
+    path = re.split(r"[?#]", path, maxsplit=1)[0].lower().removesuffix(".gz").removesuffix(".zst")
+    return FORMATS.get(path.rpartition("/")[2].rpartition(".")[2], "")
+
+
 def _check_csv(name: str, delimiter: str, quote: str, header: bool, names: tuple[str, ...]) -> None:
     """Raises ValueError for what no csv file can have."""
     for field, value in (("delimiter", delimiter), ("quote", quote)):
@@ -254,4 +366,15 @@ def _check_csv(name: str, delimiter: str, quote: str, header: bool, names: tuple
         raise ValueError(f"source {name}: names has one twice; columns must differ")
 
 
-AnySource = FilesSource | JsonlSource | CsvSource | JsonSource | ParquetSource | GitSource | HubSource | GeneratedSource
+AnySource = (
+    FilesSource
+    | JsonlSource
+    | CsvSource
+    | JsonSource
+    | ParquetSource
+    | HttpSource
+    | KaggleSource
+    | GitSource
+    | HubSource
+    | GeneratedSource
+)

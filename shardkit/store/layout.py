@@ -132,12 +132,16 @@ class ColumnRef(Stored, frozen=True, kw_only=True):
 
 
 class LaneTotals(Stored, frozen=True, kw_only=True):
-    """What became of a lane's rows. rows = samples + duplicates + refused; `refused` counts reason codes."""
+    """What became of a lane's rows. rows = samples + duplicates + refused + filtered; `refused` counts reason codes.
+
+    `filtered` rows were passed over because the source's spec does not want them.
+    """
 
     rows: int = 0
     samples: int = 0
     duplicates: int = 0
     refused: dict[str, int] = {}
+    filtered: int = 0
 
 
 class Totals(Stored, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ import pytest
 
 from shardkit.build.plan import read_plan
 from shardkit.build.progress import Event, Short
-from shardkit.build.quotas import bounded
+from shardkit.build.quotas import bounded, left_out, source_bounds, sources_taken
 from shardkit.build.run import build
 from shardkit.build.status import read_status
 from shardkit.errors import PlanConflict, SpecError
@@ -21,6 +21,8 @@ from shardkit.read.dataset import open_dataset
 from shardkit.spec import BuildSpec, load_spec
 from shardkit.store.faults import Setting
 from tests.build.making import build_with_faults, notes, questions, spec_of, was_killed, write_questions
+
+MIXES = Path(__file__).resolve().parents[2] / "specs" / "mixes"
 
 
 def test_total_becomes_quotas_by_largest_remainder_within_groups(tmp_path: Path) -> None:
@@ -216,3 +218,62 @@ def by_source(out: Path, *, stored: bool = False) -> dict[str, int]:
     for entry in manifest.shards:
         counts[entry.source] += entry.samples
     return dict(counts)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "total"),
+    [
+        ("censored", {}, 100_000),
+        ("uncensored", {}, 500_000),
+        ("fullstack", {"repetitive": "a", "pairs": "b"}, 500_000),
+        ("real-synthetic", {"real": "a", "synthetic": "b"}, 100_000),
+    ],
+)
+def test_mixes_of_the_project_add_up_exactly(name: str, settings: dict[str, str], total: int) -> None:
+    spec = load_spec(MIXES / f"{name}.yaml", settings)
+    free = [msgspec.structs.replace(source, limit=None) for source in spec.sources]
+    bounds = source_bounds(msgspec.structs.replace(spec, sources=tuple(free)), None)
+    assert sum(bound.quota or 0 for bound in bounds) == total
+
+
+def test_the_censored_mix_is_seven_tenths_preference() -> None:
+    spec = load_spec(MIXES / "censored.yaml")
+    quotas = {one.name: bound.quota for one, bound in zip(spec.sources, source_bounds(spec, None), strict=True)}
+    assert quotas == {
+        "ultrafeedback": 20_000, "helpsteer": 15_000, "hh-rlhf": 25_000, "nectar": 10_000, "pku-saferlhf": 10_000,
+        "beavertails": 20_000,
+    }  # fmt: skip
+
+
+def test_the_uncensored_mix_leaves_toxic_dpo_out_and_shares_its_part() -> None:
+    spec = load_spec(MIXES / "uncensored.yaml")
+    assert [one.name for one in spec.sources if one not in sources_taken(spec)] == ["toxic-dpo-v0-1"]
+    assert "toxic-dpo-v0-1 is left out for its content" in left_out(spec)[0]
+    quotas = [bound.quota for bound in source_bounds(spec, None)]
+    assert quotas[0] == 105_263  # 20 of 95 parts
+    asked = load_spec(MIXES / "uncensored.yaml", {"content_warnings": "true"})
+    assert [bound.quota for bound in source_bounds(asked, None)][7] == 25_000
+    assert left_out(asked) == ()
+
+
+def test_the_multimodal_mix_has_its_full_scale_numbers() -> None:
+    spec = load_spec(MIXES / "multimodal-1m.yaml")
+    quotas = {one.name: bound.quota for one, bound in zip(spec.sources, source_bounds(spec, None), strict=True)}
+    assert [quotas[name] for name in ("websight", "common-voice-en", "common-voice-hi", "finevideo")] == [
+        250_000, 250_000, 50_000, 10_000,
+    ]  # fmt: skip
+    assert [getattr(one, "config", "") for one in spec.sources[1:5]] == ["en", "es", "fr", "hi"]
+    benchmarks = [one for one in spec.sources if one.domain == "benchmark"]
+    assert len(benchmarks) >= 10
+    assert all(quotas[one.name] is None for one in benchmarks)
+
+
+def test_real_and_synthetic_of_whatever_is_given(tmp_path: Path) -> None:
+    for name in ("real", "synthetic"):
+        turns = [{"role": "user", "content": name}, {"role": "assistant", "content": ""}]
+        rows = [{"messages": [turns[0], {**turns[1], "content": f"{name} {at}"}]} for at in range(50)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    settings = {name: str(tmp_path / f"{name}.jsonl") for name in ("real", "synthetic")}
+    spec = bounded(load_spec(MIXES / "real-synthetic.yaml", settings), total=21)
+    build(spec, out=tmp_path / "out", workers=0)
+    assert by_source(tmp_path / "out") == {"real": 6, "synthetic": 15}

@@ -146,7 +146,7 @@ def test_columns_of_the_normaliser_are_columns_of_the_entry(name: str) -> None:
         if isinstance(source, GitSource):
             continue  # its rows are files
         unknown = {column.partition(".")[0] for column in source.columns.values()} - set(entry.columns)
-        assert variant in ("sanitized", "kaggle") or not unknown
+        assert variant in ("sanitized", "auxiliary-train") or not unknown
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -157,6 +157,11 @@ def test_split_and_config_are_in_the_entry(name: str) -> None:
         if entry.configs and hasattr(source, "split"):
             splits = entry.configs[config] if config else {split for own in entry.configs.values() for split in own}
             assert source.split in splits
+
+
+def test_a_variant_builds_into_a_folder_of_its_own() -> None:
+    names = [f"{entry.name}-{variant}" for entry in CATALOG for variant in entry.variants]
+    assert len({*names, *NAMED}) == len(names) + len(NAMED)
 
 
 def test_entries_name_each_other() -> None:

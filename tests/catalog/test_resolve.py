@@ -94,6 +94,7 @@ def test_a_variant_is_another_reading(catalog: Path) -> None:
     folder = load_named("mine:folder", catalog=catalog).sources[0]
     assert isinstance(folder, FilesSource)
     assert folder.domain == "tests"
+    assert folder.fallback == load_named("mine", catalog=catalog).sources[0]
     with pytest.raises(SpecError, match="no variant 'pln'; there are: plain, folder"):
         load_named("mine:pln", catalog=catalog)
 

@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import xxhash
 from blake3 import blake3
@@ -33,6 +34,7 @@ class Sampling:
     """A source that is pinned, and samples of it."""
 
     def __init__(self, spec: AnySource, folder: Path) -> None:
+        self.spec = spec
         self.source: Source = open_source(spec, 0)
         self.folder = folder
         folder.mkdir()
@@ -40,8 +42,8 @@ class Sampling:
         self.all = list(self.source.rows(folder, 0, 1, None))
 
     def sampled(self, count: int, sampling: AnySampling | None = None, seed: int = 0) -> Sampled:
-        wanted = sampling or RandomRows()
-        return Sampled(self.source, wanted, seed, count=count, name="here", revision=self.revision)
+        spec = msgspec.structs.replace(self.spec, sampling=sampling or RandomRows())
+        return Sampled(self.source, spec, seed, count=count, revision=self.revision)
 
     def steps(self, sampled: Sampled, partition: int = 0, partitions: int = 1, cursor: Any = None) -> list[Step]:
         return list(sampled.rows(self.folder, partition, partitions, cursor))
@@ -130,7 +132,8 @@ def test_other_seeds_and_revisions_choose_other_rows(tmp_path: Path) -> None:
     first = here.numbers(here.steps(here.sampled(20)))[:20]
     assert first != here.numbers(here.steps(here.sampled(20, seed=1)))[:20]
     assert first == here.numbers(here.steps(here.sampled(20, RandomRows(seed=0), seed=9)))[:20]
-    other = Sampled(here.source, RandomRows(), 0, count=20, name="here", revision="another")
+    spec = msgspec.structs.replace(here.spec, sampling=RandomRows())
+    other = Sampled(here.source, spec, 0, count=20, revision="another")
     assert first != here.numbers(here.steps(other))[:20]
 
 
@@ -205,9 +208,8 @@ def test_a_list_that_is_damaged_is_made_again(tmp_path: Path) -> None:
 def identity(here: Sampling, count: int, path: Path) -> bytes:
     spares = choosing.first_spares(count)
     for _ in range(4):
-        wanted = choosing.Wanted(
-            name="here", sampling=RandomRows(), seed=0, revision=here.revision, count=count, spares=spares
-        )
+        spec = msgspec.structs.replace(here.spec, sampling=RandomRows())
+        wanted = choosing.Wanted(spec=spec, seed=0, revision=here.revision, count=count, spares=spares)
         if path.name.endswith(blake3(wanted.identity).hexdigest()[:16]):
             return wanted.identity
         spares = choosing.more_spares(spares)

@@ -20,6 +20,7 @@ from shardkit.records.normalize.dialogue import (
     turn_pair,
     with_system,
 )
+from shardkit.records.row import RawMedium
 from shardkit.records.sample import Message, Role
 
 SPEAKERS: dict[str, Role] = {
@@ -60,18 +61,18 @@ def from_sharegpt(row: Columns) -> Content:
     turns = drop_blank_system(row.list_of("conversations"), "from", "value")
     messages = with_system(tuple([_spoken(turn, at) for at, turn in enumerate(turns)]), row)
     check_roles(messages)
-    media = row.required_media(*ALL_MEDIA) if row.options["needs_media"] else row.media(*ALL_MEDIA)
+    media = _media(row)
     return Content(place_placeholders(messages, media), media=media)
 
 
 def from_turns(row: Columns) -> Content:
     """Column `turns`: a list of what was asked and answered, as {input, output}, {question, answer} or [q, a].
 
-    Media stand in the first user turn. A text in the column `caption` describes them and is asked for first, as the
-    option `instruction` says.
+    Media stand in the first user turn; with the option `needs_media` a row without any is refused. Where `columns`
+    maps `caption`, that text describes them and is asked for first, as the option `instruction` says.
     """
-    media = row.media(*ALL_MEDIA)
-    caption = row.optional("caption")
+    media = _media(row)
+    caption = row.optional("caption") if "caption" in row.spec.columns else ""
     messages = list(turn_pair(str(row.options["instruction"]), caption)) if caption else []
     turns = row.value("turns") if caption and not row.value("turns") else row.list_of("turns")
     for at, turn in enumerate(turns or ()):
@@ -92,6 +93,10 @@ def from_alpaca(row: Columns) -> Content:
         return Content((Message(role="system", content=system), *pair) if system else pair)
     instruction, given = row.said("instruction"), row.optional("input")
     return Content(with_system(turn_pair(f"{instruction}\n\n{given}" if given else instruction, answer), row))
+
+
+def _media(row: Columns) -> tuple[RawMedium, ...]:
+    return row.required_media(*ALL_MEDIA) if row.options["needs_media"] else row.media(*ALL_MEDIA)
 
 
 def _spoken(turn: Any, at: int) -> Message:

@@ -10,12 +10,20 @@ import msgspec
 
 from shardkit.errors import Refused, SpecError
 from shardkit.records.normalize.columns import MEDIA_TYPES, Columns, Content, Options, checked_text
-from shardkit.records.normalize.table import NORMALIZERS, Normalizer
+from shardkit.records.normalize.table import NORMALIZERS, Gathers, Normalizer
+from shardkit.records.normalize.tree import TREE_ROLES
 from shardkit.records.row import Draft, Modality, Row
 from shardkit.spec import Limits, SourceSpec
 
 COMMON_ROLES = ("id", "category", "licence")
 """Roles that every normaliser knows, read only where `columns` maps them."""
+
+GATHERS: dict[Gathers, str] = {
+    "": "rows as they are",
+    "by": "rows that belong together (gather: {by: COLUMN})",
+    "tree": "trees of messages (gather: {tree: true})",
+    "siblings": "replies within trees (gather: {tree: true, siblings: true})",
+}
 
 _DEFAULT_LIMITS = Limits()
 
@@ -65,12 +73,17 @@ def check_normalizer(spec: SourceSpec) -> None:
     if entry is None:
         raise SpecError(f"source {spec.name}: no normalizer {spec.normalizer!r}; there are: {', '.join(NORMALIZERS)}")
     where = f"source {spec.name}, normalizer {spec.normalizer}"
-    roles = (*entry.roles, *COMMON_ROLES)
+    roles = (*entry.roles, *_tree_roles(spec), *COMMON_ROLES)
     for role in spec.columns:
         if role not in roles:
             raise SpecError(f"{where}: columns maps {role!r}, which it does not read; it reads: {', '.join(roles)}")
     _check_options(spec, entry, where)
     _check_media_type(spec, entry, where)
+    found = _gathered(spec)
+    if found not in entry.gathers:
+        raise SpecError(
+            f"{where}: found {GATHERS[found]}; it takes {' or '.join(GATHERS[way] for way in entry.gathers)}"
+        )
 
 
 def possible_modalities(spec: SourceSpec) -> tuple[Modality, ...]:
@@ -82,8 +95,10 @@ def possible_modalities(spec: SourceSpec) -> tuple[Modality, ...]:
 
 def columns_read(spec: SourceSpec) -> tuple[str, ...]:
     """Names of the columns that a source's normaliser may read; a columnar source needs no others."""
-    roles = (*NORMALIZERS[spec.normalizer].roles, *(role for role in COMMON_ROLES if role in spec.columns))
-    return tuple(spec.columns.get(role, role) for role in roles)
+    common = (role for role in COMMON_ROLES if role in spec.columns)
+    roles = (*NORMALIZERS[spec.normalizer].roles, *_tree_roles(spec), *common)
+    keys = spec.gather.keys if spec.gather else ()
+    return (*(spec.columns.get(role, role) for role in roles), *keys, *spec.where, *spec.unless)
 
 
 def _way(spec: SourceSpec) -> Way:
@@ -95,6 +110,17 @@ def _way(spec: SourceSpec) -> Way:
         way = Way(spec, entry, {**entry.options, **spec.options}, spec.category or spec.normalizer)
         _ways[id(spec)] = way
     return way
+
+
+def _gathered(spec: SourceSpec) -> Gathers:
+    gather = spec.gather
+    if gather is None:
+        return ""
+    return "siblings" if gather.siblings else "tree" if gather.tree else "by"
+
+
+def _tree_roles(spec: SourceSpec) -> tuple[str, ...]:
+    return TREE_ROLES if spec.gather and spec.gather.tree else ()
 
 
 def _check_options(spec: SourceSpec, entry: Normalizer, where: str) -> None:

@@ -7,6 +7,7 @@ Elsewhere: what each does (chat.py and its neighbours), the way to them (door.py
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import msgspec
 
@@ -16,13 +17,15 @@ from shardkit.records.normalize.dialogue import ALL_MEDIA
 from shardkit.records.normalize.pictures import NUMBERED
 from shardkit.records.row import Modality
 
+Gathers = Literal["", "by", "tree", "siblings"]
+
 
 class Normalizer(msgspec.Struct, frozen=True, kw_only=True):
     """One row of the table. `roles` are the columns it reads, `modalities` those that it may take from a row.
 
     `options` are its options with their defaults, whose types are those wanted; `choices` what one may be, if not
-    anything. `gathers` says that it takes rows that belong together: `by` columns, or cut out of a `tree`, by its
-    paths or the replies (`siblings`) to one message.
+    anything. `gathers` says which rows it takes: those of the source as they are, rows gathered `by` columns, paths
+    of a `tree`, or the replies (`siblings`) to one message of a tree.
     """
 
     make: Callable[[Columns], Content]
@@ -30,7 +33,7 @@ class Normalizer(msgspec.Struct, frozen=True, kw_only=True):
     modalities: tuple[Modality, ...] = ()
     options: Options = {}
     choices: dict[str, tuple[str, ...]] = {}
-    gathers: str = ""
+    gathers: tuple[Gathers, ...] = ("",)
 
 
 REJECTED = ("lowest", "next")
@@ -60,7 +63,7 @@ CHATS: dict[str, Normalizer] = {
         roles=("instruction", "input", "output", "system"),
         options={"instruction_as_system": False},
     ),
-    "tree": Normalizer(make=tree.from_tree, roles=("role", "text"), gathers="tree"),
+    "tree": Normalizer(make=tree.from_tree, roles=("role", "text"), gathers=("tree",)),
 }
 
 PAIRS: dict[str, Normalizer] = {
@@ -143,7 +146,7 @@ PREFERENCES: dict[str, Normalizer] = {
         roles=("prompt", "response", "score", "tie_break_1", "tie_break_2"),
         options={"rejected": "lowest"},
         choices={"rejected": REJECTED},
-        gathers="by",
+        gathers=("by",),
     ),
     "ranked_answers": Normalizer(
         make=ratings.from_ranked_answers,
@@ -156,7 +159,7 @@ PREFERENCES: dict[str, Normalizer] = {
         roles=("role", "text", "rank"),
         options={"rejected": "lowest"},
         choices={"rejected": REJECTED},
-        gathers="siblings",
+        gathers=("siblings",),
     ),
     "safety_preference": Normalizer(
         make=safety.from_safety_preference,
@@ -197,6 +200,7 @@ MEDIA: dict[str, Normalizer] = {
         roles=(*ALL_MEDIA, "text"),
         modalities=ALL_MEDIA,
         options={"instruction": "", "several": "first"},
+        gathers=("", "by"),
         choices={"several": ("first", "longest", "all")},
     ),
     "vqa": Normalizer(

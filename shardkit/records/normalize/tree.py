@@ -13,6 +13,9 @@ from shardkit.records.normalize.dialogue import check_roles
 from shardkit.records.normalize.ratings import Candidate, best_and_worse
 from shardkit.records.sample import Message
 
+TREE_ROLES = ("message_tree_id", "message_id", "parent_id", "deleted", "role")
+"""Roles of the columns out of which trees are built."""
+
 REPLIES = "replies"
 """The field in which a row gathered from a tree holds the replies to the last message of its path."""
 

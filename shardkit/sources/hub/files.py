@@ -28,8 +28,6 @@ from shardkit.sources.listing import Entry
 from shardkit.spec import HubSource
 from shardkit.store.hub import HubEntry, HubMissing
 
-EXPORT_BRANCH = "refs/convert/parquet"
-
 
 class Choice(NamedTuple):
     """The files of a split in order, their format (empty: none of ours), and how its README wants them read."""
@@ -69,7 +67,7 @@ def _by_layout(spec: HubSource, asker: Asker) -> Choice:
     if configs:
         return _by_config(spec, asker, choose_config(configs, spec.config))
     found = _list(asker, ["**"])
-    if spec.revision == EXPORT_BRANCH:
+    if spec.revision == messages.EXPORT_BRANCH:
         return _exported(spec, found)
     _check_program(spec, asker, found)
     if not _has_data(found):

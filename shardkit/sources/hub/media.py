@@ -7,7 +7,7 @@ Elsewhere: media whose bytes are in the row (sources.parquet).
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -16,6 +16,9 @@ from shardkit.sources.base import BadRow
 from shardkit.sources.hub.messages import Asker
 from shardkit.store.hub import HubMissing
 
+Unpack = Callable[[str, int], bytes | None]
+"""From a path within an archive, and the most bytes, to the file's."""
+
 
 class Media:
     """Files of the pinned commit, up to `most_bytes` each."""
@@ -23,18 +26,19 @@ class Media:
     def __init__(self, asker: Asker, most_bytes: int) -> None:
         self._asker, self._most = asker, most_bytes
 
-    def complete(self, row: Row | BadRow, beside: str) -> Row | BadRow:
+    def complete(self, row: Row | BadRow, beside: str, unpack: Unpack = lambda path, most: None) -> Row | BadRow:
         """The row with the bytes of each medium that has only a path: from the top, or from the file `beside` it.
 
-        One that is not there, or is too big, stays without; raises SourceFailed.
+        `unpack` gets those that lie within an archive. One that is not there, or is too big, stays without; raises
+        SourceFailed.
         """
         if not isinstance(row, Row):
             return row
-        found = {}
+        found: dict[str, bytes] = {}
         for field, path in row.fields.items():
             name = field.removesuffix(".path")
             if field.endswith(".path") and isinstance(path, str) and name not in row.blobs:
-                data = self._find(path, beside)
+                data = unpack(path, self._most) if "::" in path else self._find(path, beside)
                 found |= {} if data is None else {name: data}
         return msgspec.structs.replace(row, blobs={**row.blobs, **found}) if found else row
 

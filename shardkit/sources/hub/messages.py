@@ -26,6 +26,8 @@ from shardkit.store.hub import HubDenied, HubMissing, HubStore, HubUnreachable
 BAD_TOKEN = "Invalid credentials"
 DISABLED = "Access to this resource is disabled"
 MOST_NAMES = 30
+EXPORT_BRANCH = "refs/convert/parquet"
+"""Where the Hub keeps the parquet that it makes of a data set."""
 
 
 class Asker(NamedTuple):

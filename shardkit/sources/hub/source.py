@@ -11,7 +11,7 @@ import importlib.util
 import io
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -24,9 +24,10 @@ from shardkit.sources.hub import messages
 from shardkit.sources.hub.files import Choice, choose
 from shardkit.sources.hub.media import Media
 from shardkit.sources.hub.messages import Asker
-from shardkit.sources.hub.parquet import RemoteParquet
+from shardkit.sources.hub.parquet import Footers, RemoteParquet
 from shardkit.sources.hub.remote import open_remote
 from shardkit.sources.hub.streaming import Streaming
+from shardkit.sources.hub.tar import open_tars
 from shardkit.sources.json_list import Json
 from shardkit.sources.jsonl import Jsonl
 from shardkit.sources.listing import Entry, read_listing, write_listing, write_private
@@ -49,7 +50,7 @@ class Pin(msgspec.Struct, frozen=True, kw_only=True):
 
     dataset: str
     commit: str
-    format: Literal["parquet", "jsonl", "json", "csv", "tar", "datasets"]
+    format: str
     delimiter: str = ""
 
 
@@ -100,6 +101,7 @@ READERS: dict[str, Callable[[Opening], Reader]] = {
     "jsonl": lambda opening: Jsonl(_jsonl(opening.spec), opening.files),
     "json": lambda opening: Json(_json(opening.spec), opening.files),
     "csv": lambda opening: Csv(_csv(opening.spec, opening.pin), opening.files),
+    "tar": lambda opening: open_tars(opening.spec.name, opening.files, opening.limits.member_bytes),
     "datasets": lambda opening: Streaming(opening.spec, opening.pin.commit, opening.asker, opening.media),
 }
 """From a pinned format to what reads it. Another format is a row here and one in layout.OURS."""
@@ -145,6 +147,15 @@ class Hub:
         asker = self._asker(HubPlace("datasets", pin.dataset, pin.commit, ""), PATIENCE)
         reader = READERS[pin.format](Opening(self.spec, pin, asker, self._limits))
         yield from reader.rows(folder, partition, partitions, cursor)
+
+    def footers(self, folder: Path, most: int) -> Footers | None:
+        """The schema of pinned parquet files, and their rows where there are at most `most` files; else None."""
+        pin = self._read_pin(folder)
+        if pin.format != "parquet":
+            return None
+        asker = self._asker(HubPlace("datasets", pin.dataset, pin.commit, ""), PATIENCE)
+        opening = Opening(self.spec, pin, asker, self._limits)
+        return RemoteParquet(self.spec, opening.files, opening.media).footers(folder, most)
 
     def _check_online(self) -> None:
         if self.spec.offline or is_offline():

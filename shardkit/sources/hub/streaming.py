@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from shardkit.errors import ShardkitError, SourceDamaged, SourceFailed, SpecError
 from shardkit.records.row import Cursor, Row
@@ -66,13 +69,32 @@ class Streaming:
                 stream.load_state_dict(json.loads(str(cursor["state"])))
             for number, values in enumerate(stream, done):
                 if number % every == partition % every:
-                    row = self._media.complete(self._row(number, partition, every, values), "")
+                    row = self._media.complete(self._row(number, partition, every, values), "", self._unpack)
                     state = json.dumps(stream.state_dict(), separators=(",", ":"))
                     yield Step(row=row, cursor={"row": number + 1, "state": state})
 
     def _row(self, number: int, partition: int, every: int, values: dict[str, Any]) -> Row:
         place = f"{number + 1}" if every > 1 or not partition else f"{partition}.{number + 1}"
-        return row_from(f"{self._spec.config or 'default'}/{self._spec.split}:{place}", values)
+        row = row_from(f"{self._spec.config or 'default'}/{self._spec.split}:{place}", values)
+        own = f"hf://datasets/{self._asker.dataset}@{self._commit}/"  # where the package says that a file of it lies
+        fields = {
+            name: value.replace(own, "") if name.endswith(".path") and isinstance(value, str) else value
+            for name, value in row.fields.items()
+        }
+        return msgspec.structs.replace(row, fields=fields)
+
+    def _unpack(self, path: str, most_bytes: int) -> bytes | None:
+        """A file within an archive of the repository, `zip://inner::outer`; None for what is another, or too big."""
+        inner, _, outer = path.partition("::")
+        if not inner.startswith("zip://") or not outer or "::" in outer or "://" in outer:
+            return None
+        from datasets import DownloadConfig
+        from datasets.utils.file_utils import xopen
+
+        whole = f"{inner}::hf://datasets/{self._asker.dataset}@{self._commit}/{outer}"
+        with xopen(whole, "rb", download_config=DownloadConfig(token=find_token() or False)) as stream:
+            data: bytes = stream.read(most_bytes + 1)
+        return data if len(data) <= most_bytes else None
 
     def _open(self) -> Any:
         """The split as an IterableDataset, its media as {bytes, path}."""
@@ -150,8 +172,6 @@ def _unknown(error: Exception, spec: HubSource) -> Unknown | None:
 
 
 def _names(text: str) -> list[str]:
-    import re
-
     return re.findall(r"'([^']+)'", text.partition("vailable")[2] or text.partition("among")[2])
 
 
@@ -162,6 +182,3 @@ def _shared(stream: Any, partition: int, partitions: int) -> tuple[Any, int]:
     if stream.num_shards >= partitions:
         return stream.shard(num_shards=partitions, index=partition), 1
     return stream, partitions
-
-
-Opener = Callable[[], Any]

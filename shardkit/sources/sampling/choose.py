@@ -24,10 +24,13 @@ import xxhash
 from blake3 import blake3
 
 from shardkit.errors import SpecError
+from shardkit.records.normalize.columns import field
+from shardkit.sources.gather import is_wanted
 from shardkit.sources.sampling.chosen import Chosen, Head
 from shardkit.sources.sampling.reservoir import Reservoir, Spool
-from shardkit.sources.sampling.scan import Scanned, column_value
-from shardkit.spec.sampling import AnySampling, RandomRows, StratifiedRows
+from shardkit.sources.sampling.scan import Scanned
+from shardkit.spec import SourceSpec
+from shardkit.spec.sampling import RandomRows, StratifiedRows
 from shardkit.spec.shares import share_within, weight_of
 
 FIRST_BLOCK = 4
@@ -38,13 +41,12 @@ Entry = tuple[int, int]
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be chosen: `count` rows and at least `spares` more, by the method of `sampling`.
+    """What is to be chosen: `count` rows and at least `spares` more, by the source's sampling, of the rows it wants.
 
     `seed` is the build's; `revision` the source's, as pinned.
     """
 
-    name: str
-    sampling: AnySampling
+    spec: SourceSpec
     seed: int
     revision: str
     count: int
@@ -53,7 +55,9 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def identity(self) -> bytes:
         """What the list depends on."""
-        return msgspec.json.encode([self.sampling, self.seed, self.revision, self.count, self.spares])
+        spec = self.spec
+        rows = [spec.sampling, spec.where, spec.unless, spec.gather]
+        return msgspec.json.encode([*rows, self.seed, self.revision, self.count, self.spares])
 
 
 def first_spares(count: int) -> int:
@@ -68,9 +72,9 @@ def more_spares(spares: int) -> int:
 
 def choose(scan: Scan, wanted: Wanted, folder: Path) -> Chosen:
     """Look at all rows, and write the list of those chosen into `folder`. Raises SpecError, and as the pass does."""
-    sampling = wanted.sampling
+    sampling = wanted.spec.sampling
     limit = sampling.scan if isinstance(sampling, (RandomRows, StratifiedRows)) else None
-    columns = _columns(sampling)
+    columns = _columns(wanted.spec)
 
     def rows() -> Iterator[Scanned]:
         return islice(scan(columns), limit)
@@ -97,7 +101,8 @@ class Picker:
     """Reservoirs of all strata during the second pass. Without quotas there is one stratum."""
 
     def __init__(self, wanted: Wanted, quotas: Mapping[str, int] | None, spool: Spool) -> None:
-        sampling = wanted.sampling
+        sampling = wanted.spec.sampling
+        self._filter = filter_of(wanted.spec)
         self._by = sampling.by if isinstance(sampling, StratifiedRows) else None
         self._rank = sampling.rank if isinstance(sampling, StratifiedRows) else ()
         self._quotas = {"": wanted.count} if quotas is None else quotas
@@ -114,6 +119,8 @@ class Picker:
     def offer(self, number: int, row: Scanned) -> None:
         """Look at the next row."""
         self.rows += 1
+        if row.passed or not self._filter(row.fields):
+            return
         stratum = "" if self._by is None else stratum_of(row.fields, self._by)
         reservoir = self._reservoirs.get(stratum)
         if reservoir is None:
@@ -146,14 +153,14 @@ class Picker:
 
 def draw_key(wanted: Wanted) -> int:
     """The key of the hash: the first 8 bytes, little-endian, of BLAKE3 of the seed and the revision (FORMAT.md)."""
-    own = getattr(wanted.sampling, "seed", None)
+    own = getattr(wanted.spec.sampling, "seed", None)
     seed = wanted.seed if own is None else own
     return int.from_bytes(blake3(f"shardkit sampling {seed} {wanted.revision}".encode()).digest(length=8), "little")
 
 
 def stratum_of(fields: Mapping[str, Any], column: str) -> str:
     """The stratum of a row: its column's text, or number or truth as JSON writes it; "" without one."""
-    value = column_value(fields, column)
+    value = field(fields, column)
     if isinstance(value, str):
         return value
     return msgspec.json.encode(value).decode() if isinstance(value, (bool, int, float)) else ""
@@ -161,39 +168,48 @@ def stratum_of(fields: Mapping[str, Any], column: str) -> str:
 
 def _quotas(rows: Iterator[Scanned], wanted: Wanted) -> dict[str, int]:
     """The first pass: rows of each stratum, and from them how many each gives."""
-    assert isinstance(wanted.sampling, StratifiedRows)
+    name, sampling, wants = wanted.spec.name, wanted.spec.sampling, filter_of(wanted.spec)
+    assert isinstance(sampling, StratifiedRows)
     counts: Counter[str] = Counter()
     for row in rows:
-        counts[stratum_of(row.fields, wanted.sampling.by)] += 1
+        if not row.passed and wants(row.fields):
+            counts[stratum_of(row.fields, sampling.by)] += 1
         if len(counts) > MAX_STRATA:
             raise SpecError(
-                f"source {wanted.name}: sampling.by {wanted.sampling.by} has more than {MAX_STRATA} different values; "
+                f"source {name}: sampling.by {sampling.by} has more than {MAX_STRATA} different values; "
                 "name a column of categories"
             )
     counts = Counter(dict(sorted(counts.items())))
-    shares = wanted.sampling.shares
+    shares = sampling.shares
     if isinstance(shares, dict):
         weights = {name: weight_of(shares.get(name, 0)) for name in counts}
         if not any(weights.values()):
             there = ", ".join(list(counts)[:20])
-            raise SpecError(
-                f"source {wanted.name}: no row has a value of sampling.shares; {wanted.sampling.by} has: {there}"
-            )
+            raise SpecError(f"source {name}: no row has a value of sampling.shares; {sampling.by} has: {there}")
     else:
         weights = {name: Fraction(count if shares == "proportional" else 1) for name, count in counts.items()}
     given = share_within(wanted.count, weights, counts)
     return {name: given[name] for name, weight in weights.items() if weight}
 
 
-def _columns(sampling: AnySampling) -> tuple[str, ...]:
-    if not isinstance(sampling, StratifiedRows):
-        return ()
-    return tuple(dict.fromkeys((sampling.by, *(name.removeprefix("-") for name in sampling.rank))))
+def filter_of(spec: SourceSpec) -> Callable[[Mapping[str, Any]], bool]:
+    """Whether a row of these fields is wanted: gathered rows were filtered before."""
+    if spec.gather is not None or not (spec.where or spec.unless):
+        return lambda fields: True
+    return lambda fields: is_wanted(fields, spec)
+
+
+def _columns(spec: SourceSpec) -> tuple[str, ...]:
+    sampling = spec.sampling
+    named = [] if spec.gather is not None else [*spec.where, *spec.unless]
+    if isinstance(sampling, StratifiedRows):
+        named += [sampling.by, *(name.removeprefix("-") for name in sampling.rank)]
+    return tuple(dict.fromkeys(named))
 
 
 def _rank(fields: Mapping[str, Any], name: str) -> float:
     """What sorts the best first: absent values, and what is no number, last."""
-    value = column_value(fields, name.removeprefix("-"))
+    value = field(fields, name.removeprefix("-"))
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
         return math.inf
     try:

@@ -18,24 +18,20 @@ from shardkit.sources.base import Pinned, Source, Step
 from shardkit.sources.sampling.choose import Wanted, choose, first_spares, more_spares
 from shardkit.sources.sampling.chosen import Chosen, Place
 from shardkit.sources.sampling.scan import ReadsOn, scan_rows
-from shardkit.spec.sampling import AnySampling
+from shardkit.spec import SourceSpec
 from shardkit.spec.shares import share
 
 
 class Sampled:
     """The chosen rows of a source: `count` of them, then spare ones until there are no more.
 
-    `wanted` is without spares: they are as many as are needed. A list is made once and kept in the source's folder;
-    partition p of P has the p-th of P contiguous parts of the rows wanted, and every P-th spare row.
+    A list is made once and kept in the source's folder, and a longer one when it is needed. Partition p of P has the
+    p-th of P contiguous parts of the rows wanted, and every P-th spare row.
     """
 
-    def __init__(
-        self, source: Source, sampling: AnySampling, seed: int, *, count: int, name: str, revision: str
-    ) -> None:
+    def __init__(self, source: Source, spec: SourceSpec, seed: int, *, count: int, revision: str) -> None:
         self._source = source
-        self._wanted = Wanted(
-            name=name, sampling=sampling, seed=seed, revision=revision, count=count, spares=first_spares(count)
-        )
+        self._wanted = Wanted(spec=spec, seed=seed, revision=revision, count=count, spares=first_spares(count))
 
     def missing_tool(self) -> str:
         """What the source misses."""

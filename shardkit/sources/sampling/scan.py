@@ -11,14 +11,18 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from shardkit.records.row import Cursor, Row
-from shardkit.sources.base import Source
+from shardkit.sources.base import Passed, Source
 
 
 class Scanned(NamedTuple):
-    """A row that was looked at: some of its columns, and the cursor just before it (none: the source's beginning)."""
+    """A row that was looked at: some of its columns, and the cursor just before it (none: the source's beginning).
+
+    `passed`: it tells of rows that are not wanted.
+    """
 
     fields: Mapping[str, Any]
     before: Cursor | None
+    passed: bool = False
 
 
 @runtime_checkable
@@ -49,15 +53,5 @@ def scan_rows(source: Source, folder: Path, columns: tuple[str, ...]) -> Iterato
         return
     before: Cursor | None = None
     for step in source.rows(folder, 0, 1, None):
-        yield Scanned(step.row.fields if isinstance(step.row, Row) else {}, before)
+        yield Scanned(step.row.fields if isinstance(step.row, Row) else {}, before, isinstance(step.row, Passed))
         before = step.cursor
-
-
-def column_value(fields: Mapping[str, Any], column: str) -> Any:
-    """The value of a column, or of a field of a struct with points; None where it is not there."""
-    if column in fields:
-        return fields[column]
-    value: Any = fields
-    for part in column.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value

@@ -66,6 +66,7 @@ def is_reference(source: Any) -> bool:
 def entry_source(entry: Entry, variant: str = "", overrides: dict[str, Any] | None = None) -> dict[str, Any]:
     """The raw source of an entry or of one of its variants, with a user's fields over it.
 
+    A variant of another kind (a copy at another host) falls back to the entry's own source.
     Raises SpecError: the entry cannot be read (with its reason and replacement), or has no such variant.
     """
     if entry.source is None:
@@ -73,7 +74,10 @@ def entry_source(entry: Entry, variant: str = "", overrides: dict[str, Any] | No
     if variant and variant not in entry.variants:
         known = ", ".join(entry.variants) or "none"
         raise SpecError(f"the entry {entry.name} has no variant {variant!r}; there are: {known}")
-    source = _over(entry.source, entry.variants[variant] if variant else {})
+    varied = entry.variants[variant] if variant else {}
+    source = _over(entry.source, varied)
+    if varied.get("kind", entry.kind) != entry.kind:
+        source = {"fallback": entry_source(entry), **source}
     source = {
         "name": f"{entry.name}-{variant}" if variant else entry.name,
         "licence": entry.licence,
