@@ -10,6 +10,7 @@ import difflib
 import math
 import re
 from collections.abc import Iterable, Mapping
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -77,6 +78,17 @@ def check_numbers(value: Any, name: str) -> None:
         raise SpecError(f"{name}: found the number {value}; wanted a finite one, or leave the field out")
     if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
         raise SpecError(f"{name}: found the number {value}; wanted one of at most 64 bits")
+
+
+def parse_size(text: str, name: str) -> int:
+    """Bytes in a size such as `20GB`, `1.5 GiB` or `100000000`. Raises SpecError naming `name`."""
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?(?:([kmgt]?)(i?)b)?", text.strip().lower())
+    if match is None or (match[3] and not match[2]):
+        raise SpecError(f"{name} {text}: wanted a size such as 20GB, 1.5 GiB or 100000000")
+    size = Fraction(match[1]) * (1024 if match[3] else 1000) ** " kmgt".index(match[2] or " ")
+    if not 1 <= size < 1 << 62:
+        raise SpecError(f"{name} {text}: wanted a size of at least one byte and under 4 EiB")
+    return int(size)
 
 
 def choices(message: str, raw: Any, kind: Any) -> str:

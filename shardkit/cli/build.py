@@ -29,6 +29,18 @@ def build(
         str | None,
         typer.Option(metavar="N", help="At most N samples a source; `default`: each source's own number."),
     ] = None,
+    total: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="N samples in all, in the ratio of the sources.")
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Bytes of tar in all, such as 20GB, in the ratio of the sources.")
+    ] = None,
+    borrow: Annotated[
+        bool | None, typer.Option("--borrow/--no-borrow", help="Others make up for what a source lacks of its quota.")
+    ] = None,
+    content_warnings: Annotated[
+        bool, typer.Option("--with-content-warnings", help="Take sources too whose content is harmful.")
+    ] = False,
     workers: Annotated[int, typer.Option(min=0, max=256, help="Processes that run lanes; 0 runs all in this one.")] = 1,
     settings: SetOption = None,
     engine: Annotated[str, typer.Option(help="Where lanes run: `local`.")] = "local",
@@ -48,15 +60,26 @@ def build(
     Example: shardkit build slimorca --sample 5
     """
     from shardkit.build.progress import open_renderer
-    from shardkit.build.run import build as run_build
+    from shardkit.build.quotas import bounded
     from shardkit.build.run import dry_run as run_dry
+    from shardkit.curate.build import build as run_build
+    from shardkit.plain import parse_size
     from shardkit.spec import open_spec
 
     if engine != "local":
         raise SpecError(f"--engine {engine}: this version has the engine `local` only")
     loaded = open_spec(named(spec, "SPEC"), parse_settings(settings), catalog)
     wanted = _sample_count(sample)
-    folder = default_folder(loaded.name, sample) if out is None else Path(out)
+    if sample is not None and total is not None:
+        raise SpecError("--sample is so many of each source, --total so many of all together; give one of them")
+    loaded = bounded(
+        loaded,
+        total=total,
+        budget_bytes=None if budget is None else parse_size(budget, "--budget"),
+        borrow=borrow,
+        content_warnings=content_warnings or None,
+    )
+    folder = default_folder(loaded.name, sample, total, budget) if out is None else Path(out)
     if out == "":
         raise SpecError("--out names no folder (an empty shell variable?); name one, or leave it out")
     if dry_run:
@@ -98,9 +121,10 @@ def schema(out: Annotated[Path | None, typer.Option(help="Write to this file in 
         show(text)
 
 
-def default_folder(name: str, sample: str | None) -> Path:
-    """Where a build goes without `--out`: data/NAME-sample-N, or data/NAME for a full build."""
-    return Path("data") / (name if sample is None else f"{name}-sample-{sample}")
+def default_folder(name: str, sample: str | None, total: int | None = None, budget: str | None = None) -> Path:
+    """Where a build goes without `--out`: data/NAME-sample-N and the like, or data/NAME for a full build."""
+    bounds = {"sample": sample, "total": total, "budget": budget}
+    return Path("data") / "-".join([name, *(f"{word}-{bound}" for word, bound in bounds.items() if bound is not None)])
 
 
 def _sample_count(text: str | None) -> Any:

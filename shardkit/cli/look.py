@@ -44,7 +44,7 @@ def ls(
     Example: shardkit ls https://host/data/demo --where 'modality~image,text_characters<500' --limit 20
     """
     from shardkit.read.dataset import open_dataset
-    from shardkit.report.listing import list_samples
+    from shardkit.read.listing import list_samples
 
     for listed in list_samples(open_dataset(dataset), where, limit):
         show(msgspec.json.encode(listed).decode() if as_json else listed.text())

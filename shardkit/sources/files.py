@@ -15,6 +15,7 @@ from shardkit.sources.base import BadRow, Pinned, Step
 from shardkit.sources.listing import Entry, read_listing
 from shardkit.sources.patterns import selector
 from shardkit.sources.places import LocalPlace, Place
+from shardkit.sources.sampling import Scanned
 from shardkit.sources.walk import shown
 from shardkit.spec import FilesSource, Limits
 
@@ -57,6 +58,12 @@ class Files:
         for index, entry in enumerate(read_listing(folder, self.spec.name)):
             if index >= start and index % partitions == partition:
                 yield Step(row=self._row(entry), cursor={"index": index + 1})
+
+    def scan(self, folder: Path, columns: tuple[str, ...]) -> Iterator[Scanned]:
+        """Every file's path and name; its bytes are not read."""
+        for index, entry in enumerate(read_listing(folder, self.spec.name)):
+            path = shown(entry.path)
+            yield Scanned({"path": path, "name": PurePosixPath(path).name}, {"index": index})
 
     def _row(self, entry: Entry) -> Row | BadRow:
         path = shown(entry.path)

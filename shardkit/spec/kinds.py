@@ -7,10 +7,11 @@ Elsewhere: what the structs hold of media (base.py), reading the rows (the room 
 from __future__ import annotations
 
 import re
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from shardkit.spec.base import NAME, Codec, MediaOptions, Strict
 from shardkit.spec.gather import Gather, Scalar
+from shardkit.spec.sampling import AnySampling, FirstRows
 
 Format = Literal["", "jsonl", "csv", "json", "parquet", "media"]
 FORMATS: dict[str, Format] = {
@@ -31,6 +32,10 @@ class SourceSpec(Strict, frozen=True, kw_only=True, tag_field="kind"):
     `normalizer` names a row of the table in records.normalize, `columns` maps its roles to fields of the row
     (`{question: q, answer: a}`), `options` are further settings of the normaliser. `sample` is how many samples
     `--sample` without a number takes; `limit` bounds a full build; `ratio` is the share of `total`.
+    `group` is one of the build's `groups`, in which `ratio` is then the share. `budget_bytes` bounds what the source
+    gives in bytes of (uncompressed) tar: it ends with the sample that reaches them. `sampling` says which rows are
+    taken where fewer are wanted than there are. `content_warning` says what is harmful in it: such a source is left
+    out unless the build asks for it. `each` makes several sources of this one: see spec.expand; load_spec does it.
     `partitions` is how many build lanes the source has: part of the plan, unlike the number of processes.
     `codec` is `tar`, which every WebDataset reader takes, or `tar.zst`, which pays for text.
     `where` keeps the rows with these values in these columns, `unless` those without; others are passed over.
@@ -54,9 +59,14 @@ class SourceSpec(Strict, frozen=True, kw_only=True, tag_field="kind"):
     sample: int = 25
     limit: int | None = None
     ratio: float | None = None
+    group: str = ""
+    budget_bytes: int | None = None
+    sampling: AnySampling = FirstRows()
     partitions: int = 1
     codec: Codec = "tar"
     media: MediaOptions = MediaOptions()
+    content_warning: str = ""
+    each: dict[str, list[str | int] | dict[str, dict[str, Any]]] = {}
     where: dict[str, Scalar | tuple[Scalar, ...]] = {}
     unless: dict[str, Scalar | tuple[Scalar, ...]] = {}
     gather: Gather | None = None
@@ -81,6 +91,10 @@ class SourceSpec(Strict, frozen=True, kw_only=True, tag_field="kind"):
             raise ValueError(f"source {self.name}: sample and limit must be at least 1")
         if self.ratio is not None and not 0 < self.ratio <= 1:
             raise ValueError(f"source {self.name}: ratio is {self.ratio}; between 0 and 1")
+        if self.budget_bytes is not None and self.budget_bytes < 1:
+            raise ValueError(f"source {self.name}: budget_bytes is {self.budget_bytes}; at least 1, or leave it out")
+        if self.each:
+            raise ValueError(f"source {self.name}: each stands for several sources; load the spec with load_spec")
 
 
 class FilesSource(SourceSpec, frozen=True, kw_only=True, tag="files"):
@@ -223,7 +237,9 @@ class HubSource(SourceSpec, frozen=True, kw_only=True, tag="hub"):
         if not HUB_ID.fullmatch(self.dataset):
             raise ValueError(f"source {self.name}: dataset is {self.dataset!r}; the Hub's name of it, owner/name")
         if self.endpoint and not HUB_ENDPOINT.fullmatch(self.endpoint):
-            raise ValueError(f"source {self.name}: endpoint is no https://host without login and query")
+            raise ValueError(
+                f"source {self.name}: endpoint is no address of a Hub; https://host without login or query"
+            )
         if not self.split or self.record_bytes < 1:
             raise ValueError(f"source {self.name}: split must be named, and record_bytes be at least 1")
         for path in (*self.data_files, self.data_dir):

@@ -20,6 +20,7 @@ from shardkit.plain import check_numbers, convert_spec, parse_yaml, read_mapping
 from shardkit.spec.build import BuildSpec
 from shardkit.spec.catalog.folder import UnknownEntry, catalog_folders, find_entry
 from shardkit.spec.catalog.resolve import KIND, name_references, resolve_sources
+from shardkit.spec.expand import expand_sources
 
 
 def open_spec(named: str, settings: Mapping[str, str] | None = None, catalog: Path | None = None) -> BuildSpec:
@@ -81,7 +82,8 @@ def apply_settings(raw: dict[str, Any], settings: Mapping[str, str], name: str) 
     unset = sorted(key for key, value in variables.items() if value is None)
     if unset:
         raise SpecError(f"{name} needs a value for: {', '.join(unset)}; add --set {unset[0]}=…")
-    filled: dict[str, Any] = _substitute(result, {key: str(value) for key, value in variables.items()}, name)
+    expanded = expand_sources(result, name)
+    filled: dict[str, Any] = _substitute(expanded, {key: str(value) for key, value in variables.items()}, name)
     return filled
 
 

@@ -82,6 +82,8 @@ def entry_source(entry: Entry, variant: str = "", overrides: dict[str, Any] | No
         "name": f"{entry.name}-{variant}" if variant else entry.name,
         "licence": entry.licence,
         **({} if entry.sample_size is None else {"limit": entry.sample_size}),
+        **({} if entry.budget_bytes is None else {"budget_bytes": entry.budget_bytes}),
+        **({"content_warning": entry.content_warning} if entry.content_warning else {}),
         **{name: value for name, value in IDENTIFIERS.get(source["kind"], _nowhere)(entry).items() if value},
         **source,
     }
