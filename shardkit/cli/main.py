@@ -16,7 +16,7 @@ from shardkit.cli.build import build, schema, status
 from shardkit.cli.curate import split
 from shardkit.cli.index import index
 from shardkit.cli.keep import repair, verify
-from shardkit.cli.look import cat, ls, report, serve, stats
+from shardkit.cli.look import card, cat, licences, lineage, ls, report, serve, stats
 from shardkit.cli.sources import app as sources
 from shardkit.exits import exit_codes
 
@@ -30,7 +30,9 @@ app = typer.Typer(
     "Example: [bold]shardkit build specs/builds/demo.yaml --sample 20[/bold]",
 )
 
-for _command in (build, status, stats, index, ls, cat, verify, repair, split, schema, serve, report):
+for _command in (
+    build, status, stats, index, ls, cat, lineage, licences, card, verify, repair, split, schema, serve, report,
+):  # fmt: skip
     app.command()(_command)
 app.add_typer(sources, name="sources")
 

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 
 from shardkit.curate.assign import I64, assign
+from shardkit.curate.card import write_card
 from shardkit.curate.derive import ancestry, derive
 from shardkit.curate.groups import Groups, Labels, gather_groups
 from shardkit.errors import SpecError
@@ -74,6 +75,7 @@ def split_dataset(folder: Path, options: SplitOptions, clusters: Labels | None =
     names = (*options.ratios,)
     columns = {shard: _words(names, plan, shard, entry.samples) for shard, entry in enumerate(dataset.manifest.shards)}
     version = derive(folder, dataset.version, lambda root: publish_split(root, columns), _step(options))
+    write_card(folder, open_dataset(folder))
     return msgspec.structs.replace(plan.figures, version=version)
 
 
