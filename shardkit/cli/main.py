@@ -1,7 +1,8 @@
 """The command `shardkit`: build, look at, verify and serve datasets.
 
 Here: the program, its list of commands, how errors and signals end it.
-Elsewhere: the commands (build.py, curate.py, index.py, look.py, keep.py); each imports its room when it runs.
+Elsewhere: the commands (build.py, curate.py, index.py, look.py, keep.py, sources.py); each imports its room when it
+runs.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from shardkit.cli.curate import split
 from shardkit.cli.index import index
 from shardkit.cli.keep import repair, verify
 from shardkit.cli.look import card, cat, licences, lineage, ls, report, serve, stats
+from shardkit.cli.sources import app as sources
 from shardkit.exits import exit_codes
 
 app = typer.Typer(
@@ -32,6 +34,7 @@ for _command in (
     build, status, stats, index, ls, cat, lineage, licences, card, verify, repair, split, schema, serve, report,
 ):  # fmt: skip
     app.command()(_command)
+app.add_typer(sources, name="sources")
 
 
 def main() -> None:
