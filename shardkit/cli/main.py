@@ -1,7 +1,7 @@
 """The command `shardkit`: build, look at, verify and serve datasets.
 
 Here: the program, its list of commands, how errors and signals end it.
-Elsewhere: the commands (build.py, index.py, look.py, keep.py); each imports its room when it runs.
+Elsewhere: the commands (build.py, index.py, dedup.py, look.py, keep.py); each imports its room when it runs.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 import typer
 
 from shardkit.cli.build import build, schema, status
+from shardkit.cli.dedup import dedup
 from shardkit.cli.index import index
 from shardkit.cli.keep import repair, verify
 from shardkit.cli.look import cat, ls, report, serve, stats
@@ -27,7 +28,7 @@ app = typer.Typer(
     "Example: [bold]shardkit build specs/builds/demo.yaml --sample 20[/bold]",
 )
 
-for _command in (build, status, stats, index, ls, cat, verify, repair, schema, serve, report):
+for _command in (build, status, stats, index, ls, cat, verify, repair, dedup, schema, serve, report):
     app.command()(_command)
 
 
@@ -39,6 +40,6 @@ def main() -> None:
 
 def _advice() -> str:
     """What to tell after a signal."""
-    if sys.argv[1:2] not in (["build"], ["index"]):
+    if sys.argv[1:2] not in (["build"], ["index"], ["dedup"]):
         return ""
     return f"what is committed is kept. To go on, run: {shlex.join(['shardkit', *sys.argv[1:]])}"

@@ -1,0 +1,1 @@
+"""Curating a dataset: what is said twice, what a benchmark asks."""
