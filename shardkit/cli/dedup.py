@@ -20,7 +20,7 @@ from shardkit.cli.options import DatasetArgument, JsonOption, named, show
 from shardkit.errors import SpecError
 
 if TYPE_CHECKING:
-    from shardkit.curate.dedup import DedupResult
+    from shardkit.curate.dedup import DedupResult, How
     from shardkit.curate.options import Compared, DedupOptions
 
 MOST_WORKERS = 8
@@ -60,17 +60,18 @@ def dedup(
 
     Example: shardkit dedup data/mine --against gsm8k.jsonl --dry-run
     """
+    from shardkit.curate.dedup import How, ignore
+    from shardkit.curate.dedup import dedup as run
+
     options = _options({"text": text, "images": images, "audio": audio}, threshold, against, run_words, only_against)
     processes = min(os.cpu_count() or 1, MOST_WORKERS) if workers is None else workers
     with ExitStack() as stack:
-        on_progress = _quiet if as_json else _bar(stack)
+        how = How(workers=processes, on_progress=ignore if as_json else _bar(stack))
         if dry_run:
-            _look(dataset, options, processes, out, on_progress, as_json)
-            return
-        from shardkit.curate.dedup import dedup as run
-
-        made = run(named(dataset, "DATASET"), options, workers=processes, on_progress=on_progress)
-    _finish(made, as_json)
+            made, page = _look(named(dataset, "DATASET"), options, how, out)
+        else:
+            made, page = run(named(dataset, "DATASET"), options, how), None
+    _finish(made, as_json, page)
 
 
 def _options(
@@ -89,33 +90,24 @@ def _options(
     )
 
 
-def _look(
-    url: str,
-    options: DedupOptions,
-    workers: int,
-    out: Path,
-    on_progress: Callable[[str, int, int], None],
-    as_json: bool,
-) -> None:
+def _look(url: str, options: DedupOptions, how: How, out: Path) -> tuple[DedupResult, Path | None]:
+    """What would be left out, and the page that shows it."""
     from shardkit.curate.dedup import find, open_one, result, scratch_folder
     from shardkit.report.duplicates import write_duplicates
 
     dataset = open_one(url)
     with scratch_folder() as folder:
-        found = find(dataset, options, folder, workers=workers, on_progress=on_progress)
-    page = write_duplicates(dataset, found, out)
-    _finish(result(dataset, found), as_json, page)
+        found = find(dataset, options, folder, how)
+    return result(dataset, found), write_duplicates(dataset, found, out)
 
 
-def _finish(made: DedupResult, as_json: bool, page: Path | None = None) -> None:
+def _finish(made: DedupResult, as_json: bool, page: Path | None) -> None:
     if as_json:
         done = {"event": "done", **msgspec.to_builtins(made), "dry_run": page is not None}
         show(msgspec.json.encode(done | ({"page": str(page)} if page else {})).decode())
         return
-    counts = [
-        f"{made.duplicates:,} duplicates",
-        f"{made.near_duplicates:,} near-duplicates in {made.clusters:,} clusters",
-    ]
+    near = f"{made.near_duplicates:,} near-duplicates in {made.clusters:,} clusters"
+    counts = [f"{made.duplicates:,} duplicates", near]
     counts += [f"{count:,} with rows of {name}" for name, count in made.contaminated.items()]
     show(f"{made.dataset}: {', '.join(counts)}; {made.compared:,} samples compared")
     for benchmark in made.benchmarks:
@@ -131,13 +123,11 @@ def _finish(made: DedupResult, as_json: bool, page: Path | None = None) -> None:
         show(f"version {made.version}, {made.samples:,} samples, {made.omitted:,} left out of {made.parent}")
 
 
-def _quiet(stage: str, done: int, total: int) -> None:
-    """Show nothing."""
-
-
 def _bar(stack: ExitStack) -> Callable[[str, int, int], None]:
+    from shardkit.curate.dedup import ignore
+
     if not sys.stderr.isatty():
-        return _quiet
+        return ignore
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

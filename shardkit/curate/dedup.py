@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -27,7 +28,7 @@ from shardkit.curate.images import RADIUS
 from shardkit.curate.ngrams import Counts, Grams, gather_grams
 from shardkit.curate.omit import publish_without
 from shardkit.curate.options import DedupOptions
-from shardkit.curate.table import PARTITION_BANDS, Table
+from shardkit.curate.table import Table
 from shardkit.curate.workers import Work, fingerprint_all
 from shardkit.errors import SpecError
 from shardkit.read.dataset import Dataset, open_dataset
@@ -106,7 +107,17 @@ def ignore(stage: str, done: int, total: int) -> None:
     """Show nothing."""
 
 
-def dedup(root: str, options: DedupOptions, *, workers: int = 1, on_progress: Progress = ignore) -> DedupResult:
+class How(NamedTuple):
+    """How a search is run, which its result does not depend on: processes, who is told how far it has come."""
+
+    workers: int = 1
+    on_progress: Progress = ignore
+
+
+ALONE = How()
+
+
+def dedup(root: str, options: DedupOptions, how: How = ALONE) -> DedupResult:
     """Find duplicates and contaminated samples of the dataset in a folder; publish the version that omits them.
 
     Killed anywhere and run again it ends with the same version. Raises SpecError (a URL), NotADataset, Locked,
@@ -120,7 +131,7 @@ def dedup(root: str, options: DedupOptions, *, workers: int = 1, on_progress: Pr
         for left in (folder / BUILD_FOLDER).glob(f"{fs.STAGE}dedup-*"):
             fs.unlink(left)
         dataset = open_one(folder)
-        found = find(dataset, options, folder / BUILD_FOLDER, workers=workers, on_progress=on_progress)
+        found = find(dataset, options, folder / BUILD_FOLDER, how)
         if not len(found.omissions):
             return result(dataset, found)
         names = [counts.name for counts in found.benchmarks]
@@ -128,16 +139,14 @@ def dedup(root: str, options: DedupOptions, *, workers: int = 1, on_progress: Pr
     return result(open_one(folder), found, parent=dataset.version)
 
 
-def find(
-    dataset: Dataset, options: DedupOptions, folder: Path, *, workers: int = 1, on_progress: Progress = ignore
-) -> Found:
+def find(dataset: Dataset, options: DedupOptions, folder: Path, how: How = ALONE) -> Found:
     """What of a dataset is said twice or asked by a benchmark. Temporary files go to `folder` and are removed.
 
     Raises SpecError (a benchmark), ShardDamaged, StorageFailed.
     """
-    grams, benchmarks = _benchmarks(options, on_progress)
-    with _filled(dataset, options, folder, grams, workers, on_progress) as filled:
-        roots, counts = find_clusters(filled.table, options, lambda at, of: on_progress("comparing", at, of))
+    grams, benchmarks = _benchmarks(options, how)
+    with _filled(Work(dataset, options, grams, folder), how) as filled:
+        roots, counts = find_clusters(filled.table, options, lambda at, of: how.on_progress("comparing", at, of))
         near = _near(filled.table, options, roots)
     hits = np.concatenate([*filled.hits, np.zeros(0, HIT)])
     omissions = np.concatenate((near, _contaminated(hits)))
@@ -155,7 +164,7 @@ def find(
 
 
 def read_groups(
-    dataset: Dataset, options: DedupOptions | None = None, *, workers: int = 1, on_progress: Progress = ignore
+    dataset: Dataset, options: DedupOptions | None = None, how: How = ALONE
 ) -> Iterator[npt.NDArray[np.uint64]]:
     """Of each shard in order, (stored samples, 2): the key of the first sample of each one's near-duplicate cluster.
 
@@ -163,7 +172,7 @@ def read_groups(
     a split has the same group. Raises ShardDamaged, StorageFailed.
     """
     options = msgspec.structs.replace(options or DedupOptions(), against=())
-    with scratch_folder() as folder, _filled(dataset, options, folder, None, workers, on_progress) as filled:
+    with scratch_folder() as folder, _filled(Work(dataset, options, None, folder), how) as filled:
         roots, _ = find_clusters(filled.table, options)
         start = 0
         for shard, _, page in read_indexes(dataset, range(len(dataset.manifest.shards))):
@@ -243,15 +252,13 @@ class _Filled:
 
 
 @contextmanager
-def _filled(
-    dataset: Dataset, options: DedupOptions, folder: Path, grams: Grams | None, workers: int, on_progress: Progress
-) -> Iterator[_Filled]:
-    shards = len(dataset.manifest.shards)
-    with Table(folder, len(dataset), PARTITION_BANDS) as table:
+def _filled(work: Work, how: How) -> Iterator[_Filled]:
+    shards = len(work.dataset.manifest.shards)
+    with Table(work.folder, len(work.dataset)) as table:
         filled = _Filled(table)
-        for shard, batch in fingerprint_all(Work(dataset, options, grams, folder), workers):
+        for shard, batch in fingerprint_all(work, how.workers):
             if shard not in filled.rows_by_shard:
-                on_progress("reading", shard, shards)
+                how.on_progress("reading", shard, shards)
             table.append(batch)
             filled.rows_by_shard[shard] = filled.rows_by_shard.get(shard, 0) + len(batch.rows)
             filled.hits.append(batch.hits)
@@ -259,14 +266,14 @@ def _filled(
             filled.unreadable += batch.unreadable
         table.seal()
         filled.rows = table.rows
-        on_progress("reading", shards, shards)
+        how.on_progress("reading", shards, shards)
         yield filled
 
 
-def _benchmarks(options: DedupOptions, on_progress: Progress) -> tuple[Grams | None, tuple[Counts, ...]]:
+def _benchmarks(options: DedupOptions, how: How) -> tuple[Grams | None, tuple[Counts, ...]]:
     if not options.against:
         return None, ()
-    on_progress("benchmarks", 0, len(options.against))
+    how.on_progress("benchmarks", 0, len(options.against))
     return gather_grams(open_benchmarks(options.against), options.run_words)
 
 
