@@ -147,14 +147,13 @@ def _parts(bands: Rows) -> Iterator[tuple[I64, npt.NDArray[np.uint64]]]:
     shared[1:] |= equal
     shared[:-1] |= equal
     rows, values = bands["row"][shared].astype(np.int64), values[shared]
-    changes = np.concatenate(([True], values[1:] != values[:-1], [True]))
-    edges = np.flatnonzero(changes).tolist() if len(values) else []
+    ends = [*(np.flatnonzero(values[1:] != values[:-1]) + 1).tolist(), len(values)]
     start = 0
-    for edge, following in zip(edges[1:], [*edges[2:], None], strict=True):
-        if following is None or following - start > ROWS_HELD:
-            for at in range(start, edge, ROWS_HELD):
-                yield rows[at : min(at + ROWS_HELD, edge)], values[at : min(at + ROWS_HELD, edge)]
-            start = edge
+    for number, end in enumerate(ends):
+        if number + 1 == len(ends) or ends[number + 1] - start > ROWS_HELD:
+            for at in range(start, end, ROWS_HELD):  # more than one only where a single value has more
+                yield rows[at : min(at + ROWS_HELD, end)], values[at : min(at + ROWS_HELD, end)]
+            start = end
 
 
 def _join_near(
