@@ -33,10 +33,10 @@ from shardkit.curate.workers import Work, fingerprint_all
 from shardkit.errors import SpecError
 from shardkit.read.dataset import Dataset, open_dataset
 from shardkit.read.find import keys_of, read_indexes
-from shardkit.store import fs
 from shardkit.store.layout import BUILD_FOLDER
 from shardkit.store.publish import lock
 from shardkit.store.reasons import CONTAMINATED, DUPLICATE, NEAR_DUPLICATE, OMISSION, WORDS, Omissions
+from shardkit.store.recovery import remove_temporaries
 from shardkit.store.urls import require_dataset_folder
 
 FOUND = np.dtype([("shard", "<u4"), *((name, OMISSION[name]) for name in OMISSION.names or ())])
@@ -128,8 +128,7 @@ def dedup(root: str, options: DedupOptions, how: How = ALONE) -> DedupResult:
     folder = Path(root).absolute()
     require_dataset_folder(folder)
     with lock(folder):
-        for left in (folder / BUILD_FOLDER).glob(f"{fs.STAGE}dedup-*"):
-            fs.unlink(left)
+        remove_temporaries(folder)
         dataset = open_one(folder)
         found = find(dataset, options, folder / BUILD_FOLDER, how)
         if not len(found.omissions):

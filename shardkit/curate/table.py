@@ -37,8 +37,8 @@ class Table:
     `expected` is how many samples will come at most; it decides the number of partitions, not the result.
     """
 
-    def __init__(self, folder: Path, expected: int, partition_bands: int = PARTITION_BANDS) -> None:
-        wanted = -(-expected * MOST_BANDS // partition_bands)
+    def __init__(self, folder: Path, expected: int, partition_bands: int | None = None) -> None:
+        wanted = -(-expected * MOST_BANDS // (partition_bands or PARTITION_BANDS))
         count = max(1, min(wanted, MOST_PARTITIONS))
         self._files: list[Scratch] = []
         self._rows = self._open(folder, "rows")

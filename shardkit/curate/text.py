@@ -80,7 +80,7 @@ def sign(shingles: Shingles) -> U32:
 
 def band(signatures: U32, exact: U64) -> U64:
     """(texts, BANDS): two texts share a value where a whole band of their signatures is equal, and so is `exact`."""
-    values: U64 = exact[:, None] + np.arange(1, BANDS + 1, dtype=np.uint64)[None, :]
+    values: U64 = mix(exact)[:, None] + np.arange(1, BANDS + 1, dtype=np.uint64)[None, :]
     grouped = signatures.reshape(-1, BANDS, BAND_ROWS).astype(np.uint64)
     for row in range(BAND_ROWS):
         values = mix(values + grouped[:, :, row])

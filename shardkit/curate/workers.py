@@ -14,9 +14,11 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
+import xxhash
 
 from shardkit.curate.fingerprints import Batch, fingerprint_shard
 from shardkit.curate.ngrams import Grams
@@ -48,7 +50,7 @@ def fingerprint_all(work: Work, workers: int) -> Iterator[tuple[int, Batch]]:
         return
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_begin, initargs=(work,)) as pool:
-        waiting: deque[tuple[int, Future[Path]]] = deque()
+        waiting: deque[tuple[int, Future[Handed]]] = deque()
         try:
             for shard in shards:
                 waiting.append((shard, pool.submit(_make, shard)))
@@ -61,7 +63,14 @@ def fingerprint_all(work: Work, workers: int) -> Iterator[tuple[int, Batch]]:
                 future.cancel()
             for _, future in waiting:
                 with contextlib.suppress(BaseException):
-                    fs.unlink(future.result())
+                    fs.unlink(future.result().path)
+
+
+class Handed(NamedTuple):
+    """A shard's batches in a file, and the XXH3-64 of what was written."""
+
+    path: Path
+    digest: bytes
 
 
 _work: Work | None = None
@@ -72,27 +81,35 @@ def _begin(work: Work) -> None:
     _work = work
 
 
-def _make(shard: int) -> Path:
+def _make(shard: int) -> Handed:
     """Write a shard's batches into a file of its own."""
     assert _work is not None, "the initializer sets it"
     path = _work.folder / f"{fs.STAGE}dedup-shard-{shard}-{os.getpid()}"
+    digest = xxhash.xxh3_64()
     with fs.NewFile(path) as file:
         for batch in fingerprint_shard(_work.dataset, shard, _work.options, _work.grams):
-            for array in (batch.rows, batch.shingles, batch.photos, batch.bands, batch.hits):
-                file.write(_packed(array))
-            file.write(_packed(np.array([batch.passed, batch.unreadable])))
-    return path
+            counts = np.array([batch.passed, batch.unreadable])
+            for array in (batch.rows, batch.shingles, batch.photos, batch.bands, batch.hits, counts):
+                packed = _packed(array)
+                file.write(packed)
+                digest.update(packed)
+    return Handed(path, digest.digest())
 
 
-def _packed(array: np.ndarray) -> bytes:
+def _packed(array: npt.NDArray[Any]) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     return buffer.getvalue()
 
 
-def _taken(shard: int, future: Future[Path]) -> Iterator[tuple[int, Batch]]:
-    path = future.result()
+def _taken(shard: int, future: Future[Handed]) -> Iterator[tuple[int, Batch]]:
+    path, digest = future.result()
     try:
+        found = xxhash.xxh3_64()
+        for chunk in fs.read_chunks(path):
+            found.update(chunk)
+        if found.digest() != digest:
+            raise fs.read_back_differs(path)
         size = path.stat().st_size
         with path.open("rb") as file:
             while file.tell() < size:
