@@ -1,4 +1,4 @@
-"""What is compared of a sample: its words, the hashes of its photos, a digest of all that has to be equal.
+"""What is compared of a sample: its texts, the hashes of its photos, a digest of all that has to be equal.
 
 Here: from an item to its features.
 Elsewhere: fingerprints of many at once (fingerprints.py), hashes and digests themselves (text, images, audio).
@@ -8,37 +8,27 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
 import xxhash
 
 from shardkit.curate.audio import digest_sound
 from shardkit.curate.images import PERCEPTUAL, digest_image, hash_photo
 from shardkit.curate.options import DedupOptions
-from shardkit.curate.text import text_words
-from shardkit.curate.words import U64
 from shardkit.read.item import Item
 from shardkit.records.marks import Mark, split_marks, unescape_marks
 from shardkit.records.sample import Sample
 
-NO_WORDS: U64 = np.zeros(0, np.uint64)
-
 
 class Features(NamedTuple):
-    """`words`: hashes of the words that are compared. `photos`: perceptual hashes in order.
+    """`parts`: the text of each message and answer; `spoken`: those of them that are compared, by their numbers.
 
-    `exact` is equal where everything is that must be equal: sounds, pixels, how many photos, whether there is text.
-    `parts`: hashes of the words of each message and answer, the system's too.
+    `photos`: perceptual hashes in order. `exact` is equal where everything is that must be equal: sounds, pixels, how
+    many photos, whether there is text; NOTHING where there is nothing to compare.
     """
 
-    words: U64
+    parts: tuple[str, ...]
+    spoken: tuple[int, ...]
     photos: tuple[int, ...]
     exact: int
-    parts: tuple[U64, ...]
-
-    @property
-    def is_compared(self) -> bool:
-        """Whether the sample has anything of what is compared."""
-        return bool(len(self.words) or self.photos or self.exact != NOTHING)
 
 
 NOTHING = 0
@@ -47,16 +37,17 @@ NOTHING = 0
 def features_of(item: Item, options: DedupOptions) -> Features:
     """The features of an item. Raises ShardDamaged, and Refused for a sample of others that has no record."""
     sample = item.sample
-    parts = [(role, text_words(plain_text(content))) for role, content in turns(sample)]
-    words = NO_WORDS
+    said = turns(sample)
+    parts = tuple(plain_text(content) for _, content in said)
+    spoken: tuple[int, ...] = ()
     if "text" in options.compare:
-        said = [own for role, own in parts if role != "system"] or [own for _, own in parts]
-        words = np.concatenate(said) if said else NO_WORDS
+        spoken = tuple(at for at, (role, _) in enumerate(said) if role != "system") or tuple(range(len(said)))
     photos, digests = _media(item, sample, options)
+    has_text = any(parts[at].strip() for at in spoken)
     exact = NOTHING
-    if photos or digests or len(words):
-        exact = xxhash.xxh3_64_intdigest(b"%d %d " % (bool(len(words)), len(photos)) + b"".join(digests))
-    return Features(words, tuple(photos), exact, tuple(own for _, own in parts))
+    if has_text or digests:
+        exact = xxhash.xxh3_64_intdigest(b"%d %d " % (has_text, len(photos)) + b"".join(digests))
+    return Features(parts, spoken, tuple(photos), exact)
 
 
 def turns(sample: Sample) -> list[tuple[str, str]]:
@@ -83,6 +74,8 @@ def pictures(sample: Sample) -> list[tuple[str, bool]]:
 
 
 def _media(item: Item, sample: Sample, options: DedupOptions) -> tuple[list[int], list[bytes]]:
+    if not (sample.modalities.image or sample.modalities.audio or sample.modalities.video):
+        return [], []
     photos: list[int] = []
     digests: list[bytes] = []
     if "images" in options.compare:

@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from shardkit.curate.features import Features, features_of
+from shardkit.curate.features import NOTHING, Features, features_of
 from shardkit.curate.images import IMAGE_BANDS, band_images
 from shardkit.curate.ngrams import Grams
 from shardkit.curate.options import DedupOptions
 from shardkit.curate.text import BANDS, PERMUTATIONS, band, shingle, shorten, sign
-from shardkit.curate.words import U64
+from shardkit.curate.words import U64, hash_texts
 from shardkit.errors import Refused
 from shardkit.read.dataset import Dataset
 from shardkit.read.item import Item
@@ -37,7 +37,7 @@ HIT = np.dtype([("shard", "<u4"), ("ordinal", "<u4"), ("benchmark", "<u4"), ("ro
 """A sample that holds what a row of a benchmark says."""
 
 MOST_BANDS = max(BANDS, IMAGE_BANDS)
-BATCH_SAMPLES, BATCH_WORDS = 512, 1 << 17
+BATCH_SAMPLES, BATCH_CHARACTERS = 512, 1 << 20
 
 Rows = npt.NDArray[np.void]
 
@@ -69,28 +69,30 @@ class Named(NamedTuple):
 def fingerprint_shard(dataset: Dataset, shard: int, options: DedupOptions, grams: Grams | None) -> Iterator[Batch]:
     """The fingerprints of a shard's live samples in stored order. Raises ShardDamaged, StorageFailed."""
     waiting: list[Named] = []
-    words = unreadable = 0
+    characters = unreadable = 0
     for item in dataset.shard_items(shard):
         named = _named(item, options)
         if named is None:
             unreadable += 1
             continue
         waiting.append(named)
-        words += sum(map(len, named.features.parts))
-        if len(waiting) >= BATCH_SAMPLES or words >= BATCH_WORDS:
+        characters += sum(map(len, named.features.parts))
+        if len(waiting) >= BATCH_SAMPLES or characters >= BATCH_CHARACTERS:
             yield fingerprint(waiting, grams, unreadable)
-            waiting, words, unreadable = [], 0, 0
+            waiting, characters, unreadable = [], 0, 0
     if waiting or unreadable:
         yield fingerprint(waiting, grams, unreadable)
 
 
 def fingerprint(samples: Sequence[Named], grams: Grams | None, unreadable: int = 0) -> Batch:
     """Fingerprints of samples; those that hold a benchmark's row get no row here, since they cannot stay anyway."""
-    hits = _hits(samples, grams)
+    parts = _words(samples)
+    hits = _hits(samples, parts, grams)
     gone = {(int(hit["shard"]), int(hit["ordinal"])) for hit in hits}
-    left = [named for named in samples if (named.shard, named.ordinal) not in gone]
-    own = [named for named in left if named.features.is_compared]
-    shingles = shingle([named.features.words for named in own])
+    left = [at for at, named in enumerate(samples) if (named.shard, named.ordinal) not in gone]
+    compared = [at for at in left if samples[at].features.exact != NOTHING]
+    own = [samples[at] for at in compared]
+    shingles = shingle([_spoken(samples[at].features, parts[at]) for at in compared])
     rows = np.zeros(len(own), ROW)
     for column, values in _plain_columns(own).items():
         rows[column] = values
@@ -101,6 +103,16 @@ def fingerprint(samples: Sequence[Named], grams: Grams | None, unreadable: int =
     rows["signature"] = shorten(signatures) * (rows["shingles"] > 0)[:, None]
     bands = _bands(rows, signatures, photos)
     return Batch(rows, shingles.values, photos, bands, hits, len(left) - len(own), unreadable)
+
+
+def _words(samples: Sequence[Named]) -> list[list[U64]]:
+    """Hashes of the words of each part of each sample."""
+    flat = iter(hash_texts([part for named in samples for part in named.features.parts]))
+    return [[next(flat) for _ in named.features.parts] for named in samples]
+
+
+def _spoken(features: Features, parts: Sequence[U64]) -> U64:
+    return np.concatenate([parts[at] for at in features.spoken]) if features.spoken else np.zeros(0, np.uint64)
 
 
 def _named(item: Item, options: DedupOptions) -> Named | None:
@@ -151,8 +163,8 @@ def _bands(rows: Rows, signatures: npt.NDArray[np.uint32], photos: U64) -> Rows:
     return np.concatenate(made)
 
 
-def _hits(samples: Sequence[Named], grams: Grams | None) -> Rows:
-    found = grams.find([named.features.parts for named in samples]) if grams is not None else []
+def _hits(samples: Sequence[Named], parts: Sequence[Sequence[U64]], grams: Grams | None) -> Rows:
+    found = grams.find(parts) if grams is not None else []
     hits = np.zeros(len(found), HIT)
     for at, (number, benchmark, row) in enumerate(found):
         hits[at] = (samples[number].shard, samples[number].ordinal, benchmark, row)

@@ -16,9 +16,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import xxhash
 
-from shardkit.curate.words import U64, hash_runs, hash_words, mix
+from shardkit.curate.words import U64, hash_runs, mix
 from shardkit.errors import SpecError
 
 SHINGLE_WORDS = 3
@@ -55,14 +54,6 @@ def shingle(texts: Sequence[U64]) -> Shingles:
     whole = whole[first]
     starts = np.searchsorted(whole, np.arange(len(texts) + 1, dtype=np.uint64) << np.uint64(32))
     return Shingles((whole & np.uint64(0xFFFFFFFF)).astype(np.uint32), starts.astype(np.int64))
-
-
-def text_words(text: str) -> U64:
-    """Hashes of the words of a text; one that has none, such as of signs alone, is one word."""
-    words = hash_words(text)
-    if not len(words) and (rest := "".join(text.split())):
-        return np.array([xxhash.xxh3_64_intdigest(rest.encode("utf-8", "surrogatepass"))], dtype=np.uint64)
-    return words
 
 
 def sign(shingles: Shingles) -> U32:

@@ -16,7 +16,6 @@ from shardkit.curate.features import Features
 from shardkit.curate.fingerprints import Named, fingerprint
 from shardkit.curate.options import DedupOptions
 from shardkit.curate.table import Table
-from shardkit.curate.text import text_words
 from tests.curate.making import texts
 from tools.bench.dedup_texts import make_texts, similarity
 
@@ -47,10 +46,7 @@ def connected(count: int, edges: list[tuple[int, int]]) -> list[int]:
 
 
 def named(written: list[str]) -> list[Named]:
-    return [
-        Named(0, at, f"{at:032x}", Features(text_words(text), (), 7, (text_words(text),)))
-        for at, text in enumerate(written)
-    ]
+    return [Named(0, at, f"{at:032x}", Features((text,), (0,), (), 7)) for at, text in enumerate(written)]
 
 
 def cluster(folder: Path, written: list[str], *, batch: int = 512, partition: int = 1 << 20) -> list[int]:

@@ -12,12 +12,13 @@ from PIL import Image, ImageDraw
 
 from shardkit.curate.audio import digest_sound
 from shardkit.curate.images import RADIUS, band_images, digest_image, distance, hash_photo
-from shardkit.curate.text import BANDS, agreement, band, jaccard, shingle, shorten, sign, text_words
+from shardkit.curate.text import BANDS, agreement, band, jaccard, shingle, shorten, sign
+from shardkit.curate.words import hash_words
 from tests.curate.making import jpeg, noise, photo, png, texts, wave
 
 
 def shingles_of(*written: str) -> list[np.ndarray]:
-    made = shingle([text_words(text) for text in written])
+    made = shingle([hash_words(text) for text in written])
     return [made.values[start:stop] for start, stop in zip(made.starts, made.starts[1:], strict=False)]
 
 
@@ -41,7 +42,7 @@ def test_signatures_agree_as_texts_do_and_bands_depend_on_what_must_be_equal() -
     (text,) = texts(1, words=400)
     words = text.split()
     near = " ".join([*words[:380], *texts(1, seed=9, words=20)[0].split()])
-    made = shingle([text_words(text), text_words(near), text_words(texts(1, seed=5)[0])])
+    made = shingle([hash_words(text), hash_words(near), hash_words(texts(1, seed=5)[0])])
     signatures = sign(made)
     similar = jaccard(made.values[: made.starts[1]], made.values[made.starts[1] : made.starts[2]])
     assert agreement(shorten(signatures[:1]), shorten(signatures[1:2]))[0] == pytest.approx(similar, abs=0.15)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shardkit.curate import words as module
-from shardkit.curate.words import hash_runs, hash_words, split_words
+from shardkit.curate.words import hash_runs, hash_texts, hash_words, split_words
 
 WORD = st.text(st.sampled_from("abcxyzäßéжя019"), min_size=1, max_size=6)
 GAP = st.sampled_from([" ", "  ", "\n", "\t", ", ", ". ", " - ", "!? ", " 'n' "[:1] + " ", "\u00a0"])
@@ -17,6 +17,18 @@ GAP = st.sampled_from([" ", "  ", "\n", "\t", ", ", ". ", " - ", "!? ", " 'n' "[
 def test_white_space_case_and_punctuation_make_no_difference(words: list[str], data: st.DataObject) -> None:
     written = "".join((word.upper() if data.draw(st.booleans()) else word) + data.draw(GAP) for word in words)
     assert split_words(written) == split_words(" ".join(words))
+
+
+@given(st.lists(st.lists(WORD, max_size=5), min_size=1, max_size=6))
+def test_equal_words_and_no_others_have_equal_hashes_wherever_they_stand(written: list[list[str]]) -> None:
+    found = hash_texts([" - ".join(words) for words in written])
+    seen: dict[int, bytes] = {}
+    for words, hashes in zip(written, found, strict=True):
+        folded = split_words(" ".join(words))
+        assert len(folded) == len(hashes)
+        for word, one in zip(folded, hashes.tolist(), strict=True):
+            assert seen.setdefault(one, word) == word
+    assert len(seen) == len({word for words in written for word in split_words(" ".join(words))})
 
 
 def test_words_in_any_script() -> None:
@@ -51,13 +63,3 @@ def test_a_long_text_is_taken_apart_without_a_trace(words: list[str], size: int)
         assert np.array_equal(hash_words(text), whole)
     finally:
         module.PIECE_CHARACTERS = kept
-
-
-def test_forgetting_words_changes_no_hash() -> None:
-    text = "one two three four five"
-    whole, kept = hash_words(text), module.MOST_KNOWN
-    try:
-        module.MOST_KNOWN = 2
-        assert np.array_equal(hash_words(text), whole)
-    finally:
-        module.MOST_KNOWN = kept
