@@ -19,6 +19,7 @@ from shardkit.sources.json_list import Json
 from shardkit.sources.jsonl import Jsonl
 from shardkit.sources.kaggle import Kaggle
 from shardkit.sources.parquet import Parquet
+from shardkit.sources.plain import Plain
 from shardkit.spec import (
     AnySource,
     CsvSource,
@@ -32,6 +33,7 @@ from shardkit.spec import (
     KaggleSource,
     Limits,
     ParquetSource,
+    PlainSource,
     SourceSpec,
 )
 
@@ -45,6 +47,7 @@ KINDS: dict[type[SourceSpec], Callable[..., Source]] = {
     JsonlSource: lambda spec, seed, limits: Jsonl(spec),
     JsonSource: lambda spec, seed, limits: Json(spec),
     KaggleSource: lambda spec, seed, limits: Kaggle(spec, limits),
+    PlainSource: lambda spec, seed, limits: Plain(spec, limits),
     ParquetSource: lambda spec, seed, limits: Parquet(spec),
 }
 """From a kind's struct to what reads it. A new kind is a struct in spec/kinds.py, a file here and a row."""

@@ -29,6 +29,7 @@ from shardkit.spec.kinds import JsonlSource as JsonlSource
 from shardkit.spec.kinds import JsonSource as JsonSource
 from shardkit.spec.kinds import KaggleSource as KaggleSource
 from shardkit.spec.kinds import ParquetSource as ParquetSource
+from shardkit.spec.kinds import PlainSource as PlainSource
 from shardkit.spec.kinds import RemoteSource as RemoteSource
 from shardkit.spec.kinds import SourceSpec as SourceSpec
 from shardkit.spec.kinds import format_of as format_of

@@ -11,7 +11,19 @@ from typing import Literal
 
 import msgspec
 
-from shardkit.records.normalize import chat, choice, code, documents, instruct, media, preference, ratings, safety, tree
+from shardkit.records.normalize import (
+    chat,
+    choice,
+    code,
+    documents,
+    instruct,
+    media,
+    plain,
+    preference,
+    ratings,
+    safety,
+    tree,
+)
 from shardkit.records.normalize.columns import Columns, Content, Options
 from shardkit.records.normalize.dialogue import ALL_MEDIA
 from shardkit.records.normalize.pictures import NUMBERED
@@ -210,6 +222,7 @@ MEDIA: dict[str, Normalizer] = {
         options={"unanswered": "refuse"},
         choices={"unanswered": UNANSWERED},
     ),
+    "plain": Normalizer(make=plain.from_plain, roles=("messages", "preference", "media"), modalities=ALL_MEDIA),
     "unlabelled": Normalizer(make=media.from_unlabelled, roles=ALL_MEDIA, modalities=ALL_MEDIA),
 }
 
