@@ -15,7 +15,7 @@ import pytest
 from shardkit.errors import SourceFailed, StorageFailed
 from shardkit.records.row import Row
 from shardkit.sources.check.columns import fits, row_types, schema_types
-from shardkit.sources.check.entry import check_entry
+from shardkit.sources.check.entry import GONE, check_entry
 from shardkit.sources.check.found import Checked
 from shardkit.spec.catalog.entry import Entry
 from shardkit.spec.catalog.folder import load_entry
@@ -206,6 +206,19 @@ def test_a_repository_of_git(tmp_path: Path) -> None:
     assert check_entry(right).agreed == ("state",)
     wrong = entry(tmp_path, (ENTRY[ENTRY.index("source:") :], source.replace("url", "revision: v9, url")))
     assert differences(check_entry(wrong)) == {"state": ("available", "no revision v9")}
+
+
+@pytest.mark.parametrize(
+    ("said", "gone"),
+    [
+        ("fatal: repository 'https://github.com/a/b/' not found", True),
+        ("fatal: could not read Username for 'https://github.com': terminal prompts disabled", True),
+        ("fatal: unable to access 'https://github.com/a/b/': Could not resolve host: github.com", False),
+        ("fatal: unable to access 'https://github.com/a/b/': Failed to connect to github.com port 443", False),
+    ],
+)
+def test_a_repository_that_is_gone_and_a_network_that_is_down_are_told_apart(said: str, gone: bool) -> None:
+    assert bool(GONE.search(said)) is gone
 
 
 def test_rows_of_any_other_source_show_their_columns(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ Elsewhere: the Hugging Face Hub (hub.py), what is told (found.py).
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,9 @@ from shardkit.sources.table import open_source
 from shardkit.spec import AnySource, GitSource, HubSource
 from shardkit.spec.catalog.entry import Entry
 from shardkit.spec.catalog.resolve import check_sources
+
+GONE = re.compile(r"not found|could not read Username|does not exist|Permission denied", re.IGNORECASE)
+"""What git says where there is no such repository: GitHub asks strangers for a name, lest they learn what it hides."""
 
 
 def check_entry(entry: Entry, variant: str = "") -> Checked:
@@ -58,7 +62,9 @@ def check_git(entry: Entry, spec: GitSource) -> Checked:
     try:
         references = remote_references(spec.url, spec.name)
     except SourceFailed as error:
-        return summed(entry, "", [compared("state", entry.state, str(error))])
+        if not GONE.search(str(error)):
+            raise
+        return summed(entry, "", [compared("state", entry.state, "no such repository, or a private one")])
     wanted = spec.revision or "HEAD"
     named = {f"refs/heads/{wanted}", f"refs/tags/{wanted}", wanted}
     commits = [commit for name, commit in references.items() if name in named or commit == wanted]
