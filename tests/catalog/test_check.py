@@ -143,6 +143,20 @@ def test_rounded_rows_may_be_off_a_little(hub: Hub, tmp_path: Path) -> None:
     assert not check_entry(entry(tmp_path, rounded, more="rounded_rows: true\n")).differences
 
 
+@pytest.mark.parametrize(
+    ("card", "licence"),
+    [
+        ("license: cc", "cc-by"),
+        ("license: other\nlicense_name: nvidia-license", "nvidia-license"),
+        ("license: [mit, apache-2.0]", "mit"),
+        ("pretty_name: Mine", "unknown"),
+    ],
+)
+def test_licences_as_cards_declare_them(hub: Hub, tmp_path: Path, card: str, licence: str) -> None:
+    hub.commit("me/mine", {**FILES, "README.md": CARD.replace("license: mit", card)})
+    assert "licence" in check_entry(entry(tmp_path, ("licence: mit", f"licence: {licence}"))).agreed
+
+
 def test_a_repository_that_was_renamed(hub: Hub, tmp_path: Path) -> None:
     hub.commit("you/yours", FILES)
     hub.renamed["me/mine"] = "you/yours"
