@@ -288,3 +288,30 @@ def test_types_of_a_schema_and_of_rows_are_the_same() -> None:
         "a": "string", "b": "int", "c": "float", "d": "bool", "e": "list<struct<f>>", "g": "list<list<string>>",
         "h": "struct<i>",
     }  # fmt: skip
+
+
+def test_a_host_that_does_not_answer_stops_no_other(hub: Hub, tmp_path: Path, shardkit: Command) -> None:
+    entry(tmp_path)
+    other = ENTRY.replace("name: mine", "name: other").replace(
+        "kind: hub,", "kind: hub, endpoint: 'http://127.0.0.1:9',"
+    )
+    (tmp_path / "other.yaml").write_text(other)
+    both = shardkit("sources", "check", "other", "mine", "--catalog", tmp_path)
+    assert both.code == 3
+    first, second = (line for line in both.out.splitlines() if not line.startswith(" "))
+    assert first.startswith("other: not checked: ") and "cannot be reached" in first
+    assert second.endswith("as the entry says")
+    entry(tmp_path, ("train: 8", "train: 9"))
+    assert shardkit("sources", "check", "mine", "other", "--catalog", tmp_path).code == 4
+
+
+def test_entries_to_check_are_named_or_filtered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shardkit: Command
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert shardkit("sources", "check").code == 2
+    chats = shardkit("sources", "check", "--group", "chat", "--json")
+    assert chats.code == 3
+    found = [json.loads(line) for line in chats.out.splitlines()]
+    assert [one["name"] for one in found] == ["no-robots", "oasst2", "openhermes-2-5", "pure-dove"]
+    assert all("HF_HUB_OFFLINE" in one["failed"] for one in found)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from shardkit.errors import SourceDamaged, SourceFailed, SourceUnavailable, SpecError
+from shardkit.errors import SourceDamaged, SourceFailed, SourceUnavailable, SpecError, StorageFailed
 from shardkit.sources.check.columns import compare_columns, seen_types
-from shardkit.sources.check.found import Checked, compared, summed, unchecked
+from shardkit.sources.check.found import Checked, compared, failed, summed, unchecked
 from shardkit.sources.check.hub import check_hub
 from shardkit.sources.git_command import remote_references
 from shardkit.sources.table import open_source
@@ -23,6 +23,15 @@ from shardkit.spec.catalog.resolve import check_sources
 
 GONE = re.compile(r"not found|could not read Username|does not exist|Permission denied", re.IGNORECASE)
 """What git says where there is no such repository: GitHub asks strangers for a name, lest they learn what it hides."""
+
+
+def check_all(wanted: Iterable[tuple[Entry, str]]) -> Iterator[Checked]:
+    """Entries with their variants, one by one; a host that does not answer stops no other. Raises SpecError."""
+    for entry, variant in wanted:
+        try:
+            yield check_entry(entry, variant)
+        except (SourceFailed, StorageFailed) as error:
+            yield failed(entry, str(error))
 
 
 def check_entry(entry: Entry, variant: str = "") -> Checked:
