@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from shardkit.build.lend import Shortage, shortages
 from shardkit.build.plan import read_plan
 from shardkit.errors import NotADataset
 from shardkit.store.layout import BUILD_FOLDER, Commit, LaneRecord
@@ -53,6 +54,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
     lanes: tuple[LaneStatus, ...]
     decisions: tuple[str, ...] = ()
+    shortages: tuple[Shortage, ...] = ()
 
     def text(self) -> str:
         """The same as a table for a terminal."""
@@ -74,6 +76,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
                 f"{lane.name:<{width}}  {lane.samples:>10,}  {quota:>10}  {lane.shards:>6,}  "
                 f"{lane.bytes / 2**20:>9,.1f}  {lane.duplicates:>6,}  {state}"
             )
+        for short in self.shortages:
+            yield f"{short.source} is short of its quota: {short.samples:,} samples of {short.quota:,}, it has no more"
         yield f"in all: {self.samples:,} samples, {self.bytes / 2**20:,.1f} MiB"
 
 
@@ -82,7 +86,8 @@ def read_status(dataset: Path) -> Status:
     stored = read_plan(dataset)
     if stored is None:
         raise NotADataset(f"{dataset} holds no build: found no {BUILD_FOLDER}/plan.json; give the folder of a build")
-    lanes = tuple(_lane(lane, read_commits(dataset, lane.name)) for lane in stored.plan.lanes)
+    commits = {lane.name: read_commits(dataset, lane.name) for lane in stored.plan.lanes}
+    lanes = tuple(_lane(lane, commits[lane.name]) for lane in stored.plan.lanes)
     try:
         version = read_pointer(open_store(dataset)).version
     except NotADataset:
@@ -97,7 +102,8 @@ def read_status(dataset: Path) -> Status:
         samples=sum(lane.samples for lane in lanes),
         bytes=sum(lane.bytes for lane in lanes),
         lanes=lanes,
-        decisions=tuple(source.decision for source in stored.plan.sources if source.decision),
+        decisions=(*stored.plan.left_out, *(source.decision for source in stored.plan.sources if source.decision)),
+        shortages=shortages(stored.plan, commits),
     )
 
 

@@ -21,7 +21,8 @@ class Pinned(msgspec.Struct, frozen=True, kw_only=True):
     `revision` identifies its content (a digest or a commit), never its location; `toolchain` names what makes its
     rows (component to version: git, generator fonts, espeak-ng; empty for plain files); `rows` is the exact number
     of rows where it is known at no cost, and `bytes` their size, for estimates. `reread` says what a resume must read
-    again because it has no random access (empty: nothing).
+    again because it has no random access (empty: nothing). `note` is for the user and stands in the manifest: that it
+    has another name now.
     """
 
     revision: str
@@ -29,6 +30,7 @@ class Pinned(msgspec.Struct, frozen=True, kw_only=True):
     rows: int | None = None
     bytes: int | None = None
     reread: str = ""
+    note: str = ""
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,7 +13,7 @@ from shardkit.records.normalize.columns import MEDIA_TYPES, Columns, Content, Op
 from shardkit.records.normalize.table import NORMALIZERS, Gathers, Normalizer
 from shardkit.records.normalize.tree import TREE_ROLES
 from shardkit.records.row import Draft, Modality, Row
-from shardkit.spec import GitSource, JsonlSource, Limits, SourceSpec
+from shardkit.spec import Limits, SourceSpec
 
 COMMON_ROLES = ("id", "category", "licence")
 """Roles that every normaliser knows, read only where `columns` maps them."""
@@ -88,7 +88,7 @@ def check_normalizer(spec: SourceSpec) -> None:
 
 def possible_modalities(spec: SourceSpec) -> tuple[Modality, ...]:
     """The modalities that samples of a source may have; the tools for them are part of its lanes' toolchain."""
-    if isinstance(spec, (JsonlSource, GitSource)):  # rows of text alone
+    if spec.text_alone:
         return ()
     return NORMALIZERS[spec.normalizer].modalities
 
