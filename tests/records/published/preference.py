@@ -30,7 +30,8 @@ def ultrafeedback() -> Rows:
     return [
         {**shared, "instruction": "Explain.", "completions": [
             completion("middling", "3", "3", "N/A", "3"), completion("best", "5", "N/A", "N/A", "5"),
-            completion("worst", "1", "2", "1", "1"), completion("unrated", "N/A", "N/A", "N/A", "N/A"),
+            completion("worst", "1", "2", "4", "4", spelled="instruction-following"),
+            completion("unrated", "N/A", "N/A", "N/A", "N/A"),
         ]},
         {**shared, "instruction": "Tie.", "completions": [completion(text, "4", "4", "4", "4") for text in "abcd"]},
         {**shared, "instruction": "One.", "completions": [completion("only", "4", "4", "4", "4")]},
