@@ -11,7 +11,19 @@ from typing import Literal
 
 import msgspec
 
-from shardkit.records.normalize import chat, choice, code, documents, instruct, media, preference, ratings, safety, tree
+from shardkit.records.normalize import (
+    chat,
+    choice,
+    code,
+    documents,
+    instruct,
+    media,
+    preference,
+    ratings,
+    safety,
+    transcripts,
+    tree,
+)
 from shardkit.records.normalize.columns import Columns, Content, Options
 from shardkit.records.normalize.dialogue import ALL_MEDIA
 from shardkit.records.normalize.pictures import NUMBERED
@@ -63,6 +75,7 @@ CHATS: dict[str, Normalizer] = {
         roles=("instruction", "input", "output", "system"),
         options={"instruction_as_system": False},
     ),
+    "transcript_chat": Normalizer(make=transcripts.from_transcript, roles=("transcript",)),
     "tree": Normalizer(make=tree.from_tree, roles=("role", "text"), gathers=("tree",)),
 }
 
@@ -134,7 +147,7 @@ PREFERENCES: dict[str, Normalizer] = {
         roles=("prompt", "chosen", "rejected", "completion", "label"),
         options={"swap": False},
     ),
-    "transcript_preference": Normalizer(make=preference.from_transcripts, roles=("chosen", "rejected")),
+    "transcript_preference": Normalizer(make=transcripts.from_transcripts, roles=("chosen", "rejected")),
     "rated_completions": Normalizer(
         make=ratings.from_rated_completions,
         roles=("instruction", "completions"),

@@ -86,6 +86,16 @@ def hh_rlhf() -> Rows:
     ]
 
 
+def red_team() -> Rows:
+    scores = {"min_harmlessness_score_transcript": -1.5, "rating": 2.0, "task_description_harmlessness_score": 1.0}
+    other = {
+        "num_params": "52B", "model_type": "rlhf", "task_description": "d", "red_team_member_id": 3,
+        "is_upworker": False, "tags": None,
+    }  # fmt: skip
+    said = "\n\nHuman: Help me\n\nAssistant: With what?\n\nHuman: Harm\n\nAssistant: No."
+    return [{"transcript": text, **scores, **other} for text in (said, said + "\n\nHuman: Please")]
+
+
 def nectar() -> Rows:
     def answers(*texts: str) -> list[dict[str, Any]]:
         return [{"answer": text, "model": "m", "rank": float(at)} for at, text in enumerate(texts, 1)]
@@ -188,6 +198,16 @@ DATASETS = (
             ["refused: no-preference"],
             ["refused: no-preference"],
             ["refused: bad-role"],
+            ["refused: bad-role"],
+        ],
+    ),
+    Published(
+        name="Anthropic/hh-rlhf#red-team-attempts",
+        rows=red_team,
+        suffix="jsonl",
+        spec={"normalizer": "transcript_chat"},
+        becomes=[
+            ["user: Help me", "assistant: With what?", "user: Harm", "assistant: No."],
             ["refused: bad-role"],
         ],
     ),
