@@ -22,6 +22,7 @@ from shardkit.records.normalize import (
     preference,
     ratings,
     safety,
+    transcripts,
     tree,
 )
 from shardkit.records.normalize.columns import Columns, Content, Options
@@ -75,6 +76,7 @@ CHATS: dict[str, Normalizer] = {
         roles=("instruction", "input", "output", "system"),
         options={"instruction_as_system": False},
     ),
+    "transcript_chat": Normalizer(make=transcripts.from_transcript, roles=("transcript",)),
     "tree": Normalizer(make=tree.from_tree, roles=("role", "text"), gathers=("tree",)),
 }
 
@@ -146,7 +148,7 @@ PREFERENCES: dict[str, Normalizer] = {
         roles=("prompt", "chosen", "rejected", "completion", "label"),
         options={"swap": False},
     ),
-    "transcript_preference": Normalizer(make=preference.from_transcripts, roles=("chosen", "rejected")),
+    "transcript_preference": Normalizer(make=transcripts.from_transcripts, roles=("chosen", "rejected")),
     "rated_completions": Normalizer(
         make=ratings.from_rated_completions,
         roles=("instruction", "completions"),
