@@ -54,7 +54,7 @@ class Http:
     def _files(self) -> dict[str, Opener]:
         """The files by their names, in the order of the spec, then of the list."""
         spec = self.spec
-        typed = self._expanded()
+        typed = expand_urls(spec.name, spec.urls)
         found = list(self._listed()) if spec.list else []
         urls = [*typed, *found]
         names = short_names(urls)
@@ -69,22 +69,6 @@ class Http:
             name: Opener(self._opener(url, trusted=at < len(typed)), digests[name])
             for at, (name, url) in enumerate(zip(names, urls, strict=True))
         }
-
-    def _expanded(self) -> list[str]:
-        if not self.spec.urls:
-            return []
-        for url in self.spec.urls:
-            if urlsplit(url).scheme.lower() not in SCHEMES:
-                raise SpecError(
-                    f"source {self.spec.name}: {scrub(url)} is no URL of {', '.join(SCHEMES)}; local files have kinds "
-                    "of their own"
-                )
-        try:
-            return expand(self.spec.urls)
-        except SpecError as error:
-            raise SpecError(f"source {self.spec.name}: {error}") from None
-        except ShardkitError as error:
-            raise SourceUnavailable(f"source {self.spec.name}: {error}", reason_of(error)) from None
 
     def _listed(self) -> Iterator[str]:
         path = Path(self.spec.list).expanduser()
@@ -109,6 +93,30 @@ class Http:
             return open_found(url, allow_private=self.spec.allow_private)
         except ShardkitError as error:
             raise SpecError(f"source {self.spec.name}: {error}") from None
+
+
+def named_openers(name: str, urls: tuple[str, ...]) -> dict[str, Opener]:
+    """Files that the user named, by short names, in order. Raises SpecError, SourceUnavailable."""
+    expanded = expand_urls(name, urls)
+    return {
+        short: Opener((open_store(folder), file))
+        for short, (folder, file) in zip(short_names(expanded), map(split_file, expanded), strict=True)
+    }
+
+
+def expand_urls(name: str, urls: tuple[str, ...]) -> list[str]:
+    """The URLs that a source's `urls` stand for. Raises SpecError, SourceUnavailable."""
+    for url in urls:
+        if urlsplit(url).scheme.lower() not in SCHEMES:
+            raise SpecError(
+                f"source {name}: {scrub(url)} is no URL of {', '.join(SCHEMES)}; local files have kinds of their own"
+            )
+    try:
+        return expand(urls) if urls else []
+    except SpecError as error:
+        raise SpecError(f"source {name}: {error}") from None
+    except ShardkitError as error:
+        raise SourceUnavailable(f"source {name}: {error}", reason_of(error)) from None
 
 
 def short_names(urls: list[str]) -> list[str]:

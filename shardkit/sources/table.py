@@ -18,6 +18,7 @@ from shardkit.sources.json_list import Json
 from shardkit.sources.jsonl import Jsonl
 from shardkit.sources.kaggle import Kaggle
 from shardkit.sources.parquet import Parquet
+from shardkit.sources.shards import open_shards
 from shardkit.spec import (
     AnySource,
     CsvSource,
@@ -30,6 +31,7 @@ from shardkit.spec import (
     KaggleSource,
     Limits,
     ParquetSource,
+    ShardsSource,
     SourceSpec,
 )
 
@@ -43,6 +45,7 @@ KINDS: dict[type[SourceSpec], Callable[..., Source]] = {
     JsonSource: lambda spec, seed, limits: Json(spec),
     KaggleSource: lambda spec, seed, limits: Kaggle(spec, limits),
     ParquetSource: lambda spec, seed, limits: Parquet(spec),
+    ShardsSource: lambda spec, seed, limits: open_shards(spec, limits),
 }
 """From a kind's struct to what reads it. A new kind is a struct in spec/kinds.py, a file here and a row."""
 

@@ -25,6 +25,7 @@ from shardkit.spec.kinds import JsonSource as JsonSource
 from shardkit.spec.kinds import KaggleSource as KaggleSource
 from shardkit.spec.kinds import ParquetSource as ParquetSource
 from shardkit.spec.kinds import RemoteSource as RemoteSource
+from shardkit.spec.kinds import ShardsSource as ShardsSource
 from shardkit.spec.kinds import SourceSpec as SourceSpec
 from shardkit.spec.kinds import format_of as format_of
 from shardkit.spec.loading import apply_settings as apply_settings

@@ -277,6 +277,31 @@ class KaggleSource(RemoteSource, frozen=True, kw_only=True, tag="kaggle"):
             raise ValueError(f"source {self.name}: {self.file!r} tells no format of rows; give `format`")
 
 
+class ShardsSource(SourceSpec, frozen=True, kw_only=True, tag="shards"):
+    """Shards that exist: a dataset of ours (`dataset`, a folder or URL, at `version` or the current one), or tars of
+    anybody: local (`path`, a folder or file) or at `urls`, with braces.
+
+    A sample is a row. Of a dataset, the normaliser `sample` passes it on as it is. Of tars, a member `NAME.json` gives
+    its fields, texts are fields and other members blobs, each under its extension: `columns: {image: jpg, text: txt}`;
+    `jpg;png` is whichever there is.
+    """
+
+    LOCATIONS: ClassVar[tuple[str, ...]] = ("dataset", "version", "path", "urls")
+
+    dataset: str = ""
+    version: str = ""
+    path: str = ""
+    include: tuple[str, ...] = ("**/*.tar", "**/*.tar.gz", "**/*.tgz", "**/*.tar.zst")
+    urls: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if bool(self.dataset) + bool(self.path) + bool(self.urls) != 1:
+            raise ValueError(f"source {self.name}: give one of `dataset`, `path` and `urls`")
+        if self.version and not self.dataset:
+            raise ValueError(f"source {self.name}: `version` is of a `dataset`; tars have none")
+
+
 def format_of(path: str) -> Format:
     """The format that a path's or URL's ending tells; empty where it tells none."""
     path = re.split(r"[?#]", path, maxsplit=1)[0].lower().removesuffix(".gz").removesuffix(".zst")
@@ -304,6 +329,7 @@ AnySource = (
     | ParquetSource
     | HttpSource
     | KaggleSource
+    | ShardsSource
     | GitSource
     | GeneratedSource
 )
