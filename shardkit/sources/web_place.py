@@ -70,11 +70,8 @@ class WebPlace:
         return io.BufferedReader(RangedFile(file.place, entry, self._name), CHUNK_BYTES >> 2)
 
     def _entry(self, name: str, file: Opener) -> Entry:
-        store, path = file.place
         try:
-            size = store.size(path)
-            tag = store.tag(path) if isinstance(store, Tagged) else ""
-            entry = Entry(name.encode(), size, f"{size} {tag}".encode())
+            entry = look_at(name, file)
             return self._checked(entry, file) if file.sha256 else entry
         except FileMissing as error:
             if self._lenient:
@@ -103,6 +100,14 @@ class WebPlace:
 
     def _unavailable(self, error: ShardkitError, name: str) -> SourceUnavailable:
         return SourceUnavailable(f"source {self._name}: {error}", f"{name}: {reason_of(error)}")
+
+
+def look_at(name: str, file: Opener) -> Entry:
+    """A file's length and tag as they are now, asked for without reading it. Raises as ByteStore."""
+    store, path = file.place
+    size = store.size(path)
+    tag = store.tag(path) if isinstance(store, Tagged) else ""
+    return Entry(name.encode(), size, f"{size} {tag}".encode())
 
 
 def reason_of(error: ShardkitError) -> str:

@@ -75,6 +75,11 @@ class FilesSource(SourceSpec, frozen=True, kw_only=True, tag="files"):
     `path` is a folder or a file, or `python:stdlib`, the running Python's own library. Patterns are globs over
     relative paths with `/` (`**` for any depth). The file's bytes are the row's blob; text files become
     `fields["text"]`. Sizes in bytes.
+
+    With `sidecars` the rows are media alone, each with what lies beside it under the same stem: `x.jpg` with `x.txt`,
+    `.caption`, `.srt` (its words) as `text`, and `x.json` as further fields; `required` refuses media without,
+    `optional` does not: the normaliser `sidecar` leaves them unlabelled. `category_from_folder` gives the name of the
+    file's folder as the field `category`.
     """
 
     LOCATIONS: ClassVar[tuple[str, ...]] = ("path",)
@@ -84,6 +89,8 @@ class FilesSource(SourceSpec, frozen=True, kw_only=True, tag="files"):
     exclude: tuple[str, ...] = ()
     min_bytes: int = 1
     max_bytes: int | None = None
+    sidecars: Literal["", "required", "optional"] = ""
+    category_from_folder: bool = False
 
 
 class JsonlSource(SourceSpec, frozen=True, kw_only=True, tag="jsonl"):
@@ -175,6 +182,35 @@ class GitSource(SourceSpec, frozen=True, kw_only=True, tag="git"):
     def text_alone(self) -> bool:
         """True."""
         return True
+
+
+class GithubIssuesSource(SourceSpec, frozen=True, kw_only=True, tag="github_issues"):
+    """Issues of a GitHub repository (owner/name) with their pictures, through the REST API; pull requests left out.
+
+    A row has title, body, code (the first block), url, number, state, labels, and pictures found in the body. Issues
+    are taken in order of their making, at most `max_issues`: those with all `labels`, in a `state`, with a picture
+    (`needs_image`), with code (`needs_code`). GITHUB_TOKEN raises the rate limit, which is waited for up to
+    `wait_seconds`. Pictures are data: their URLs must not lead into private networks unless `allow_private`.
+    """
+
+    LOCATIONS: ClassVar[tuple[str, ...]] = ("allow_private", "wait_seconds")
+
+    repository: str
+    state: Literal["all", "open", "closed"] = "all"
+    labels: tuple[str, ...] = ()
+    needs_image: bool = True
+    needs_code: bool = False
+    max_issues: int = 200
+    max_images: int = 4
+    allow_private: bool = False
+    wait_seconds: float = 900.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+", self.repository, re.ASCII):
+            raise ValueError(f"source {self.name}: repository is {self.repository!r}; wanted owner/name")
+        if self.max_issues < 1 or self.max_images < 1 or self.wait_seconds < 0:
+            raise ValueError(f"source {self.name}: max_issues and max_images must be at least 1, wait_seconds 0")
 
 
 class GeneratedSource(SourceSpec, frozen=True, kw_only=True, tag="generated"):
@@ -331,5 +367,6 @@ AnySource = (
     | KaggleSource
     | ShardsSource
     | GitSource
+    | GithubIssuesSource
     | GeneratedSource
 )
