@@ -164,6 +164,7 @@ class GitSource(SourceSpec, frozen=True, kw_only=True, tag="git"):
     """The text files of one commit of a git repository: a URL, a local clone or a bundle file.
 
     `revision` is a branch, tag or commit; the plan pins the commit. Filters as in `files`; lengths in characters.
+    `max_files` takes so many of the files, chosen by `seed`; binary, generated and vendored files are never taken.
     """
 
     LOCATIONS: ClassVar[tuple[str, ...]] = ("url",)
@@ -177,6 +178,13 @@ class GitSource(SourceSpec, frozen=True, kw_only=True, tag="git"):
     exclude: tuple[str, ...] = ()
     min_characters: int = 50
     max_characters: int = 100_000
+    max_files: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_files is not None and self.max_files < 1:
+            raise ValueError(f"source {self.name}: max_files is {self.max_files}; at least 1")
 
     @property
     def text_alone(self) -> bool:
