@@ -271,7 +271,7 @@ class HttpSource(RemoteSource, frozen=True, kw_only=True, tag="http"):
     `urls` may have braces (`https://host/part-{000..127}.jsonl`). `list` is a text file with a URL a line, `#` begins
     a remark; URLs in it are data: they must not lead into private networks unless `allow_private`. `digests` are
     SHA-256 in hex by URL, checked by reading the file once when it is planned. A file is pinned by its length and
-    its ETag or Last-Modified.
+    its ETag or Last-Modified. Media that cannot be had then become refused rows, files of rows a refused plan.
     """
 
     LOCATIONS: ClassVar[tuple[str, ...]] = ("urls", "list", "allow_private", "digests")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from shardkit import open_dataset
+from shardkit.build.run import build
 from shardkit.errors import SourceChanged, SourceFailed, SourceUnavailable, SpecError
 from shardkit.records.row import Row
 from shardkit.sources.github_issues import GithubIssues, first_code, picture_urls
@@ -182,18 +182,14 @@ def test_build_through_the_command_and_again(server: GitHub, tmp_path: Path) -> 
     dataset = open_dataset(str(tmp_path / "out"))
     assert len(dataset) == 5
     assert all(item.sample.modalities.image for item in dataset)
-    again = run_command("build", path, "--out", tmp_path / "again", "--sample", "5", "--json")
-    version = json.loads(ended.stdout.splitlines()[-1])["version"]
-    assert json.loads(again.stdout.splitlines()[-1])["version"] == version
+    assert build(spec_of(source), out=tmp_path / "again", sample=5, workers=0).version == dataset.version
 
 
 def test_missing_repository_falls_back(server: GitHub, tmp_path: Path) -> None:
     spare = questions(write_questions(tmp_path / "q.jsonl", range(9)), "spare")
     source = {"kind": "github_issues", "name": "issues", "repository": "no/such", "normalizer": "question_answer",
               "columns": {"question": "title", "answer": "code"}, "fallback": spare}  # fmt: skip
-    path = save_spec(tmp_path / "s.yaml", spec_of(source))
-    ended = run_command("build", path, "--out", tmp_path / "out", "--sample", "5")
-    assert ended.returncode == 0, ended.stderr
+    build(spec_of(source), out=tmp_path / "out", sample=5, workers=0)
     [record] = read_manifest(open_store(tmp_path / "out"))[1].plan.sources
     assert record.decision == "issues (github_issues): status 404; taken: fallback spare (jsonl)"
 
