@@ -58,6 +58,8 @@ def test_tabs_delimiters_names_and_quotes_without_meaning(tmp_path: Path, opened
     bars = write(tmp_path / "y.csv", b"1|2\n3|4")
     got = opened(spec(bars, delimiter="|", header=False, names=("question", "answer"))).rows()
     assert seen(got) == [["1", "2"], ["3", "4"]]
+    with pytest.raises(SpecError, match="has 2 columns in its header, `names` has 3"):
+        opened(spec(bars, delimiter="|", names=("question", "answer", "more")))
     renamed = opened(spec(bars, delimiter="|", names=("question", "answer"))).rows()
     assert seen(renamed) == [["3", "4"]]
 

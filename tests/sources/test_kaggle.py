@@ -220,6 +220,9 @@ def test_build_falls_back_and_the_manifest_says_why(
     assert decision(tmp_path / "out") == ("jsonl", f"first (kaggle): {reason}; taken: fallback spare (jsonl)")
     server.content[7] = CONTENT  # all is well now: the plan stands
     assert build(made, out=tmp_path / "out", sample=5, workers=0).version == done.version
+    if reason == "status 403":  # an update decides anew
+        build(made, out=tmp_path / "out", sample=5, workers=0, update=True)
+        assert decision(tmp_path / "out") == ("kaggle", "")
 
 
 def test_cut_build_resumes_to_the_same_version(server: Kaggle, tmp_path: Path) -> None:
