@@ -15,6 +15,7 @@ from shardkit.sources.generated import Generated
 from shardkit.sources.git import Git
 from shardkit.sources.github_issues import GithubIssues
 from shardkit.sources.http import Http
+from shardkit.sources.hub import Hub
 from shardkit.sources.json_list import Json
 from shardkit.sources.jsonl import Jsonl
 from shardkit.sources.kaggle import Kaggle
@@ -28,6 +29,7 @@ from shardkit.spec import (
     GithubIssuesSource,
     GitSource,
     HttpSource,
+    HubSource,
     JsonlSource,
     JsonSource,
     KaggleSource,
@@ -42,6 +44,7 @@ KINDS: dict[type[SourceSpec], Callable[..., Source]] = {
     FilesSource: lambda spec, seed, limits: Files(spec, limits),
     GeneratedSource: lambda spec, seed, limits: Generated(spec, seed),
     GithubIssuesSource: lambda spec, seed, limits: GithubIssues(spec, limits),
+    HubSource: lambda spec, seed, limits: Hub(spec, limits),
     GitSource: lambda spec, seed, limits: Git(spec),
     HttpSource: lambda spec, seed, limits: Http(spec, limits),
     JsonlSource: lambda spec, seed, limits: Jsonl(spec),
@@ -50,7 +53,7 @@ KINDS: dict[type[SourceSpec], Callable[..., Source]] = {
     ParquetSource: lambda spec, seed, limits: Parquet(spec),
     ShardsSource: lambda spec, seed, limits: open_shards(spec, limits),
 }
-"""From a kind's struct to what reads it. A new kind is a struct in spec/kinds.py, a file here and a row."""
+"""From a kind's struct to what reads it. A new kind is a struct in the room spec, a file here and a row."""
 
 
 def open_source(spec: AnySource, seed: int, limits: Limits | None = None) -> Source:
