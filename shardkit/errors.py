@@ -56,7 +56,17 @@ class SourceFailed(ShardkitError):
 
 
 class SourceUnavailable(SourceFailed):
-    """A source cannot be had from here: no permission, no credentials, gone, offline. Its fallback is taken instead."""
+    """A source cannot be had from here: no permission, no credentials, gone, offline. Its fallback is taken instead.
+
+    `reason` is what a manifest says of it: short, without any address of a server.
+    """
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[SourceUnavailable], tuple[str, str]]:
+        return SourceUnavailable, (str(self), self.reason)
 
 
 class SourceChanged(SourceFailed):

@@ -6,7 +6,7 @@ Elsewhere: whether a folder's plan still fits its spec (settle.py), quotas (quot
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import blake3
 import msgspec
 
 from shardkit.build.quotas import SampleCount, lane_quotas, source_quotas
-from shardkit.errors import ShardDamaged, SpecError
+from shardkit.errors import ShardDamaged, SourceUnavailable, SpecError
 from shardkit.media.prepare import check_options, toolchain
 from shardkit.records.normalize import check_normalizer, possible_modalities
 from shardkit.sources.base import Pinned
@@ -80,10 +80,14 @@ def make_plan(spec: BuildSpec, *, sample: SampleCount, folder: Path, parent: str
 
     Raises SpecError (a normaliser, tool, folder or source that is not as it should be) and SourceFailed.
     """
-    places = decide_places(spec, sample)
-    pinned = {place.spec.name: _pin(place, spec, folder) for place in places}
-    sources = tuple(_record(place, pinned[place.spec.name][1]) for place in places)
-    pins = {name: pin for name, (pin, _) in pinned.items()}
+    quotas = source_quotas(spec, sample)
+    settled = [
+        _settle(source, quota, sample is not None, spec, folder)
+        for source, quota in zip(spec.sources, quotas, strict=True)
+    ]
+    places = _distinct(tuple(place for place, _, _ in settled))
+    sources = tuple(_record(place, pinned) for place, _, pinned in settled)
+    pins = {place.spec.name: pin for place, pin, _ in settled}
     record = _plan_record(spec, places, sources)
     return Plan(record=record, specs=tuple(place.spec for place in places), pins=pins, parent=parent)
 
@@ -109,10 +113,17 @@ def decide_places(
     Under `--sample` a source has one lane, so that the number is met exactly wherever there are so many samples.
     Raises SpecError.
     """
-    places = tuple(
-        _place(source, quota, sample is not None, stored or {})
-        for source, quota in zip(spec.sources, source_quotas(spec, sample), strict=True)
+    quotas = source_quotas(spec, sample)
+    return _distinct(
+        tuple(
+            _place(source, quota, sample is not None, stored or {})
+            for source, quota in zip(spec.sources, quotas, strict=True)
+        )
     )
+
+
+def _distinct(places: tuple[Place, ...]) -> tuple[Place, ...]:
+    """The places themselves; raises SpecError where a fallback has another source's name."""
     names = [place.spec.name for place in places]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -176,7 +187,36 @@ def remove_strays(root: Path) -> None:
 
 def _place(source: AnySource, quota: int | None, one_lane: bool, stored: Mapping[str, SourceRecord]) -> Place:
     chosen, decision = _decided(source, stored) or _choose(source)
-    return Place(spec=chosen, decision=decision, quotas=lane_quotas(quota, 1 if one_lane else chosen.partitions))
+    return _place_of(chosen, decision, quota, one_lane)
+
+
+def _place_of(spec: AnySource, decision: str, quota: int | None, one_lane: bool) -> Place:
+    return Place(spec=spec, decision=decision, quotas=lane_quotas(quota, 1 if one_lane else spec.partitions))
+
+
+def _settle(
+    source: AnySource, quota: int | None, one_lane: bool, spec: BuildSpec, folder: Path
+) -> tuple[Place, Pin, Pinned]:
+    """A source, pinned; where its tool is missing or it cannot be had from here, its fallback, and why."""
+    failed: list[str] = []
+    errors: list[SourceUnavailable] = []
+    for candidate in _candidates(source):
+        lacking = _lacking(candidate)
+        if lacking:
+            failed.append(f"{label(candidate)}: {lacking}")
+            continue
+        place = _place_of(candidate, _decision(failed, candidate), quota, one_lane)
+        try:
+            return place, *_pin(place, spec, folder)
+        except SourceUnavailable as error:
+            failed.append(f"{label(candidate)}: {error.reason}")
+            errors.append(error)
+    if len(failed) == len(errors) == 1:
+        raise errors[0]
+    if errors:
+        told = "; ".join([*failed, *(str(error) for error in errors)])
+        raise SourceUnavailable(f"source {source.name} and its fallbacks cannot be had from here: {told}", "none")
+    raise _cannot_run(source, failed)
 
 
 def _decided(source: AnySource, stored: Mapping[str, SourceRecord]) -> tuple[AnySource, str] | None:
@@ -190,13 +230,26 @@ def _decided(source: AnySource, stored: Mapping[str, SourceRecord]) -> tuple[Any
 def _choose(source: AnySource) -> tuple[AnySource, str]:
     missing: list[str] = []
     for candidate in _candidates(source):
-        check_normalizer(candidate)
-        check_options(candidate.media)
-        lacking = open_source(candidate, 0).missing_tool()
+        lacking = _lacking(candidate)
         if not lacking:
-            return candidate, "; ".join(missing) + f"; taken: fallback {label(candidate)}" if missing else ""
+            return candidate, _decision(missing, candidate)
         missing.append(f"{label(candidate)}: {lacking}")
-    raise SpecError(f"source {source.name} cannot run here: {'; '.join(missing)}; install it, or give a fallback")
+    raise _cannot_run(source, missing)
+
+
+def _lacking(candidate: AnySource) -> str:
+    """The tool that a source misses here; raises SpecError where the source makes no sense."""
+    check_normalizer(candidate)
+    check_options(candidate.media)
+    return open_source(candidate, 0).missing_tool()
+
+
+def _decision(failed: Sequence[str], taken: AnySource) -> str:
+    return "; ".join(failed) + f"; taken: fallback {label(taken)}" if failed else ""
+
+
+def _cannot_run(source: AnySource, missing: Sequence[str]) -> SpecError:
+    return SpecError(f"source {source.name} cannot run here: {'; '.join(missing)}; install it, or give a fallback")
 
 
 def _candidates(source: AnySource) -> Iterator[AnySource]:
@@ -219,7 +272,11 @@ def kind_of(spec: AnySource) -> str:
 def _pin(place: Place, spec: BuildSpec, folder: Path) -> tuple[Pin, Pinned]:
     name = _new_name(folder, place.spec.name)
     fs.make_folders(folder / name)
-    pinned = open_source(place.spec, spec.seed, spec.limits).pin(folder / name)
+    try:
+        pinned = open_source(place.spec, spec.seed, spec.limits).pin(folder / name)
+    except SourceUnavailable:
+        fs.remove_tree(folder / name)
+        raise
     return Pin(folder=name, rows=pinned.rows, bytes=pinned.bytes, reread=pinned.reread), pinned
 
 

@@ -60,6 +60,8 @@ class Files:
 
     def _row(self, entry: Entry) -> Row | BadRow:
         path = shown(entry.path)
+        if not entry.digest:
+            return BadRow(position=path, reason="no-media", detail="there was no such file when it was planned")
         modality = SUFFIXES.get(PurePosixPath(path).suffix.lower())
         if modality is None and entry.size > 4 * self.limits.text_characters:
             return BadRow(position=path, reason="too-long", detail=f"{entry.size} bytes")

@@ -13,21 +13,27 @@ from shardkit.sources.csv import Csv
 from shardkit.sources.files import Files
 from shardkit.sources.generated import Generated
 from shardkit.sources.git import Git
+from shardkit.sources.http import Http
 from shardkit.sources.hub import Hub
 from shardkit.sources.json_list import Json
 from shardkit.sources.jsonl import Jsonl
+from shardkit.sources.kaggle import Kaggle
 from shardkit.sources.parquet import Parquet
+from shardkit.sources.shards import open_shards
 from shardkit.spec import (
     AnySource,
     CsvSource,
     FilesSource,
     GeneratedSource,
     GitSource,
+    HttpSource,
     HubSource,
     JsonlSource,
     JsonSource,
+    KaggleSource,
     Limits,
     ParquetSource,
+    ShardsSource,
     SourceSpec,
 )
 
@@ -37,9 +43,12 @@ KINDS: dict[type[SourceSpec], Callable[..., Source]] = {
     GeneratedSource: lambda spec, seed, limits: Generated(spec, seed),
     HubSource: lambda spec, seed, limits: Hub(spec, limits),
     GitSource: lambda spec, seed, limits: Git(spec),
+    HttpSource: lambda spec, seed, limits: Http(spec, limits),
     JsonlSource: lambda spec, seed, limits: Jsonl(spec),
     JsonSource: lambda spec, seed, limits: Json(spec),
+    KaggleSource: lambda spec, seed, limits: Kaggle(spec, limits),
     ParquetSource: lambda spec, seed, limits: Parquet(spec),
+    ShardsSource: lambda spec, seed, limits: open_shards(spec, limits),
 }
 """From a kind's struct to what reads it. A new kind is a struct in spec/kinds.py, a file here and a row."""
 

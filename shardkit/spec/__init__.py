@@ -19,11 +19,16 @@ from shardkit.spec.kinds import CsvSource as CsvSource
 from shardkit.spec.kinds import FilesSource as FilesSource
 from shardkit.spec.kinds import GeneratedSource as GeneratedSource
 from shardkit.spec.kinds import GitSource as GitSource
+from shardkit.spec.kinds import HttpSource as HttpSource
 from shardkit.spec.kinds import HubSource as HubSource
 from shardkit.spec.kinds import JsonlSource as JsonlSource
 from shardkit.spec.kinds import JsonSource as JsonSource
+from shardkit.spec.kinds import KaggleSource as KaggleSource
 from shardkit.spec.kinds import ParquetSource as ParquetSource
+from shardkit.spec.kinds import RemoteSource as RemoteSource
+from shardkit.spec.kinds import ShardsSource as ShardsSource
 from shardkit.spec.kinds import SourceSpec as SourceSpec
+from shardkit.spec.kinds import format_of as format_of
 from shardkit.spec.loading import apply_settings as apply_settings
 from shardkit.spec.loading import convert_spec as convert_spec
 from shardkit.spec.loading import load_spec as load_spec

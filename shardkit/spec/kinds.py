@@ -13,6 +13,14 @@ from shardkit.spec.base import NAME, Codec, MediaOptions, Strict
 
 HUB_ID = re.compile(r"([A-Za-z0-9][\w.-]{0,95}/)?[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 HUB_ENDPOINT = re.compile(r"https?://[^/?#@\s]+(/[^?#@\s]*)?")
+Format = Literal["", "jsonl", "csv", "json", "parquet", "media"]
+FORMATS: dict[str, Format] = {
+    "jsonl": "jsonl", "ndjson": "jsonl", "csv": "csv", "tsv": "csv", "json": "json", "parquet": "parquet",
+    **dict.fromkeys(("png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff"), "media"),
+    **dict.fromkeys(("wav", "flac", "ogg", "oga", "opus", "mp3", "m4a", "aac"), "media"),
+    **dict.fromkeys(("mp4", "m4v", "mov", "mkv", "webm", "avi"), "media"),
+}  # fmt: skip
+"""Formats by the ending of a file's name."""
 
 
 class SourceSpec(Strict, frozen=True, kw_only=True, tag_field="kind"):
@@ -225,6 +233,123 @@ class GeneratedSource(SourceSpec, frozen=True, kw_only=True, tag="generated"):
             raise ValueError(f"source {self.name}: count is {self.count}; at least 1")
 
 
+class RemoteSource(SourceSpec, frozen=True, kw_only=True):
+    """Fields of kinds whose files lie behind a server, in one of the formats that local files have.
+
+    `format` is told by the files' names unless it is given; the other fields are those of the kinds of that name:
+    `delimiter`, `quote`, `header` and `names` of csv, `key` of json. `row_bytes` bounds a line, record or item.
+    """
+
+    format: Format = ""
+    delimiter: str = ""
+    quote: str = '"'
+    header: bool = True
+    names: tuple[str, ...] = ()
+    key: str = "data"
+    row_bytes: int = 16 << 20
+
+    @property
+    def text_alone(self) -> bool:
+        """Whether the format holds no media."""
+        return self.known_format in ("jsonl", "csv", "json")
+
+    @property
+    def known_format(self) -> Format:
+        """The format, as far as the spec tells it."""
+        return self.format
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_csv(self.name, self.delimiter, self.quote, self.header, self.names)
+
+
+class HttpSource(RemoteSource, frozen=True, kw_only=True, tag="http"):
+    """Files at URLs (http and https; also s3, gs, az, hf), read by ranges, never downloaded whole.
+
+    `urls` may have braces (`https://host/part-{000..127}.jsonl`). `list` is a text file with a URL a line, `#` begins
+    a remark; URLs in it are data: they must not lead into private networks unless `allow_private`. `digests` are
+    SHA-256 in hex by URL, checked by reading the file once when it is planned. A file is pinned by its length and
+    its ETag or Last-Modified.
+    """
+
+    LOCATIONS: ClassVar[tuple[str, ...]] = ("urls", "list", "allow_private", "digests")
+
+    urls: tuple[str, ...] = ()
+    list: str = ""
+    allow_private: bool = False
+    digests: dict[str, str] = {}
+
+    @property
+    def known_format(self) -> Format:
+        """As given, else by the name of the first URL."""
+        return self.format or (format_of(self.urls[0]) if self.urls else "")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.urls and not self.list:
+            raise ValueError(f"source {self.name}: give `urls`, or the `list` of a text file with URLs")
+        for digest in self.digests.values():
+            if not re.fullmatch(r"[0-9a-f]{64}", digest):
+                raise ValueError(f"source {self.name}: digests has {digest[:80]!r}; wanted a SHA-256 in 64 hex digits")
+
+
+class KaggleSource(RemoteSource, frozen=True, kw_only=True, tag="kaggle"):
+    """One file of a Kaggle dataset, read by ranges; a zip that Kaggle puts around it is unpacked on the way.
+
+    `dataset` is owner/name, `version` a number (0: the newest, which the plan pins). Credentials are read from
+    KAGGLE_API_TOKEN, KAGGLE_USERNAME with KAGGLE_KEY, or kaggle.json. Where it cannot be had, `fallback` is taken.
+    """
+
+    dataset: str
+    file: str
+    version: int = 0
+
+    @property
+    def known_format(self) -> Format:
+        """As given, else by the name of the file."""
+        return self.format or format_of(self.file.removesuffix(".zip"))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not re.fullmatch(r"[\w-]+/[\w-]+", self.dataset, re.ASCII):
+            raise ValueError(f"source {self.name}: dataset is {self.dataset!r}; wanted owner/name as in its address")
+        if self.version < 0:
+            raise ValueError(f"source {self.name}: version is {self.version}; a number from 1 on, or 0 for the newest")
+        if self.known_format in ("", "media"):
+            raise ValueError(f"source {self.name}: {self.file!r} tells no format of rows; give `format`")
+
+
+class ShardsSource(SourceSpec, frozen=True, kw_only=True, tag="shards"):
+    """Shards that exist: a dataset of ours (`dataset`, a folder or URL, at `version` or the current one), or tars of
+    anybody: local (`path`, a folder or file) or at `urls`, with braces.
+
+    A sample is a row. Of a dataset, the normaliser `sample` passes it on as it is. Of tars, a member `NAME.json` gives
+    its fields, texts are fields and other members blobs, each under its extension: `columns: {image: jpg, text: txt}`;
+    `jpg;png` is whichever there is.
+    """
+
+    LOCATIONS: ClassVar[tuple[str, ...]] = ("dataset", "version", "path", "urls")
+
+    dataset: str = ""
+    version: str = ""
+    path: str = ""
+    include: tuple[str, ...] = ("**/*.tar", "**/*.tar.gz", "**/*.tgz", "**/*.tar.zst")
+    urls: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if bool(self.dataset) + bool(self.path) + bool(self.urls) != 1:
+            raise ValueError(f"source {self.name}: give one of `dataset`, `path` and `urls`")
+        if self.version and not self.dataset:
+            raise ValueError(f"source {self.name}: `version` is of a `dataset`; tars have none")
+
+
+def format_of(path: str) -> Format:
+    """The format that a path's or URL's ending tells; empty where it tells none."""
+    path = re.split(r"[?#]", path, maxsplit=1)[0].lower().removesuffix(".gz").removesuffix(".zst")
+    return FORMATS.get(path.rpartition("/")[2].rpartition(".")[2], "")
+
+
 def _check_csv(name: str, delimiter: str, quote: str, header: bool, names: tuple[str, ...]) -> None:
     """Raises ValueError for what no csv file can have."""
     for field, value in (("delimiter", delimiter), ("quote", quote)):
@@ -238,4 +363,16 @@ def _check_csv(name: str, delimiter: str, quote: str, header: bool, names: tuple
         raise ValueError(f"source {name}: names has one twice; columns must differ")
 
 
-AnySource = FilesSource | JsonlSource | CsvSource | JsonSource | ParquetSource | GitSource | HubSource | GeneratedSource
+AnySource = (
+    FilesSource
+    | JsonlSource
+    | CsvSource
+    | JsonSource
+    | ParquetSource
+    | HttpSource
+    | KaggleSource
+    | ShardsSource
+    | GitSource
+    | HubSource
+    | GeneratedSource
+)

@@ -13,6 +13,7 @@ import msgspec
 from shardkit.errors import Refused, SpecError
 from shardkit.records.normalize import media, text
 from shardkit.records.normalize.columns import MEDIA_TYPES, Columns, Content, Options, checked_text
+from shardkit.records.normalize.passed import from_sample, pass_on
 from shardkit.records.row import Draft, Modality, Row
 from shardkit.spec import Limits, SourceSpec
 
@@ -68,6 +69,7 @@ NORMALIZERS: dict[str, Normalizer] = {
         modalities=("image", "video"),
         options={"instruction": ""},
     ),
+    "sample": Normalizer(make=from_sample, roles=("json",)),
     "unlabelled": Normalizer(make=media.from_unlabelled, roles=ALL_MEDIA, modalities=ALL_MEDIA),
 }
 """Normalisers by the name that a spec gives. A new one is a function and a row here."""
@@ -83,6 +85,8 @@ def normalize(row: Row, spec: SourceSpec, revision: str, limits: Limits | None =
     columns = Columns(row, spec, {**entry.options, **spec.options})
     content = entry.make(columns)
     _check_length(content, limits or Limits())
+    if content.passed is not None:
+        return pass_on(content.passed, content.kept, spec, revision)
     return Draft(
         id=_identifier(columns),
         messages=content.messages,

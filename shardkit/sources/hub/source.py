@@ -27,14 +27,14 @@ from shardkit.sources.hub.messages import Asker
 from shardkit.sources.hub.parquet import RemoteParquet
 from shardkit.sources.hub.remote import open_remote
 from shardkit.sources.hub.streaming import Streaming
-from shardkit.sources.hub.tar import open_tars
 from shardkit.sources.json_list import Json
 from shardkit.sources.jsonl import Jsonl
 from shardkit.sources.listing import Entry, read_listing, write_listing, write_private
 from shardkit.sources.places import Fits, Selected
 from shardkit.sources.strict_json import parse_object
+from shardkit.sources.tar_files import TarFiles
 from shardkit.sources.walk import shown
-from shardkit.spec import CsvSource, HubSource, JsonlSource, JsonSource, Limits
+from shardkit.spec import CsvSource, HubSource, JsonlSource, JsonSource, Limits, ShardsSource
 from shardkit.store.hub import HubPlace, HubStore
 from shardkit.store.hub_login import find_endpoint, is_offline
 from shardkit.store.patience import Patience
@@ -101,7 +101,7 @@ READERS: dict[str, Callable[[Opening], Reader]] = {
     "jsonl": lambda opening: Jsonl(_jsonl(opening.spec), opening.files),
     "json": lambda opening: Json(_json(opening.spec), opening.files),
     "csv": lambda opening: Csv(_csv(opening.spec, opening.pin), opening.files),
-    "tar": lambda opening: open_tars(opening.spec.name, opening.files, opening.limits.member_bytes),
+    "tar": lambda opening: TarFiles(_tars(opening.spec), opening.files, ("**",), opening.limits),
     "datasets": lambda opening: Streaming(opening.spec, opening.pin.commit, opening.asker, opening.media),
 }
 """From a pinned format to what reads it. Another format is a row here and one in layout.OURS."""
@@ -241,6 +241,10 @@ def _json(spec: HubSource) -> JsonSource:
     return JsonSource(
         name=spec.name, normalizer=spec.normalizer, columns=spec.columns, path="", item_bytes=spec.record_bytes
     )
+
+
+def _tars(spec: HubSource) -> ShardsSource:
+    return ShardsSource(name=spec.name, normalizer=spec.normalizer, columns=spec.columns, path=".")
 
 
 def _csv(spec: HubSource, pin: Pin) -> CsvSource:

@@ -57,8 +57,7 @@ def test_five_samples_of_every_format(hub: Hub, tmp_path: Path) -> None:
     sources = []
     for kind in ("parquet", "jsonl", "json", "csv", "tar"):
         hub.commit(f"owner/{kind}", {**LONG_FILES[kind], "README.md": "# text"})
-        columns = {"question": "json.question", "answer": "json.answer"} if kind == "tar" else {}
-        sources.append(source(kind, dataset=f"owner/{kind}", columns=columns))
+        sources.append(source(kind, dataset=f"owner/{kind}"))
     pictures = [{"image": {"bytes": png(9 * at), "path": None}, "text": f"Shade {at}."} for at in range(9)]
     hub.commit("owner/pictures", {"train.parquet": parquet(pictures)})
     sources.append(source("pictures", dataset="owner/pictures", normalizer="caption"))
@@ -82,8 +81,7 @@ def test_five_samples_of_every_format(hub: Hub, tmp_path: Path) -> None:
 def test_build_that_is_cut_off_again_and_again_ends_the_same(
     kind: str, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    columns = {"question": "json.question", "answer": "json.answer"} if kind == "tar" else {}
-    spec = spec_of(source("long", columns=columns))
+    spec = spec_of(source("long"))
     hub.commit(NAME, LONG_FILES[kind])
     whole = build(spec, out=tmp_path / "whole", workers=0)
     monkeypatch.setattr("time.sleep", lambda seconds: None)
