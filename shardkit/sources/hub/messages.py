@@ -80,8 +80,8 @@ class Asker(NamedTuple):
     def _missing(self, code: str, path: str) -> ShardkitError:
         if code == "RevisionNotFound":
             return SourceChanged(
-                f"source {self.name}: {self.dataset} has no such revision; give a branch, a tag or a commit that it "
-                "has, or, where a plan had pinned it, build with --update"
+                f"source {self.name}: {self.dataset} has no such revision (any more); give a branch, a tag or a commit "
+                "that it has, and build with --update where there is a plan already"
             )
         if path:
             return file_changed(self.name, path, "it is gone")

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import msgspec
 
-from shardkit.errors import Refused, SourceDamaged, SourceFailed, SpecError
+from shardkit.errors import Refused, SourceChanged, SourceDamaged, SourceFailed, SpecError
 from shardkit.records.row import Cursor
 from shardkit.sources.base import Pinned, Step
 from shardkit.sources.compressed import damage_named, is_compressed, open_stream
@@ -43,6 +44,7 @@ PIN = "pin.json"
 PATIENCE = Patience(deadline_seconds=330.0, longest_wish_seconds=300.0)
 """The Hub counts requests over windows of five minutes: who has had too many waits for the next one at most once."""
 SNIFF_BYTES = 16 << 10
+WRAPPED = re.compile(rb"\{\s*\"data\"\s*:\s*\[\s*\{")
 
 
 class Pin(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,8 +164,11 @@ class Hub:
         """Who asks for the repository under its present name, and its commit."""
         hasty = msgspec.structs.replace(PATIENCE, wait_for_network=False)
         asked = self._asker(HubPlace("datasets", self.spec.dataset, self.spec.revision, ""), hasty)
-        with asked.asking():
-            info = asked.store.info()
+        try:
+            with asked.asking():
+                info = asked.store.info()
+        except SourceChanged as error:  # there was no plan yet
+            raise SpecError(str(error)) from None
         name = info.id or self.spec.dataset
         return self._asker(HubPlace("datasets", name, info.sha, ""), PATIENCE), info.sha
 
@@ -184,12 +189,12 @@ class Hub:
         return found
 
     def _sniff(self, entry: Entry, asker: Asker) -> str:
-        """`json` for a list, `jsonl` for objects line by line, whatever the name says; empty for anything else."""
+        """`json` for a list, also under `data`, `jsonl` for an object a line; empty for anything else."""
         path = shown(entry.path)
         with HubFiles(asker).open(entry) as raw, damage_named(raw, path, self.spec.name):
             stream = open_stream(raw, path)
             start = stream.read(SNIFF_BYTES).removeprefix(b"\xef\xbb\xbf").lstrip()
-            if start.startswith(b"["):
+            if start.startswith(b"[") or WRAPPED.match(start):
                 return "json"
             line = start.partition(b"\n")[0]
             if b"\n" not in start and len(start) >= SNIFF_BYTES // 2:
@@ -205,11 +210,10 @@ class Hub:
         reader = READERS[opening.pin.format](opening)
         entry = next(read_listing(folder, self.spec.name))
         try:
+            with opening.files.open(entry) as stream:
+                stream.read(1)
             if isinstance(reader, (RemoteParquet, Streaming)):
                 reader.check(entry)
-            else:
-                with opening.files.open(entry) as stream:
-                    stream.read(1)
         except SourceDamaged as error:
             raise SpecError(str(error)) from None
 
