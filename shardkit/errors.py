@@ -29,6 +29,10 @@ class NotADataset(SpecError):
     """A folder or URL given as a dataset holds none."""
 
 
+class PolicyRefused(ShardkitError):
+    """What is there is whole, and a policy that the user gave does not allow it (licences, quality)."""
+
+
 class NothingToPack(SpecError):
     """More samples in a row than a dataset has were left out of packs; `passed` is what was made of them."""
 

@@ -14,6 +14,7 @@ from shardkit.spec.base import MediaOptions as MediaOptions
 from shardkit.spec.base import Strict as Strict
 from shardkit.spec.base import VideoOptions as VideoOptions
 from shardkit.spec.build import BuildSpec as BuildSpec
+from shardkit.spec.curation import SplitOptions as SplitOptions
 from shardkit.spec.kinds import AnySource as AnySource
 from shardkit.spec.kinds import CsvSource as CsvSource
 from shardkit.spec.kinds import FilesSource as FilesSource

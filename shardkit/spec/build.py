@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 from shardkit.spec.base import NAME, Limits, Strict
+from shardkit.spec.curation import SplitOptions
 from shardkit.spec.kinds import AnySource
 
 
@@ -17,7 +18,7 @@ class BuildSpec(Strict, frozen=True, kw_only=True):
 
     `variables` are placeholders for `${name}` in any text of the spec; one without a value must be given by `--set`.
     `total` with the sources' ratios turns into quotas. `duplicates`: `omit` leaves out a sample whose key came
-    earlier in the dataset, `keep` keeps those of other shards.
+    earlier in the dataset, `keep` keeps those of other shards. `split` divides the complete dataset into splits.
     """
 
     name: str
@@ -27,6 +28,7 @@ class BuildSpec(Strict, frozen=True, kw_only=True):
     total: int | None = None
     duplicates: Literal["omit", "keep"] = "omit"
     limits: Limits = Limits()
+    split: SplitOptions | None = None
     sources: tuple[AnySource, ...]
 
     def __post_init__(self) -> None:
