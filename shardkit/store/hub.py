@@ -171,6 +171,10 @@ class HubStore(HttpStore):
             self.size(path)
         return self._digests.get(path, "")
 
+    def seen(self, path: str) -> tuple[int | None, str]:
+        """Size and tag of a file as its last answer had them, without asking; None and empty where it had none."""
+        return self._sizes.get(path), self._digests.get(path, "")
+
     def __getstate__(self) -> Any:
         return self._place, self._patience, self._commit, self._endpoint
 

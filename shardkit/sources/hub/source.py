@@ -57,10 +57,10 @@ class Pin(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HubFiles:
-    """The files of the pinned commit as a place: see places.Place."""
+    """The files of the pinned commit as a place: see places.Place, and RemoteFile for `in_order`."""
 
-    def __init__(self, asker: Asker) -> None:
-        self._asker = asker
+    def __init__(self, asker: Asker, *, in_order: bool = True) -> None:
+        self._asker, self._in_order = asker, in_order
 
     def pin(self, folder: Path, selected: Selected, fits: Fits = lambda size: True) -> tuple[str, int, int]:
         """Hub.pin has written the listing already."""
@@ -68,7 +68,7 @@ class HubFiles:
 
     def open(self, entry: Entry) -> io.BufferedReader:
         """See Place."""
-        return open_remote(self._asker, entry)
+        return open_remote(self._asker, entry, in_order=self._in_order)
 
 
 class Reader(Protocol):
@@ -89,8 +89,8 @@ class Opening(NamedTuple):
 
     @property
     def files(self) -> HubFiles:
-        """The place."""
-        return HubFiles(self.asker)
+        """The place; parquet is read here and there, all else in order."""
+        return HubFiles(self.asker, in_order=self.pin.format != "parquet")
 
     @property
     def media(self) -> Media:

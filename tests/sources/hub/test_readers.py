@@ -158,3 +158,13 @@ def test_file_without_the_columns_is_refused_by_the_plan(hub: Hub, opened: Opene
     hub.commit(NAME, {"train.parquet": b"PAR1" + bytes(200)})
     with pytest.raises(SpecError, match=r"train\.parquet is not a whole parquet file"):
         opened()
+
+
+def test_parquet_is_fetched_once_and_in_pieces(hub: Hub, opened: Opener) -> None:
+    rows = [{"question": f"{at}?", "answer": f"{at:06d}" * 20_000} for at in range(40)]
+    data = parquet(rows, group=20, compression="none", use_dictionary=False)
+    hub.commit(NAME, {"train.parquet": data})
+    source = opened()
+    hub.cdn.sent_bytes = 0
+    assert len(source.rows()) == 40
+    assert len(data) <= hub.cdn.sent_bytes < 1.2 * len(data)
