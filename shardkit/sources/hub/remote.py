@@ -11,6 +11,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
+from shardkit.errors import StorageFailed
 from shardkit.sources.hub.messages import Asker, file_changed
 from shardkit.sources.listing import Entry
 from shardkit.sources.walk import shown
@@ -24,6 +25,8 @@ AHEAD_BYTES = 4 << 20
 little and many few requests."""
 MOST_BYTES = 16 << 20
 """Of one request when more is asked for at once (a page of parquet): as much is held beside what the caller holds."""
+WHOLE_BYTES = 16 << 20
+"""What a Hub may keep in git itself (ten million bytes), and mirrors may give only as a whole."""
 BUFFER_BYTES = 64 << 10
 _DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
@@ -31,8 +34,8 @@ _DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 class RemoteFile(io.RawIOBase):
     """A file at the pinned commit. Memory: one request's bytes.
 
-    `in_order`: what comes next is fetched ahead. Reading raises SourceChanged where the Hub tags it with another digest or another size than was pinned, and what
-    Asker raises.
+    `in_order`: what comes next is fetched ahead. Reading raises SourceChanged where the Hub tags it with another digest
+    or another size than was pinned, and what Asker raises.
     """
 
     def __init__(self, asker: Asker, entry: Entry, *, in_order: bool = True) -> None:
@@ -78,9 +81,18 @@ class RemoteFile(io.RawIOBase):
         length = min(max(min(wanted, MOST_BYTES), ahead), self._entry.size - self._at)
         self._window = memoryview(b"")  # never two at once
         with self._asker.asking(self._path):
-            data = self._asker.store.read_view(self._path, self._at, length)
+            self._window, self._start = self._read(length)
             self._check()
-        self._window, self._start = data, self._at
+
+    def _read(self, length: int) -> tuple[memoryview, int]:
+        """(bytes, where they begin): those from here on; of a small file all, where there are no ranges of it."""
+        store = self._asker.store
+        try:
+            return store.read_view(self._path, self._at, length), self._at
+        except StorageFailed:
+            if store.last_status != 200 or self._entry.size > WHOLE_BYTES:
+                raise
+        return memoryview(store.read(self._path, self._entry.size)), 0
 
     def _check(self) -> None:
         """The tag is the digest in the listing; a mirror may have tags of its own, or none."""

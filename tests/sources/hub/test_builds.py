@@ -77,6 +77,24 @@ def test_five_samples_of_every_format(hub: Hub, tmp_path: Path) -> None:
     assert not dataset.verify().damages
 
 
+def test_samples_through_datasets(hub: Hub, tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
+    hub.commit(NAME, {**LONG_FILES["jsonl"], "README.md": "# text"})
+    spec = save_spec(tmp_path / "x.yaml", spec_of(source("through", reader="datasets")))
+    hub.faults = ["", "", "cut", "", "503", "cut"]
+    done = run_command(
+        "build", spec, "--sample", "5", "--json", "--out", tmp_path / "out", HF_HOME=str(tmp_path / "hf")
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["samples"] == 5
+    [entry] = open_dataset(tmp_path / "out").manifest.plan.sources
+    assert entry.revision == hub.head(NAME)
+    assert "datasets" in entry.toolchain
+    assert not hub.faults
+    held = sum(path.stat().st_size for path in (tmp_path / "hf").rglob("*") if path.is_file())
+    assert held < 10_000  # the README, and nothing of the data
+
+
 @pytest.mark.parametrize("kind", LONG_FILES)
 def test_build_that_is_cut_off_again_and_again_ends_the_same(
     kind: str, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -286,11 +286,11 @@ def test_cut_connections_are_gone_on_with(name: str, large: int, hub: Hub, opene
     hub.large_bytes = large
     here = opened()
     rows = here.rows()
-    hub.requests.clear()
     server = hub.cdn if large == 1 else hub
+    server.requests.clear()
     server.faults = ["cut", "503", "reset", "cut", "", "cut"]
     assert here.rows() == rows
-    assert not server.faults or len(server.requests) < 6
+    assert len(server.faults) < 3
     starts = [int(request.range.partition("=")[2].partition("-")[0]) for request in server.requests if request.range]
     assert len(set(starts)) > 1  # what had come is not asked for again
 

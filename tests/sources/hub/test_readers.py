@@ -56,6 +56,15 @@ def test_large_files_behind_a_redirect_are_read_the_same(name: str, hub: Hub, op
     assert hub.cdn.requests
 
 
+def test_small_files_are_read_from_a_mirror_without_ranges(hub: Hub, opened: Opener) -> None:
+    hub.commit(NAME, {"train.jsonl": LINES * 300})
+    hub.ranges = False
+    source = opened()
+    steps = source.steps()
+    assert len(steps) == 300 * 23
+    assert source.steps(cursor=steps[5000].cursor) == steps[5001:]
+
+
 def test_lines_lists_and_records_are_the_rows(hub: Hub, opened: Opener) -> None:
     for name in ("jsonl", "lines called json", "json", "packed json"):
         hub.commit(NAME, REPOSITORIES[name])
