@@ -7,7 +7,9 @@ Elsewhere: calls of git (git_command.py), what rows mean (records.normalize).
 from __future__ import annotations
 
 import contextlib
+import heapq
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -17,6 +19,7 @@ from hashlib import sha1, sha256
 from pathlib import Path, PurePosixPath
 
 import msgspec
+from xxhash import xxh3_128_digest
 
 from shardkit.errors import SourceDamaged, SourceFailed, SpecError
 from shardkit.records.row import Cursor, Row
@@ -39,7 +42,8 @@ VENDORED_FOLDERS = frozenset(
     {"node_modules", "vendor", "third_party", "bower_components", "dist", "site-packages", ".yarn"}
 )
 GENERATED_NAMES = frozenset({
-    "package-lock.json", "npm-shrinkwrap.json", "composer.lock", "pipfile.lock", "pnpm-lock.yaml", "pubspec.lock",
+    "go.sum", "gradle.lockfile", "package-lock.json", "npm-shrinkwrap.json", "composer.lock",
+    "pipfile.lock", "pnpm-lock.yaml", "pubspec.lock",
 })  # fmt: skip
 GENERATED_ENDS = (
     ".min.js", ".min.css", ".bundle.js", ".map", ".lock", "-lock.json", "-lock.yaml", "_pb2.py", "_pb2_grpc.py",
@@ -47,6 +51,9 @@ GENERATED_ENDS = (
 )  # fmt: skip
 MINIFIED_LINE = 5000
 """Code with a longer line than this was written by a program: minified, or data."""
+MARK_CHARACTERS = 1000
+GENERATED_MARK = re.compile(r"@generated\b|\bgenerated\b.*\bdo not edit\b|\bdo not edit\b.*\bgenerated\b", re.I)
+"""What programs write at the head of what they write, in one line."""
 LICENCE_NAMES = ("licence", "license", "copying", "unlicense")
 REPOSITORY = "clone.git"
 STAGE_CLONE = ".stage-clone-"
@@ -85,7 +92,7 @@ class Git:
         except GitFailed as error:
             raise SourceFailed(f"source {self.spec.name}: cannot list commit {found}: {error}; run again") from None
         pin = msgspec.structs.replace(pin, commit=commit, licence_file=_licence_file(tree))
-        _, count, total = write_listing(folder, self._entries(tree), self.spec.name)
+        _, count, total = write_listing(folder, self._chosen(tree), self.spec.name)
         write_private(folder / PIN, [msgspec.json.encode(pin)])
         return Pinned(revision=commit, rows=count, bytes=total)
 
@@ -98,6 +105,19 @@ class Git:
                 if index >= start and index % partitions == partition:
                     row = self._row(entry, read_blob(entry), pin)
                     yield Step(row=row, cursor={"index": index + 1})
+
+    def _chosen(self, tree: bytes) -> Iterator[Entry]:
+        """The entries, or as many as are wanted: those whose digests of (seed, path) are the smallest, in tree order.
+
+        So a file that is added puts out one other at most.
+        """
+        wanted = self.spec.max_files
+        if wanted is None:
+            return self._entries(tree)
+        key = self.spec.seed.to_bytes(8, "little", signed=True)
+        ranked = ((xxh3_128_digest(key + entry.path), entry.path) for entry in self._entries(tree))
+        chosen = {path for _, path in heapq.nsmallest(wanted, ranked)}
+        return (entry for entry in self._entries(tree) if entry.path in chosen)
 
     def _entries(self, tree: bytes) -> Iterator[Entry]:
         """Regular files that pass every filter that needs no content, in the tree's own order."""
@@ -134,7 +154,7 @@ class Git:
             return "binary"
         if not self.spec.min_characters <= len(text) <= self.spec.max_characters:
             return f"{len(text)} characters, wanted {self.spec.min_characters} to {self.spec.max_characters}"
-        if max(map(len, text.split("\n"))) > MINIFIED_LINE:
+        if max(map(len, text.split("\n"))) > MINIFIED_LINE or GENERATED_MARK.search(text[:MARK_CHARACTERS]):
             return "minified or generated"
         return ""
 

@@ -13,6 +13,7 @@ from shardkit.sources.csv import Csv
 from shardkit.sources.files import Files
 from shardkit.sources.generated import Generated
 from shardkit.sources.git import Git
+from shardkit.sources.github_issues import GithubIssues
 from shardkit.sources.http import Http
 from shardkit.sources.hub import Hub
 from shardkit.sources.json_list import Json
@@ -25,6 +26,7 @@ from shardkit.spec import (
     CsvSource,
     FilesSource,
     GeneratedSource,
+    GithubIssuesSource,
     GitSource,
     HttpSource,
     HubSource,
@@ -42,6 +44,7 @@ KINDS: dict[type[SourceSpec], Callable[..., Source]] = {
     FilesSource: lambda spec, seed, limits: Files(spec, limits),
     GeneratedSource: lambda spec, seed, limits: Generated(spec, seed),
     HubSource: lambda spec, seed, limits: Hub(spec, limits),
+    GithubIssuesSource: lambda spec, seed, limits: GithubIssues(spec, limits),
     GitSource: lambda spec, seed, limits: Git(spec),
     HttpSource: lambda spec, seed, limits: Http(spec, limits),
     JsonlSource: lambda spec, seed, limits: Jsonl(spec),

@@ -19,6 +19,7 @@ from shardkit.spec.kinds import AnySource as AnySource
 from shardkit.spec.kinds import CsvSource as CsvSource
 from shardkit.spec.kinds import FilesSource as FilesSource
 from shardkit.spec.kinds import GeneratedSource as GeneratedSource
+from shardkit.spec.kinds import GithubIssuesSource as GithubIssuesSource
 from shardkit.spec.kinds import GitSource as GitSource
 from shardkit.spec.kinds import HttpSource as HttpSource
 from shardkit.spec.kinds import HubSource as HubSource

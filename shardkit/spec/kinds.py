@@ -77,6 +77,11 @@ class FilesSource(SourceSpec, frozen=True, kw_only=True, tag="files"):
     `path` is a folder or a file, or `python:stdlib`, the running Python's own library. Patterns are globs over
     relative paths with `/` (`**` for any depth). The file's bytes are the row's blob; text files become
     `fields["text"]`. Sizes in bytes.
+
+    With `sidecars` the rows are media alone, each with what lies beside it under the same stem: `x.jpg` with `x.txt`,
+    `.caption`, `.srt` (its words) as `text`, and `x.json` as further fields; `required` refuses media without,
+    `optional` does not: the normaliser `sidecar` leaves them unlabelled. `category_from_folder` gives the name of the
+    file's folder as the field `category`.
     """
 
     LOCATIONS: ClassVar[tuple[str, ...]] = ("path",)
@@ -86,6 +91,8 @@ class FilesSource(SourceSpec, frozen=True, kw_only=True, tag="files"):
     exclude: tuple[str, ...] = ()
     min_bytes: int = 1
     max_bytes: int | None = None
+    sidecars: Literal["", "required", "optional"] = ""
+    category_from_folder: bool = False
 
 
 class JsonlSource(SourceSpec, frozen=True, kw_only=True, tag="jsonl"):
@@ -159,6 +166,7 @@ class GitSource(SourceSpec, frozen=True, kw_only=True, tag="git"):
     """The text files of one commit of a git repository: a URL, a local clone or a bundle file.
 
     `revision` is a branch, tag or commit; the plan pins the commit. Filters as in `files`; lengths in characters.
+    `max_files` takes so many of the files, chosen by `seed`; binary, generated and vendored files are never taken.
     """
 
     LOCATIONS: ClassVar[tuple[str, ...]] = ("url",)
@@ -172,6 +180,13 @@ class GitSource(SourceSpec, frozen=True, kw_only=True, tag="git"):
     exclude: tuple[str, ...] = ()
     min_characters: int = 50
     max_characters: int = 100_000
+    max_files: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_files is not None and self.max_files < 1:
+            raise ValueError(f"source {self.name}: max_files is {self.max_files}; at least 1")
 
     @property
     def text_alone(self) -> bool:
@@ -217,6 +232,35 @@ class HubSource(SourceSpec, frozen=True, kw_only=True, tag="hub"):
         for path in (*self.data_files, self.data_dir):
             if path.startswith("/") or ".." in path.split("/") or "://" in path:
                 raise ValueError(f"source {self.name}: {path!r} is no path within the repository, such as data/*.jsonl")
+
+
+class GithubIssuesSource(SourceSpec, frozen=True, kw_only=True, tag="github_issues"):
+    """Issues of a GitHub repository (owner/name) with their pictures, through the REST API; pull requests left out.
+
+    A row has title, body, code (the first block), url, number, state, labels, and pictures found in the body. Issues
+    are taken in order of their making, at most `max_issues`: those with all `labels`, in a `state`, with a picture
+    (`needs_image`), with code (`needs_code`). GITHUB_TOKEN raises the rate limit, which is waited for up to
+    `wait_seconds`. Pictures are data: their URLs must not lead into private networks unless `allow_private`.
+    """
+
+    LOCATIONS: ClassVar[tuple[str, ...]] = ("allow_private", "wait_seconds")
+
+    repository: str
+    state: Literal["all", "open", "closed"] = "all"
+    labels: tuple[str, ...] = ()
+    needs_image: bool = True
+    needs_code: bool = False
+    max_issues: int = 200
+    max_images: int = 4
+    allow_private: bool = False
+    wait_seconds: float = 900.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+", self.repository, re.ASCII):
+            raise ValueError(f"source {self.name}: repository is {self.repository!r}; wanted owner/name")
+        if self.max_issues < 1 or self.max_images < 1 or self.wait_seconds < 0:
+            raise ValueError(f"source {self.name}: max_issues and max_images must be at least 1, wait_seconds 0")
 
 
 class GeneratedSource(SourceSpec, frozen=True, kw_only=True, tag="generated"):
@@ -269,7 +313,7 @@ class HttpSource(RemoteSource, frozen=True, kw_only=True, tag="http"):
     `urls` may have braces (`https://host/part-{000..127}.jsonl`). `list` is a text file with a URL a line, `#` begins
     a remark; URLs in it are data: they must not lead into private networks unless `allow_private`. `digests` are
     SHA-256 in hex by URL, checked by reading the file once when it is planned. A file is pinned by its length and
-    its ETag or Last-Modified.
+    its ETag or Last-Modified. Media that cannot be had then become refused rows, files of rows a refused plan.
     """
 
     LOCATIONS: ClassVar[tuple[str, ...]] = ("urls", "list", "allow_private", "digests")
@@ -374,5 +418,6 @@ AnySource = (
     | ShardsSource
     | GitSource
     | HubSource
+    | GithubIssuesSource
     | GeneratedSource
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import json
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -13,11 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shardkit import open_dataset
 from shardkit.errors import SourceDamaged, SpecError
 from shardkit.records.row import Row
 from shardkit.sources.base import BadRow
 from shardkit.sources.csv import Dialect, read_records
 from shardkit.spec import CsvSource
+from tests.build.making import run_command, save_spec, spec_of
 from tests.sources.kinds import Opened
 
 
@@ -114,6 +117,19 @@ def test_cut_gz_is_noticed(tmp_path: Path, opened: Callable[..., Opened]) -> Non
     path = write(tmp_path / "x.csv.gz", whole[:-20])
     with pytest.raises(SourceDamaged, match=r"x\.csv\.gz is damaged or cut off"):
         opened(spec(path)).rows()
+
+
+def test_builds_of_csv_and_json_through_the_command(tmp_path: Path) -> None:
+    write(tmp_path / "x.tsv", b"q\ta\n" + b"".join(b"%d?\tyes\n" % at for at in range(9)))
+    write(tmp_path / "y.json", json.dumps({"rows": [{"q": f"{at}!", "a": "no"} for at in range(9)]}).encode())
+    common = {"normalizer": "question_answer", "columns": {"question": "q", "answer": "a"}}
+    sources = ({"kind": "csv", "name": "one", "path": str(tmp_path / "x.tsv"), **common},
+               {"kind": "json", "name": "two", "path": str(tmp_path / "y.json"), "key": "rows", **common})  # fmt: skip
+    path = save_spec(tmp_path / "s.yaml", spec_of(*sources))
+    ended = run_command("build", path, "--out", tmp_path / "out", "--sample", "5", "--json")
+    assert ended.returncode == 0, ended.stderr
+    asked = [item.sample.messages[0].content for item in open_dataset(str(tmp_path / "out"))]
+    assert asked == [f"{at}?" for at in range(5)] + [f"{at}!" for at in range(5)]
 
 
 @given(text=st.text('ab,;"\r\n ', max_size=40), quote=st.sampled_from(['"', ""]))

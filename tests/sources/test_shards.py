@@ -69,7 +69,7 @@ def parent(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"kind": "jsonl", "name": "pairs", "path": str(folder / "p.jsonl"), "normalizer": "preference",
          "codec": "tar.zst", "partitions": 2},
         notes(count=25),
-        {**generated, "name": "shapes", "generator": "shapes", "normalizer": "caption", "media_type": "photo"},
+        {**generated, "name": "shapes", "generator": "shapes", "media_type": "diagram"},
         {**generated, "name": "tones", "generator": "dtmf", "normalizer": "transcript", "codec": "tar.zst"},
         {**generated, "name": "casts", "generator": "screencast", "count": 2},
     ]  # fmt: skip

@@ -14,6 +14,7 @@ from shardkit.errors import Refused, SpecError
 from shardkit.records.normalize import media, text
 from shardkit.records.normalize.columns import MEDIA_TYPES, Columns, Content, Options, checked_text
 from shardkit.records.normalize.passed import from_sample, pass_on
+from shardkit.records.normalize.sidecar import from_sidecar
 from shardkit.records.row import Draft, Modality, Row
 from shardkit.spec import Limits, SourceSpec
 
@@ -70,6 +71,12 @@ NORMALIZERS: dict[str, Normalizer] = {
         options={"instruction": ""},
     ),
     "sample": Normalizer(make=from_sample, roles=("json",)),
+    "sidecar": Normalizer(
+        make=from_sidecar,
+        roles=("text", *ALL_MEDIA),
+        modalities=ALL_MEDIA,
+        options={"instruction": ""},
+    ),
     "unlabelled": Normalizer(make=media.from_unlabelled, roles=ALL_MEDIA, modalities=ALL_MEDIA),
 }
 """Normalisers by the name that a spec gives. A new one is a function and a row here."""
