@@ -65,7 +65,7 @@ class SourceUnavailable(SourceFailed):
     `reason` is what a manifest says of it: short, without any address of a server.
     """
 
-    def __init__(self, message: str, reason: str) -> None:
+    def __init__(self, message: str, reason: str = "") -> None:
         super().__init__(message)
         self.reason = reason
 
@@ -142,7 +142,15 @@ REASONS: dict[str, str] = {
     "video-damaged": "a video is truncated or cannot be decoded",
     "unknown-media": "the bytes are not of an allowed image, audio or video format",
     "no-media": "the normaliser needs a medium and the row has none",
+    "no-parent": "a message of a tree whose parent is not in the tree",
+    "no-preference": "no answer of the row is preferred to another one",
     "schema": "the finished sample does not fit the schema",
+    "licence": "the rules do not allow the licence",
+    "language": "the text is in a language that the rules do not name",
+    "text-length": "the texts are shorter, longer or more than the rules allow",
+    "media-type": "a medium is of a type that the rules do not name",
+    "secret": "the text holds a key, a token or a password",
+    "personal-data": "the text holds an e-mail address, a number of a telephone, card or account, or an IP address",
     "filtered": "the row does not pass the source's own filter",
 }
 """Reason codes of dead letters and what each means."""

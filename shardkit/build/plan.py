@@ -13,19 +13,27 @@ from typing import Any
 import blake3
 import msgspec
 
-from shardkit.build.quotas import SampleCount, lane_quotas, source_quotas
+from shardkit.build.quotas import Bound, SampleCount, lane_parts, left_out, source_bounds, sources_taken
 from shardkit.errors import ShardDamaged, SourceUnavailable, SpecError
 from shardkit.media.prepare import check_options, toolchain
 from shardkit.records.normalize import check_normalizer, possible_modalities
+from shardkit.records.rules import check_rules, rules_toolchain
 from shardkit.sources.base import Pinned
 from shardkit.sources.table import open_source
 from shardkit.spec import AnySource, BuildSpec, Limits
+from shardkit.spec.sampling import FirstRows
 from shardkit.store import fs, shard
 from shardkit.store.layout import BUILD_FOLDER, LaneRecord, PlanRecord, SourceRecord, Stored, canonical
 from shardkit.store.publish import publish_bytes
 
-NOT_BYTES = ("kind", "name", "sample", "limit", "ratio", "partitions", "fallback")
+NOT_BYTES = (
+    "kind", "name", "sample", "limit", "ratio", "group", "budget_bytes", "partitions", "content_warning", "each",
+    "fallback",
+)  # fmt: skip
 """Fields of a source that its bytes do not depend on, or that stand elsewhere in the record."""
+
+SPARED: dict[str, Any] = {"sampling": FirstRows(), "where": {}, "unless": {}, "gather": None, "rules": None}
+"""Fields that are left out where they say nothing: plans that were made before there were such fields stand."""
 
 MACHINE_LIMITS = ("memory_bytes",)
 """Limits that fit a build to a machine; no byte depends on them."""
@@ -41,11 +49,12 @@ class Pin(Stored, frozen=True, kw_only=True):
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """A source of the spec with the decision that concerns it: itself or its fallback, and its lanes' quotas."""
+    """A source of the spec with the decision that concerns it: itself or its fallback, its bounds, how many lanes."""
 
     spec: AnySource
     decision: str
-    quotas: tuple[int | None, ...]
+    bound: Bound
+    partitions: int
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,10 +89,9 @@ def make_plan(spec: BuildSpec, *, sample: SampleCount, folder: Path, parent: str
 
     Raises SpecError (a normaliser, tool, folder or source that is not as it should be) and SourceFailed.
     """
-    quotas = source_quotas(spec, sample)
     settled = [
-        _settle(source, quota, sample is not None, spec, folder)
-        for source, quota in zip(spec.sources, quotas, strict=True)
+        _settle(source, bound, sample is not None, spec, folder)
+        for source, bound in zip(sources_taken(spec), source_bounds(spec, sample), strict=True)
     ]
     places = _distinct(tuple(place for place, _, _ in settled))
     sources = tuple(_record(place, pinned) for place, _, pinned in settled)
@@ -105,6 +113,11 @@ def strip(record: PlanRecord) -> PlanRecord:
     return msgspec.structs.replace(bare, lanes=lanes)
 
 
+def without_lent(record: PlanRecord) -> PlanRecord:
+    """A plan as it was before any round of lending."""
+    return msgspec.structs.replace(record, lanes=tuple(lane for lane in record.lanes if not lane.after))
+
+
 def decide_places(
     spec: BuildSpec, sample: SampleCount, stored: Mapping[str, SourceRecord] | None = None
 ) -> tuple[Place, ...]:
@@ -113,11 +126,10 @@ def decide_places(
     Under `--sample` a source has one lane, so that the number is met exactly wherever there are so many samples.
     Raises SpecError.
     """
-    quotas = source_quotas(spec, sample)
     return _distinct(
         tuple(
-            _place(source, quota, sample is not None, stored or {})
-            for source, quota in zip(spec.sources, quotas, strict=True)
+            _place(source, bound, sample is not None, stored or {})
+            for source, bound in zip(sources_taken(spec), source_bounds(spec, sample), strict=True)
         )
     )
 
@@ -134,7 +146,8 @@ def _distinct(places: tuple[Place, ...]) -> tuple[Place, ...]:
 def config_of(spec: AnySource) -> dict[str, Any]:
     """A source's configuration as far as its bytes depend on it: no location, no quota."""
     config: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(spec))
-    for name in (*NOT_BYTES, *spec.LOCATIONS):
+    silent = [name for name, nothing in SPARED.items() if getattr(spec, name) == nothing]
+    for name in (*NOT_BYTES, *spec.LOCATIONS, *silent):
         config.pop(name, None)
     return config
 
@@ -142,6 +155,7 @@ def config_of(spec: AnySource) -> dict[str, Any]:
 def toolchain_of(spec: AnySource, source_toolchain: Mapping[str, str]) -> dict[str, str]:
     """Versions of all that makes the bytes of a source's lanes."""
     found = {**source_toolchain, **toolchain(possible_modalities(spec), spec.media), **shard.toolchain()}
+    found |= rules_toolchain(spec.rules)
     return dict(sorted(found.items()))
 
 
@@ -185,17 +199,17 @@ def remove_strays(root: Path) -> None:
             fs.remove_tree(path)
 
 
-def _place(source: AnySource, quota: int | None, one_lane: bool, stored: Mapping[str, SourceRecord]) -> Place:
+def _place(source: AnySource, bound: Bound, one_lane: bool, stored: Mapping[str, SourceRecord]) -> Place:
     chosen, decision = _decided(source, stored) or _choose(source)
-    return _place_of(chosen, decision, quota, one_lane)
+    return _place_of(chosen, decision, bound, one_lane)
 
 
-def _place_of(spec: AnySource, decision: str, quota: int | None, one_lane: bool) -> Place:
-    return Place(spec=spec, decision=decision, quotas=lane_quotas(quota, 1 if one_lane else spec.partitions))
+def _place_of(spec: AnySource, decision: str, bound: Bound, one_lane: bool) -> Place:
+    return Place(spec=spec, decision=decision, bound=bound, partitions=1 if one_lane else spec.partitions)
 
 
 def _settle(
-    source: AnySource, quota: int | None, one_lane: bool, spec: BuildSpec, folder: Path
+    source: AnySource, bound: Bound, one_lane: bool, spec: BuildSpec, folder: Path
 ) -> tuple[Place, Pin, Pinned]:
     """A source, pinned; where its tool is missing or it cannot be had from here, its fallback, and why."""
     failed: list[str] = []
@@ -205,7 +219,7 @@ def _settle(
         if lacking:
             failed.append(f"{label(candidate)}: {lacking}")
             continue
-        place = _place_of(candidate, _decision(failed, candidate), quota, one_lane)
+        place = _place_of(candidate, _decision(failed, candidate), bound, one_lane)
         try:
             return place, *_pin(place, spec, folder)
         except SourceUnavailable as error:
@@ -241,7 +255,7 @@ def _lacking(candidate: AnySource) -> str:
     """The tool that a source misses here; raises SpecError where the source makes no sense."""
     check_normalizer(candidate)
     check_options(candidate.media)
-    return open_source(candidate, 0).missing_tool()
+    return open_source(candidate, 0).missing_tool() or check_rules(candidate.rules)
 
 
 def _decision(failed: Sequence[str], taken: AnySource) -> str:
@@ -277,7 +291,8 @@ def _pin(place: Place, spec: BuildSpec, folder: Path) -> tuple[Pin, Pinned]:
     except SourceUnavailable:
         fs.remove_tree(folder / name)
         raise
-    return Pin(folder=name, rows=pinned.rows, bytes=pinned.bytes, reread=pinned.reread), pinned
+    rows = None if place.spec.gather else pinned.rows  # how many are made of them is seen on the way
+    return Pin(folder=name, rows=rows, bytes=pinned.bytes, reread=pinned.reread), pinned
 
 
 def _new_name(folder: Path, name: str) -> str:
@@ -300,11 +315,7 @@ def _record(place: Place, pinned: Pinned) -> SourceRecord:
 
 
 def _plan_record(spec: BuildSpec, places: tuple[Place, ...], sources: tuple[SourceRecord, ...]) -> PlanRecord:
-    lanes = tuple(
-        LaneRecord(name="", source=place.spec.name, partition=at, partitions=len(place.quotas), quota=quota)
-        for place in places
-        for at, quota in enumerate(place.quotas)
-    )
+    lanes = tuple(lane for place in places for lane in _lanes_of(place))
     bare = PlanRecord(
         name=spec.name,
         seed=spec.seed,
@@ -312,9 +323,31 @@ def _plan_record(spec: BuildSpec, places: tuple[Place, ...], sources: tuple[Sour
         limits=_limits_of(spec.limits),
         sources=sources,
         lanes=lanes,
+        left_out=left_out(spec),
     )
     named = tuple(_named(lane, entry, bare) for lane, entry in zip(lanes, _sources_of_lanes(bare), strict=True))
     return msgspec.structs.replace(bare, lanes=named)
+
+
+def _lanes_of(place: Place) -> Iterator[LaneRecord]:
+    bound, partitions = place.bound, place.partitions
+    parts = (lane_parts(whole, partitions) for whole in (bound.quota, bound.budget, bound.lends))
+    for at, (quota, budget, lends) in enumerate(zip(*parts, strict=True)):
+        yield LaneRecord(
+            name="",
+            source=place.spec.name,
+            partition=at,
+            partitions=partitions,
+            quota=quota,
+            chosen=None if isinstance(place.spec.sampling, FirstRows) else bound.quota,
+            budget=budget,
+            lends=lends,
+        )
+
+
+def named_lane(lane: LaneRecord, plan: PlanRecord) -> LaneRecord:
+    """A lane of a plan's source with its name."""
+    return _named(lane, next(source for source in plan.sources if source.name == lane.source), plan)
 
 
 def _named(lane: LaneRecord, source: SourceRecord, plan: PlanRecord) -> LaneRecord:
@@ -324,6 +357,7 @@ def _named(lane: LaneRecord, source: SourceRecord, plan: PlanRecord) -> LaneReco
     """
     same = msgspec.structs.replace(source, decision="")
     identity = [plan.seed, plan.limits, same, lane.partition, lane.partitions, lane.quota]
+    identity += [[name, value] for name in ("chosen", "budget", "after") if (value := getattr(lane, name))]
     digest = blake3.blake3(msgspec.json.encode(identity, order="deterministic")).hexdigest()
     return msgspec.structs.replace(lane, name=f"{lane.source}-{lane.partition:03d}-{digest[:12]}")
 

@@ -38,6 +38,7 @@ TYPES: dict[Modality, tuple[str, ...]] = {
     "audio": get_args(AudioType),
     "video": get_args(VideoType),
 }
+_NO_MEDIA = Modalities()
 CHECK_PIXELS = 1 << 28
 """Pixels of a stored image beyond which `check_member` takes it for a bomb; a build's own limit is usually lower."""
 
@@ -50,6 +51,8 @@ def prepare(draft: Draft, options: MediaOptions, limits: Limits) -> Prepared:
     """
     if draft.kept is not None:
         return _keep(draft, draft.kept, limits)
+    if not draft.media:
+        return Prepared(sample=_record(draft, _NO_MEDIA))
     images = [_image(medium, at, options, limits) for at, medium in _each(draft, "image")]
     sounds = [_audio(medium, at, options, limits) for at, medium in _each(draft, "audio")]
     videos = [_video(medium, at, options, limits) for at, medium in _each(draft, "video")]
@@ -63,11 +66,6 @@ def prepare(draft: Draft, options: MediaOptions, limits: Limits) -> Prepared:
         video=tuple(record for record, _ in videos),
     )
     return Prepared(sample=_record(draft, modalities), members=members)
-
-
-def _record(draft: Draft, modalities: Modalities) -> Sample:
-    fields = {name: getattr(draft, name) for name in Draft.__struct_fields__ if name not in ("media", "kept")}
-    return Sample(**fields, modalities=modalities)
 
 
 def _keep(draft: Draft, kept: Kept, limits: Limits) -> Prepared:
@@ -115,6 +113,21 @@ def check_member(name: str, data: bytes | memoryview) -> None:
         raise Refused("image-damaged", f"the bytes are not {kind}")
     else:
         decode_image(data, kind, CHECK_PIXELS)
+
+
+def _record(draft: Draft, modalities: Modalities) -> Sample:
+    return Sample(
+        id=draft.id,
+        messages=draft.messages,
+        domain=draft.domain,
+        category=draft.category,
+        source=draft.source,
+        modalities=modalities,
+        preference=draft.preference,
+        repetition_style=draft.repetition_style,
+        licence=draft.licence,
+        provenance=draft.provenance,
+    )
 
 
 def _each(draft: Draft, modality: Modality) -> list[tuple[int, RawMedium]]:

@@ -20,16 +20,18 @@ from shardkit.records.sample import Sample
 from shardkit.spec.licences import LicenceClass, classify
 from shardkit.store.layout import LaneRecord, Manifest, ShardEntry, SourceRecord
 from shardkit.store.manifest import read_split
+from shardkit.store.reasons import read_reasons
 
 
 class VersionNote(msgspec.Struct, frozen=True, kw_only=True):
-    """One version that holds the sample's shard: what made it, whether it has the sample, in which split."""
+    """One version that holds the sample's shard: what made it, whether it has the sample (or why not), its split."""
 
     version: str
     made_by: str
     options: dict[str, Any] = {}
     present: bool = True
     split: str = ""
+    reason: str = ""
 
 
 class Lineage(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,7 +157,8 @@ def _notes(chain: list[Dataset], entry: ShardEntry, item: Item) -> Iterator[Vers
             version=one.version,
             made_by=step.name if step else "build",
             options=step.options if step else {},
-            present=item.ordinal not in one.omitted(where[0]),
+            present=(present := item.ordinal not in one.omitted(where[0])),
+            reason="" if present else _reason(one, where[0], item.ordinal),
             split=_split_of(one, one.manifest, where[0], item.ordinal),
         )
 
@@ -168,10 +171,22 @@ def _split_of(dataset: Dataset, manifest: Manifest, shard: int, ordinal: int) ->
     return words[int(values[ordinal])]
 
 
+def _reason(dataset: Dataset, shard: int, ordinal: int) -> str:
+    """Why a version leaves a sample out, as far as it says."""
+    reasons = read_reasons(dataset.store, dataset.manifest)
+    found = reasons.find(shard, ordinal) if reasons else None
+    if found is None:
+        return "an earlier sample has the same key"
+    if found.of is None:
+        return f"{found.reason}: it holds row {found.row} of {found.benchmark}"
+    key = dataset.fetcher.read(dataset.fetcher.find_one(*found.of)).key
+    return f"{found.reason} of {key}, similarity {found.similarity:.3f}"
+
+
 def _version_line(note: VersionNote) -> str:
     told = f"{note.version} by {note.made_by}"
     told += f", split {note.split}" if note.split else ""
-    return told if note.present else f"{told}, left out there"
+    return told if note.present else f"{told}, left out there ({note.reason})"
 
 
 def _json(value: object) -> str:

@@ -1,7 +1,7 @@
 """What every source offers to the build.
 
 Here: the protocol and the structs that cross it.
-Elsewhere: the kinds (files, jsonl, parquet, git, generated), the table (table.py).
+Elsewhere: the kinds (a file each), the table of them (table.py), where files lie (places.py).
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ class Pinned(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """One row, or one refusal, and the cursor just behind it.
+    """One row, one refusal, or rows passed over, and the cursor just behind it.
 
-    `row` is a Row, or a (position, Refused reason, detail) triple for a record that cannot even be a row.
+    `row` is a Row, a BadRow for a record that cannot even be a row, or Passed for rows that are not wanted.
     """
 
-    row: Row | BadRow
+    row: Row | BadRow | Passed
     cursor: Cursor
 
 
@@ -49,6 +49,13 @@ class BadRow(msgspec.Struct, frozen=True, kw_only=True):
     position: str
     reason: str
     detail: str = ""
+
+
+class Passed(msgspec.Struct, frozen=True, kw_only=True):
+    """Rows that the source's `where` passes over, one after the other up to `position`: no samples, no dead letters."""
+
+    position: str
+    count: int
 
 
 class Source(Protocol):

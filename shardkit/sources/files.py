@@ -16,6 +16,7 @@ from shardkit.sources.base import BadRow, Pinned, Step
 from shardkit.sources.listing import Entry, read_listing
 from shardkit.sources.patterns import selector
 from shardkit.sources.places import LocalPlace, Place
+from shardkit.sources.sampling import Scanned
 from shardkit.sources.sidecars import SIDECAR_BYTES, Beside, fields_of, with_sidecars
 from shardkit.sources.walk import shown
 from shardkit.spec import FilesSource, Limits
@@ -56,15 +57,21 @@ class Files:
     def rows(self, folder: Path, partition: int, partitions: int, cursor: Cursor | None) -> Iterator[Step]:
         """One row a file (with sidecars: a medium); the cursor is the number of the next file in the listing."""
         start = int(cursor["index"]) if cursor else 0
-        entries = read_listing(folder, self.spec.name)
-        found = (
-            with_sidecars(entries, lambda entry: _modality(entry) is not None)
-            if self.spec.sidecars
-            else (Beside(number, entry, {}) for number, entry in enumerate(entries))
-        )
-        for file in found:
+        for file in self._listed(folder):
             if file.number >= start and file.number % partitions == partition:
                 yield Step(row=self._row(file), cursor={"index": file.number + 1})
+
+    def scan(self, folder: Path, columns: tuple[str, ...]) -> Iterator[Scanned]:
+        """Every file's path and name; its bytes are not read."""
+        for file in self._listed(folder):
+            yield Scanned(self._about(shown(file.entry.path)), {"index": file.number})
+
+    def _listed(self, folder: Path) -> Iterator[Beside]:
+        """The files that are rows, each with what lies beside it."""
+        entries = read_listing(folder, self.spec.name)
+        if self.spec.sidecars:
+            return with_sidecars(entries, lambda entry: _modality(entry) is not None)
+        return (Beside(number, entry, {}) for number, entry in enumerate(entries))
 
     def _row(self, file: Beside) -> Row | BadRow:
         entry, path = file.entry, shown(file.entry.path)

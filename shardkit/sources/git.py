@@ -7,7 +7,6 @@ Elsewhere: calls of git (git_command.py), what rows mean (records.normalize).
 from __future__ import annotations
 
 import contextlib
-import heapq
 import os
 import re
 import shutil
@@ -19,7 +18,6 @@ from hashlib import sha1, sha256
 from pathlib import Path, PurePosixPath
 
 import msgspec
-from xxhash import xxh3_128_digest
 
 from shardkit.errors import SourceDamaged, SourceFailed, SpecError
 from shardkit.records.row import Cursor, Row
@@ -92,7 +90,7 @@ class Git:
         except GitFailed as error:
             raise SourceFailed(f"source {self.spec.name}: cannot list commit {found}: {error}; run again") from None
         pin = msgspec.structs.replace(pin, commit=commit, licence_file=_licence_file(tree))
-        _, count, total = write_listing(folder, self._chosen(tree), self.spec.name)
+        _, count, total = write_listing(folder, self._entries(tree), self.spec.name)
         write_private(folder / PIN, [msgspec.json.encode(pin)])
         return Pinned(revision=commit, rows=count, bytes=total)
 
@@ -105,19 +103,6 @@ class Git:
                 if index >= start and index % partitions == partition:
                     row = self._row(entry, read_blob(entry), pin)
                     yield Step(row=row, cursor={"index": index + 1})
-
-    def _chosen(self, tree: bytes) -> Iterator[Entry]:
-        """The entries, or as many as are wanted: those whose digests of (seed, path) are the smallest, in tree order.
-
-        So a file that is added puts out one other at most.
-        """
-        wanted = self.spec.max_files
-        if wanted is None:
-            return self._entries(tree)
-        key = self.spec.seed.to_bytes(8, "little", signed=True)
-        ranked = ((xxh3_128_digest(key + entry.path), entry.path) for entry in self._entries(tree))
-        chosen = {path for _, path in heapq.nsmallest(wanted, ranked)}
-        return (entry for entry in self._entries(tree) if entry.path in chosen)
 
     def _entries(self, tree: bytes) -> Iterator[Entry]:
         """Regular files that pass every filter that needs no content, in the tree's own order."""

@@ -99,10 +99,7 @@ class GithubIssues:
                     "`state`, `needs_image` and `needs_code`"
                 )
 
-        try:
-            write_private(folder / ISSUES, records())
-        except (StorageFailed, ShardDamaged) as error:
-            raise SourceUnavailable(f"source {self.spec.name}: {error}", reason_of(error)) from None
+        write_private(folder / ISSUES, records())
         return Pinned(revision=revision.hexdigest(), rows=count)
 
     def rows(self, folder: Path, partition: int, partitions: int, cursor: Cursor | None) -> Iterator[Step]:
@@ -115,7 +112,7 @@ class GithubIssues:
     def _issues(self) -> Iterator[Issue]:
         """Issues that are wanted, by number, at most as many as the spec says."""
         spec, count, last = self.spec, 0, 0
-        for found in IssuePages(spec, self._sleep).issues():
+        for found in self._listed():
             if found.pull_request is not None or found.number <= last:
                 continue  # a list that shifted between two pages may give one twice
             issue = self._wanted(found)
@@ -125,6 +122,13 @@ class GithubIssues:
             yield issue
             if count == spec.max_issues:
                 return
+
+    def _listed(self) -> Iterator[ApiIssue]:
+        """What the API lists. Raises SourceUnavailable, SourceFailed."""
+        try:
+            yield from IssuePages(self.spec, self._sleep).issues()
+        except (StorageFailed, ShardDamaged) as error:
+            raise SourceUnavailable(f"source {self.spec.name}: {error}", reason_of(error)) from None
 
     def _wanted(self, found: ApiIssue) -> Issue | None:
         body = found.body or ""

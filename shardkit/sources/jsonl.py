@@ -24,9 +24,13 @@ from shardkit.sources.listing import CHUNK_BYTES, Entry, read_listing
 from shardkit.sources.patterns import selector
 from shardkit.sources.places import LocalPlace, Place
 from shardkit.sources.record_files import advance
+from shardkit.sources.sampling import Scanned
 from shardkit.sources.strict_json import parse_object
 from shardkit.sources.walk import shown
 from shardkit.spec import JsonlSource
+
+NEAR_BYTES = 256 << 10
+"""Rows so near are reached by reading on, where only some are wanted."""
 
 
 class Line(NamedTuple):
@@ -53,6 +57,7 @@ class Jsonl:
     def __init__(self, spec: JsonlSource, place: Place | None = None) -> None:
         self.spec = spec
         self._place = place or LocalPlace(spec.path, spec.name)
+        self._packed: bytes | None = None
 
     def missing_tool(self) -> str:
         """Empty: nothing is needed."""
@@ -86,9 +91,30 @@ class Jsonl:
             for line in read_lines(stream, offset, number, spec.line_bytes):
                 if share.stop is not None and line.start >= share.stop:
                     return
-                if line.number % share.every == share.rest and (line.data is None or line.data.strip()):
-                    cursor: Cursor = {"file": index, "offset": line.end, "line": line.number + 1}
-                    yield Step(row=_row(line, path, spec.line_bytes), cursor=cursor)
+                if line.number % share.every == share.rest and (line.data is None or not line.data.isspace()):
+                    yield Step(row=_row(line, path, spec.line_bytes), cursor=_behind(line, index))
+
+    def scan(self, folder: Path, columns: tuple[str, ...]) -> Iterator[Scanned]:
+        """Every row's fields, parsed only where some are wanted, and the cursor before it."""
+        before: Cursor | None = None
+        for index, entry in enumerate(read_listing(folder, self.spec.name)):
+            path = shown(entry.path)
+            with self._place.open(entry) as raw, damage_named(raw, path, self.spec.name):
+                for line in read_lines(open_stream(raw, path), 0, 0, self.spec.line_bytes):
+                    if line.data is None or not line.data.isspace():
+                        row = _row(line, path, self.spec.line_bytes) if columns else None
+                        yield Scanned(row.fields if isinstance(row, Row) else {}, before)
+                        before = _behind(line, index)
+
+    def reads_on(self, folder: Path, at: Cursor | None, wanted: Cursor) -> bool:
+        """Within a file: opening one anew reads a chunk of 1 MiB, and a compressed one from its beginning."""
+        file = int(wanted["file"])
+        if (0 if at is None else at["file"]) != file:
+            return False
+        if self._packed is None:
+            listing = read_listing(folder, self.spec.name)
+            self._packed = bytes(is_compressed(shown(entry.path)) for entry in listing)
+        return bool(self._packed[file]) or int(wanted["offset"]) - int(at["offset"] if at else 0) < NEAR_BYTES
 
 
 def read_lines(stream: io.BufferedReader, offset: int, number: int, limit: int) -> Iterator[Line]:
@@ -101,6 +127,10 @@ def read_lines(stream: io.BufferedReader, offset: int, number: int, limit: int) 
                 break
         yield Line(offset, end, number, None if long else data)
         offset, number = end, number + 1
+
+
+def _behind(line: Line, file: int) -> Cursor:
+    return {"file": file, "offset": line.end, "line": line.number + 1}
 
 
 def _row(line: Line, path: str, limit: int) -> Row | BadRow:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,15 @@ from shardkit.sources.base import BadRow, Pinned, Step
 from shardkit.sources.listing import Entry, read_listing
 from shardkit.sources.patterns import selector
 from shardkit.sources.places import LocalPlace, Place
+from shardkit.sources.sampling import Scanned
 from shardkit.sources.walk import shown
 from shardkit.spec import ParquetSource, SourceSpec
 
 BATCH_ROWS = 16
 """Rows decoded at once: rows may hold images."""
+
+SCANNED_ROWS = 1024
+"""Rows of some columns decoded at once."""
 
 
 class Parquet:
@@ -71,6 +76,21 @@ class Parquet:
                     first += file.metadata.row_group(number).num_rows
                     group += 1
 
+    def scan(self, folder: Path, columns: tuple[str, ...]) -> Iterator[Scanned]:
+        """Every row's wanted columns, of which those alone are read; without any, footers suffice."""
+        group = 0
+        for entry in read_listing(folder, self.spec.name):
+            with self._opened(entry) as file:
+                check_scanned(self.spec, file.schema_arrow.names, columns, shown(entry.path))
+                for number in range(file.metadata.num_row_groups):
+                    for at, fields in enumerate(group_fields(file, number, columns)):
+                        yield Scanned(fields, {"group": group, "row": at})
+                    group += 1
+
+    def reads_on(self, folder: Path, at: Cursor | None, wanted: Cursor) -> bool:
+        """Within a row group, which an opened file decodes up to the row in any case."""
+        return (0 if at is None else at["group"]) == wanted["group"]
+
     def _group_rows(self, file: Any, entry: Entry, number: int, skip: int) -> Iterator[tuple[int, Any]]:
         """(row in the group, a record batch of that row) from row `skip` on; those before it are only decoded."""
         at = 0
@@ -104,13 +124,33 @@ class Parquet:
 
 def needed_columns(spec: SourceSpec, there: Sequence[str], path: str) -> list[str]:
     """The columns of a file that the source's normaliser reads. Raises SpecError where it has none of them."""
-    wanted = [name for name in dict.fromkeys(columns_read(spec)) if name in there]
+    names = (name if name in there else name.split(".")[0] for name in columns_read(spec))
+    wanted = [name for name in dict.fromkeys(names) if name in there]
     if not wanted:
         raise SpecError(
             f"source {spec.name}: {path} has none of the columns that {spec.normalizer} reads "
             f"({', '.join(columns_read(spec))}); it has: {', '.join(there)}; map them under `columns`"
         )
     return wanted
+
+
+def check_scanned(spec: SourceSpec, there: Sequence[str], columns: Sequence[str], path: str) -> None:
+    """Raises SpecError where a file lacks a column to sample by; points lead to fields of structs."""
+    for column in columns:
+        if column not in there and column.split(".")[0] not in there:
+            raise SpecError(
+                f"source {spec.name}: {path} has no column {column} to sample by; it has: {', '.join(there)}"
+            )
+
+
+def group_fields(file: Any, number: int, columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    """The given columns of each row of a group of a pyarrow ParquetFile."""
+    if not columns:
+        yield from repeat({}, file.metadata.row_group(number).num_rows)
+        return
+    batches = file.iter_batches(batch_size=SCANNED_ROWS, row_groups=[number], columns=list(columns), use_threads=False)
+    for batch in batches:
+        yield from batch.to_pylist()
 
 
 def row_of(position: str, record: Any) -> Row | BadRow:

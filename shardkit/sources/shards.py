@@ -16,6 +16,7 @@ import msgspec
 import xxhash
 
 from shardkit.errors import (
+    FileMissing,
     NotADataset,
     ShardDamaged,
     SourceDamaged,
@@ -76,8 +77,10 @@ class OwnShards:
             version, manifest = read_manifest(self._store, self.spec.version or None)
         except (NotADataset, SpecError) as error:
             raise SpecError(f"source {name}: {error}") from None
-        except (StorageFailed, ShardDamaged) as error:
+        except (StorageFailed, FileMissing) as error:
             raise SourceUnavailable(f"source {name}: {error}", reason_of(error)) from None
+        except ShardDamaged as error:
+            raise SourceDamaged(f"source {name}: {error}") from None
         if any(entry.url for entry in manifest.shards):
             raise SpecError(
                 f"source {name}: {self._store.url} is an index of tars; name the tars under `path` or `urls`"

@@ -43,8 +43,8 @@ KINDS: dict[type[SourceSpec], Callable[..., Source]] = {
     CsvSource: lambda spec, seed, limits: Csv(spec),
     FilesSource: lambda spec, seed, limits: Files(spec, limits),
     GeneratedSource: lambda spec, seed, limits: Generated(spec, seed),
-    HubSource: lambda spec, seed, limits: Hub(spec, limits),
     GithubIssuesSource: lambda spec, seed, limits: GithubIssues(spec, limits),
+    HubSource: lambda spec, seed, limits: Hub(spec, limits),
     GitSource: lambda spec, seed, limits: Git(spec),
     HttpSource: lambda spec, seed, limits: Http(spec, limits),
     JsonlSource: lambda spec, seed, limits: Jsonl(spec),
@@ -53,7 +53,7 @@ KINDS: dict[type[SourceSpec], Callable[..., Source]] = {
     ParquetSource: lambda spec, seed, limits: Parquet(spec),
     ShardsSource: lambda spec, seed, limits: open_shards(spec, limits),
 }
-"""From a kind's struct to what reads it. A new kind is a struct in spec/kinds.py, a file here and a row."""
+"""From a kind's struct to what reads it. A new kind is a struct in the room spec, a file here and a row."""
 
 
 def open_source(spec: AnySource, seed: int, limits: Limits | None = None) -> Source:

@@ -117,7 +117,9 @@ def reason_of(error: ShardkitError) -> str:
     status = re.search(r"status (\d{3})", str(error))
     if status:
         return f"status {status[1]}" + " without credentials" * ("without credentials" in str(error))
-    return "missing" if isinstance(error, FileMissing) else "no answer"
+    if isinstance(error, FileMissing):
+        return "missing"
+    return "changed or cut short" if isinstance(error, ShardDamaged) else "no answer"
 
 
 class RangedFile(io.RawIOBase):

@@ -47,11 +47,18 @@ class HubPlace(NamedTuple):
         return f"hf://{kind}{self.repository}{at}{'/' if self.folder else ''}{self.folder}"
 
 
-class HubInfo(msgspec.Struct, frozen=True):
-    """What the Hub says of a repository at a revision: the name that it has now, the commit."""
+class HubInfo(msgspec.Struct, frozen=True, rename={"card": "cardData"}):
+    """What the Hub says of a repository at a revision: the name that it has now, the commit, and what its page shows.
+
+    `gated` is false or how access is granted; `card` the YAML of its README. These may be anything: people write them.
+    """
 
     sha: str
     id: str = ""
+    gated: Any = False
+    disabled: Any = False
+    tags: Any = ()
+    card: Any = None
 
 
 class Lfs(msgspec.Struct, frozen=True):

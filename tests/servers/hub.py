@@ -19,6 +19,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
+import yaml
+
 Files = Mapping[str, bytes | str]
 TOKEN = "hf_canarytoken"
 """The token of a user who has accepted every gate."""
@@ -297,7 +299,7 @@ class _HubHandler(_Handler):
             "_id": "1", "id": name, "author": name.split("/")[0], "sha": commit, "private": False, "disabled": False,
             "gated": "auto" if name in self.server.gated else False, "downloads": 0, "likes": 0, "tags": [],
             "lastModified": "2026-01-01T00:00:00.000Z", "createdAt": "2026-01-01T00:00:00.000Z",
-            "siblings": [{"rfilename": path} for path in files],
+            "siblings": [{"rfilename": path} for path in files], "cardData": _front(files.get("README.md", b"")),
         })  # fmt: skip
 
     def tree(self, files: dict[str, bytes], folder: str, query: dict[str, str]) -> None:
@@ -347,6 +349,12 @@ class _HubHandler(_Handler):
 
     def answer_json(self, value: Any, headers: Mapping[str, str] | None = None) -> None:
         self.answer(200, json.dumps(value).encode(), {"Content-Type": "application/json", **(headers or {})})
+
+
+def _front(readme: bytes) -> Any:
+    """The YAML in front of a README, which the Hub gives out as JSON."""
+    parts = readme.decode().split("---\n")
+    return yaml.safe_load(parts[1]) if len(parts) > 2 and not parts[0] else None
 
 
 def _entries(files: Mapping[str, bytes], folder: str, *, deep: bool) -> list[str]:

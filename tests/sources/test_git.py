@@ -61,18 +61,6 @@ def test_filters_leave_out_what_nobody_wrote(tmp_path: Path, opened: Callable[..
     assert rows[0].fields == {"path": "Dockerfile", "name": "Dockerfile", "text": CODE, "licence_file": "LICENSE"}
 
 
-def test_so_many_files_are_chosen_by_seed(tmp_path: Path, opened: Callable[..., Opened]) -> None:
-    folder = repository(tmp_path / "repo")
-    everything = [row.position for row in opened(spec(folder)).rows()]
-    chosen = {seed: [row.position for row in opened(spec(folder, max_files=3, seed=seed)).rows()] for seed in range(8)}
-    assert all(len(paths) == 3 and paths == sorted(paths) and set(paths) < set(everything) for paths in chosen.values())
-    assert len({tuple(paths) for paths in chosen.values()}) > 2
-    assert [row.position for row in opened(spec(folder, max_files=99)).rows()] == everything
-    commit(folder, {"src/new.py": CODE})
-    again = [row.position for row in opened(spec(folder, max_files=3, seed=1)).rows()]
-    assert len(set(again) & set(chosen[1])) >= 2
-
-
 def test_pinned_commit_stays_when_the_branch_moves(tmp_path: Path, opened: Callable[..., Opened]) -> None:
     folder = repository(tmp_path / "repo")
     source = opened(spec(folder))

@@ -105,11 +105,16 @@ def test_passing_faults_of_both_servers_are_passed(fault: str, server: Kaggle, o
 
 
 def test_signed_url_that_expired_is_asked_for_again(server: Kaggle, opened: Callable[..., Opened]) -> None:
-    source = opened(spec("c.parquet"))
+    line = json.dumps({"question": "q", "answer": "x" * 9000}) + "\n"
+    server.content[3] = {"a.jsonl": line.encode() * (2 * BLOCK_BYTES // len(line))}
+    source = opened(spec("a.jsonl"))
     rows = source.source.rows(source.folder, 0, 1, None)
     next(rows)
+    asked = len(server.asked)
     server.storage.faults = ["403"]
-    assert len([*rows]) == 8
+    assert len([*rows]) == 2 * BLOCK_BYTES // len(line) - 1
+    assert not server.storage.faults
+    assert len(server.asked) == asked + 1
 
 
 @pytest.mark.parametrize(
@@ -215,6 +220,9 @@ def test_build_falls_back_and_the_manifest_says_why(
     assert decision(tmp_path / "out") == ("jsonl", f"first (kaggle): {reason}; taken: fallback spare (jsonl)")
     server.content[7] = CONTENT  # all is well now: the plan stands
     assert build(made, out=tmp_path / "out", sample=5, workers=0).version == done.version
+    if reason == "status 403":  # an update decides anew
+        build(made, out=tmp_path / "out", sample=5, workers=0, update=True)
+        assert decision(tmp_path / "out") == ("kaggle", "")
 
 
 def test_cut_build_resumes_to_the_same_version(server: Kaggle, tmp_path: Path) -> None:

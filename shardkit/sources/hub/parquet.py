@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from shardkit.errors import SourceDamaged
 from shardkit.records.row import Cursor
@@ -25,6 +26,13 @@ COLUMN_BYTES = 1 << 20
 """Of a column that are fetched at once: what is held of a row group does not grow with it."""
 
 
+class Footers(NamedTuple):
+    """What the footers of files tell: an Arrow schema, and how many rows there are."""
+
+    schema: Any
+    rows: int | None
+
+
 class RemoteParquet:
     """Row groups of the listed files. Of at least P files partition p takes every P-th; of fewer, every P-th row group.
 
@@ -38,6 +46,18 @@ class RemoteParquet:
         """Raises SpecError where a file has none of the columns, SourceDamaged where it is no parquet."""
         with self._opened(entry) as file:
             needed_columns(self._spec, file.schema_arrow.names, shown(entry.path))
+
+    def footers(self, folder: Path, most: int) -> Footers:
+        """The first file's schema; rows of all files where there are at most `most`."""
+        entries = list(islice(read_listing(folder, self._spec.name), most + 1))
+        with self._opened(entries[0]) as file:
+            schema, rows = file.schema_arrow, file.metadata.num_rows
+        if len(entries) > most:
+            return Footers(schema, None)
+        for entry in entries[1:]:
+            with self._opened(entry) as file:
+                rows += file.metadata.num_rows
+        return Footers(schema, rows)
 
     def rows(self, folder: Path, partition: int, partitions: int, cursor: Cursor | None) -> Iterator[Step]:
         """Rows in order; the cursor: file in the listing, row group in it, rows of that which are done."""

@@ -25,7 +25,7 @@ from shardkit.sources.hub import messages
 from shardkit.sources.hub.files import Choice, choose
 from shardkit.sources.hub.media import Media
 from shardkit.sources.hub.messages import Asker
-from shardkit.sources.hub.parquet import RemoteParquet
+from shardkit.sources.hub.parquet import Footers, RemoteParquet
 from shardkit.sources.hub.remote import open_remote
 from shardkit.sources.hub.streaming import Streaming
 from shardkit.sources.json_list import Json
@@ -149,6 +149,15 @@ class Hub:
         asker = self._asker(HubPlace("datasets", pin.dataset, pin.commit, ""), PATIENCE)
         reader = READERS[pin.format](Opening(self.spec, pin, asker, self._limits))
         yield from reader.rows(folder, partition, partitions, cursor)
+
+    def footers(self, folder: Path, most: int) -> Footers | None:
+        """The schema of pinned parquet files, and their rows where there are at most `most` files; else None."""
+        pin = self._read_pin(folder)
+        if pin.format != "parquet":
+            return None
+        asker = self._asker(HubPlace("datasets", pin.dataset, pin.commit, ""), PATIENCE)
+        opening = Opening(self.spec, pin, asker, self._limits)
+        return RemoteParquet(self.spec, opening.files, opening.media).footers(folder, most)
 
     def _check_online(self) -> None:
         if self.spec.offline or is_offline():
