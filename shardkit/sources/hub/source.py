@@ -32,6 +32,7 @@ from shardkit.sources.json_list import Json
 from shardkit.sources.jsonl import Jsonl
 from shardkit.sources.listing import Entry, read_listing, write_listing, write_private
 from shardkit.sources.places import Fits, Selected
+from shardkit.sources.sampling import ReadsOn, Scanned, scan_rows
 from shardkit.sources.strict_json import parse_object
 from shardkit.sources.tar_files import TarFiles
 from shardkit.sources.walk import shown
@@ -114,6 +115,7 @@ class Hub:
 
     def __init__(self, spec: HubSource, limits: Limits) -> None:
         self.spec, self._limits = spec, limits
+        self._asked: Reader | None = None
 
     def missing_tool(self) -> str:
         """The package `datasets`, where the spec asks for it."""
@@ -145,19 +147,27 @@ class Hub:
     def rows(self, folder: Path, partition: int, partitions: int, cursor: Cursor | None) -> Iterator[Step]:
         """Rows in the order of the listing; cursors are the reader's. Raises as Source."""
         self._check_online()
-        pin = self._read_pin(folder)
-        asker = self._asker(HubPlace("datasets", pin.dataset, pin.commit, ""), PATIENCE)
-        reader = READERS[pin.format](Opening(self.spec, pin, asker, self._limits))
-        yield from reader.rows(folder, partition, partitions, cursor)
+        yield from self._reader(folder).rows(folder, partition, partitions, cursor)
+
+    def scan(self, folder: Path, columns: tuple[str, ...]) -> Iterator[Scanned]:
+        """See sampling.Scans: of parquet only the wanted columns are fetched."""
+        self._check_online()
+        yield from scan_rows(self._reader(folder), folder, columns)
+
+    def reads_on(self, folder: Path, at: Cursor | None, wanted: Cursor) -> bool:
+        """See sampling.ReadsOn."""
+        self._asked = self._asked or self._reader(folder)
+        return isinstance(self._asked, ReadsOn) and self._asked.reads_on(folder, at, wanted)
 
     def footers(self, folder: Path, most: int) -> Footers | None:
         """The schema of pinned parquet files, and their rows where there are at most `most` files; else None."""
+        reader = self._reader(folder)
+        return reader.footers(folder, most) if isinstance(reader, RemoteParquet) else None
+
+    def _reader(self, folder: Path) -> Reader:
         pin = self._read_pin(folder)
-        if pin.format != "parquet":
-            return None
         asker = self._asker(HubPlace("datasets", pin.dataset, pin.commit, ""), PATIENCE)
-        opening = Opening(self.spec, pin, asker, self._limits)
-        return RemoteParquet(self.spec, opening.files, opening.media).footers(folder, most)
+        return READERS[pin.format](Opening(self.spec, pin, asker, self._limits))
 
     def _check_online(self) -> None:
         if self.spec.offline or is_offline():
