@@ -23,7 +23,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from shardkit.build.lane import Draft, LaneJob, run_lane, work
+from shardkit.build.cutter import Draft, LaneJob
+from shardkit.build.lane import run_lane, work
 from shardkit.records.row import Prepared
 from shardkit.sources.jsonl import read_lines
 from shardkit.sources.listing import open_pinned, read_listing
@@ -54,7 +55,7 @@ def main() -> int:
     options = _options()
     with tempfile.TemporaryDirectory(dir=options.folder, prefix="shardkit-bench-") as folder:
         job = prepare(Path(folder), options.rows, options.normalizer)
-        whole = [whole_lane(job, threads, options.rounds) for threads in (1, 0)]
+        whole = [whole_lane(job, threads, options.rounds) for threads in (0, None)]
         profile = by_stage(job, options.rounds)
     told = {
         "rows": options.rows,
@@ -103,7 +104,7 @@ def chat_line(number: int, normalizer: str) -> bytes:
     return json.dumps({"messages": messages}).encode() + b"\n"
 
 
-def whole_lane(job: LaneJob, threads: int, rounds: int) -> Figure:
+def whole_lane(job: LaneJob, threads: int | None, rounds: int) -> Figure:
     """The lane as a build runs it, publishing left out; the median of some rounds."""
     walls, cores = [], []
     totals = LaneTotals()
@@ -114,7 +115,7 @@ def whole_lane(job: LaneJob, threads: int, rounds: int) -> Figure:
         walls.append(time.perf_counter() - wall)
         cores.append(time.process_time() - core)
         totals = outlet.totals
-    name = f"whole lane, {'one thread' if not threads else 'threads to read and work'}"
+    name = f"whole lane, {'one thread' if threads is None else 'a thread to read, one to work'}"
     return Figure(name, totals.rows / statistics.median(cores), totals.rows / statistics.median(walls))
 
 
