@@ -21,6 +21,7 @@ from shardkit.errors import Refused, SourceChanged, SourceDamaged, SourceFailed
 from shardkit.media.prepare import prepare
 from shardkit.records.normalize import normalize
 from shardkit.records.row import Cursor, Prepared
+from shardkit.records.rules import apply_rules
 from shardkit.sources.base import BadRow, Passed, Source, Step
 from shardkit.sources.gather import gathered
 from shardkit.sources.sampling import Sampled
@@ -169,7 +170,9 @@ def work(step: Step, job: LaneJob) -> Outcome:
     else:
         try:
             with phase("media"):
-                result = prepare(normalize(row, job.spec, job.revision, job.limits), job.spec.media, job.limits)
+                draft = normalize(row, job.spec, job.revision, job.limits)
+                draft = draft if job.spec.rules is None else apply_rules(draft, job.spec.rules)
+                result = prepare(draft, job.spec.media, job.limits)
         except Refused as refused:
             result = Refusal(refused.reason, refused.detail)
         except Exception as error:

@@ -17,6 +17,7 @@ from shardkit.build.quotas import Bound, SampleCount, lane_parts, left_out, sour
 from shardkit.errors import ShardDamaged, SourceUnavailable, SpecError
 from shardkit.media.prepare import check_options, toolchain
 from shardkit.records.normalize import check_normalizer, possible_modalities
+from shardkit.records.rules import check_rules, rules_toolchain
 from shardkit.sources.base import Pinned
 from shardkit.sources.table import open_source
 from shardkit.spec import AnySource, BuildSpec, Limits
@@ -31,7 +32,7 @@ NOT_BYTES = (
 )  # fmt: skip
 """Fields of a source that its bytes do not depend on, or that stand elsewhere in the record."""
 
-SPARED: dict[str, Any] = {"sampling": FirstRows(), "where": {}, "unless": {}, "gather": None}
+SPARED: dict[str, Any] = {"sampling": FirstRows(), "where": {}, "unless": {}, "gather": None, "rules": None}
 """Fields that are left out where they say nothing: plans that were made before there were such fields stand."""
 
 MACHINE_LIMITS = ("memory_bytes",)
@@ -154,6 +155,7 @@ def config_of(spec: AnySource) -> dict[str, Any]:
 def toolchain_of(spec: AnySource, source_toolchain: Mapping[str, str]) -> dict[str, str]:
     """Versions of all that makes the bytes of a source's lanes."""
     found = {**source_toolchain, **toolchain(possible_modalities(spec), spec.media), **shard.toolchain()}
+    found |= rules_toolchain(spec.rules)
     return dict(sorted(found.items()))
 
 
@@ -253,7 +255,7 @@ def _lacking(candidate: AnySource) -> str:
     """The tool that a source misses here; raises SpecError where the source makes no sense."""
     check_normalizer(candidate)
     check_options(candidate.media)
-    return open_source(candidate, 0).missing_tool()
+    return open_source(candidate, 0).missing_tool() or check_rules(candidate.rules)
 
 
 def _decision(failed: Sequence[str], taken: AnySource) -> str:

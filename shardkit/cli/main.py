@@ -1,8 +1,8 @@
 """The command `shardkit`: build, look at, verify and serve datasets.
 
 Here: the program, its list of commands, how errors and signals end it.
-Elsewhere: the commands (build.py, curate.py, index.py, look.py, keep.py, sources.py); each imports its room when it
-runs.
+Elsewhere: the commands (build.py, curate.py, dedup.py, index.py, look.py, keep.py, sources.py); each imports its
+room when it runs.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import typer
 
 from shardkit.cli.build import build, schema, status
 from shardkit.cli.curate import split
+from shardkit.cli.dedup import dedup
 from shardkit.cli.index import index
 from shardkit.cli.keep import repair, verify
-from shardkit.cli.look import cat, ls, report, serve, stats
+from shardkit.cli.look import card, cat, licences, lineage, ls, report, serve, stats
 from shardkit.cli.sources import app as sources
 from shardkit.exits import exit_codes
 
@@ -30,7 +31,9 @@ app = typer.Typer(
     "Example: [bold]shardkit build specs/builds/demo.yaml --sample 20[/bold]",
 )
 
-for _command in (build, status, stats, index, ls, cat, verify, repair, split, schema, serve, report):
+for _command in (
+    build, status, stats, index, ls, cat, lineage, licences, card, verify, repair, split, dedup, schema, serve, report,
+):  # fmt: skip
     app.command()(_command)
 app.add_typer(sources, name="sources")
 
@@ -43,6 +46,6 @@ def main() -> None:
 
 def _advice() -> str:
     """What to tell after a signal."""
-    if sys.argv[1:2] not in (["build"], ["index"]):
+    if sys.argv[1:2] not in (["build"], ["index"], ["dedup"]):
         return ""
     return f"what is committed is kept. To go on, run: {shlex.join(['shardkit', *sys.argv[1:]])}"

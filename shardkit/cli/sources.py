@@ -63,7 +63,7 @@ def show_one(name: NameArgument, catalog: CatalogOption = None, as_json: JsonOpt
     from shardkit.report.catalog import entry_json, entry_text
     from shardkit.spec.catalog.folder import catalog_folders, find_entry
 
-    entry = find_entry(named(name, "NAME"), catalog_folders(catalog))
+    entry = find_entry(named(name, "NAME").partition(":")[0], catalog_folders(catalog))
     show(msgspec.json.encode(entry_json(entry)).decode() if as_json else entry_text(entry))
 
 

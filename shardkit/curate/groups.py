@@ -1,7 +1,7 @@
 """Samples as a split sees them: which belong together, and which stratum each group is in.
 
 Here: group and stratum of every live sample.
-Elsewhere: dividing the groups (assign.py), near-duplicates (clusters.py).
+Elsewhere: dividing the groups (assign.py), finding near-duplicates (dedup.py).
 
 A sample carries labels: its values of the group fields, its near-duplicate cluster; samples that share one, directly or
 through others, are one group. A sample without a label is its own.
@@ -9,14 +9,15 @@ through others, are one group. A sample without a label is its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, Protocol
 
 import msgspec
 import numpy as np
 import xxhash
 
 from shardkit.curate.assign import I64, U64
+from shardkit.curate.dedup import read_groups
 from shardkit.curate.records import read_records
 from shardkit.read.dataset import Dataset
 from shardkit.read.listing import Listed, list_samples
@@ -26,8 +27,25 @@ from shardkit.spec.curation import SplitOptions
 DURATIONS = (5.0, 15.0, 60.0, 600.0)
 """Edges in seconds between the strata of sound and video."""
 
-Labels = Mapping[tuple[int, int], str]
-"""(shard, stored ordinal) -> the near-duplicate cluster of a sample that has one."""
+
+class Labels(Protocol):
+    """(shard, stored ordinal) -> the near-duplicate cluster of a sample that has one; a dict will do."""
+
+    def get(self, place: tuple[int, int], /) -> str | None:
+        """The cluster of the sample at a place."""
+        ...
+
+
+class NearLabels:
+    """Near-duplicate clusters as `shardkit dedup` finds them, 16 bytes a sample. Named by the key of the first one."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._keys = list(read_groups(dataset))
+
+    def get(self, place: tuple[int, int], /) -> str:
+        """The cluster of the sample at a place; a sample that is near no other is a cluster of its own."""
+        high, low = self._keys[place[0]][place[1]].tolist()
+        return f"{high:016x}{low:016x}"
 
 
 class Groups(NamedTuple):

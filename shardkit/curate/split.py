@@ -14,8 +14,9 @@ import msgspec
 import numpy as np
 
 from shardkit.curate.assign import I64, assign
+from shardkit.curate.card import write_card
 from shardkit.curate.derive import ancestry, derive
-from shardkit.curate.groups import Groups, Labels, gather_groups
+from shardkit.curate.groups import Groups, Labels, NearLabels, gather_groups
 from shardkit.errors import SpecError
 from shardkit.read.dataset import Dataset, open_dataset
 from shardkit.read.find import keys_of, read_indexes
@@ -65,8 +66,9 @@ class SplitPlan(NamedTuple):
 def split_dataset(folder: Path, options: SplitOptions, clusters: Labels | None = None) -> SplitFigures:
     """Publish the version of a dataset whose column `split` follows the options; its figures.
 
-    `clusters` are near-duplicates, wanted where `options.near` is set. Samples that an ancestor split by the same
-    ratios and seed keep their split, whatever was appended since. Deterministic; killed, it is simply run again.
+    `clusters` are near-duplicates that stay together; with `options.near` they are looked for. Samples that an
+    ancestor split by the same ratios and seed keep their split, whatever was appended since. Deterministic; killed, it
+    is simply run again.
     Raises SpecError (a URL, nothing to split), Locked, ShardDamaged, StorageFailed.
     """
     dataset = open_dataset(folder)
@@ -74,16 +76,16 @@ def split_dataset(folder: Path, options: SplitOptions, clusters: Labels | None =
     names = (*options.ratios,)
     columns = {shard: _words(names, plan, shard, entry.samples) for shard, entry in enumerate(dataset.manifest.shards)}
     version = derive(folder, dataset.version, lambda root: publish_split(root, columns), _step(options))
+    write_card(folder, open_dataset(folder))
     return msgspec.structs.replace(plan.figures, version=version)
 
 
 def plan_split(dataset: Dataset, options: SplitOptions, clusters: Labels | None = None) -> SplitPlan:
     """Work a split out; nothing is written. Raises as `split_dataset`."""
-    if options.near and clusters is None:
-        raise SpecError("split.near is set, and no near-duplicates were given; `shardkit split --near` finds them")
     if not len(dataset):
         raise SpecError(f"{dataset.url} has no samples to split")
-    groups = gather_groups(dataset, options, clusters or {})
+    near: Labels = clusters or (NearLabels(dataset) if options.near else {})
+    groups = gather_groups(dataset, options, near)
     kept = _kept(dataset, options, groups)
     shares = np.array([*options.ratios.values()])
     by_group = assign(groups.hashes, groups.strata, groups.sizes, kept, shares)

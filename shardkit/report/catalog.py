@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from shardkit.spec.catalog.entry import LICENCE_CLASSES, PRIORITIES, Entry
+from shardkit.spec.catalog.entry import GROUPS, LICENCE_CLASSES, PRIORITIES, Entry
 from shardkit.spec.catalog.resolve import entry_source
 
 WIDTH = 110
@@ -20,8 +20,9 @@ HEAD = ("name", "group", "media", "rows", "takes", "budget", "licence", "class",
 
 
 def catalog_table(entries: Iterable[Entry]) -> str:
-    """One line an entry, in aligned columns; `?` behind what is not verified."""
-    lines = [HEAD, *(_cells(entry) for entry in entries)]
+    """One line an entry, group by group, in aligned columns; `?` behind what is not verified."""
+    ordered = sorted(entries, key=lambda entry: (GROUPS.index(entry.group), entry.name))
+    lines = [HEAD, *(_cells(entry) for entry in ordered)]
     if len(lines) == 1:
         return "no entry of the catalog is like that"
     widths = [max(len(line[at]) for line in lines) for at in range(len(HEAD))]
@@ -35,7 +36,9 @@ def entry_text(entry: Entry) -> str:
     return "\n".join(
         line
         for paragraph in _paragraphs(entry)
-        for line in textwrap.wrap(paragraph, WIDTH, subsequent_indent="  ", break_long_words=False)
+        for line in textwrap.wrap(
+            paragraph, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+        )
     )
 
 
@@ -67,8 +70,15 @@ def _cells(entry: Entry) -> tuple[str, ...]:
         entry.licence + ("?" if "licence" in doubts else ""),
         entry.licence_class,
         str(entry.priority),
-        entry.state + (", content warning" if entry.content_warning else "") + (", held out" if entry.held_out else ""),
+        ", ".join((entry.state, *_warnings(entry))),
     )
+
+
+def _warnings(entry: Entry) -> Iterator[str]:
+    if entry.content_warning:
+        yield "content warning"
+    if entry.held_out and (entry.source is None or entry.source.get("split") in entry.held_out):
+        yield "held out"
 
 
 def _main_rows(entry: Entry) -> int | None:

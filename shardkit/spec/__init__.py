@@ -36,4 +36,5 @@ from shardkit.spec.loading import apply_settings as apply_settings
 from shardkit.spec.loading import load_named as load_named
 from shardkit.spec.loading import load_spec as load_spec
 from shardkit.spec.loading import open_spec as open_spec
+from shardkit.spec.rules import Rules as Rules
 from shardkit.spec.schema import spec_schema as spec_schema

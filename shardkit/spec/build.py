@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from typing import Literal
 
+import msgspec
+
 from shardkit.spec.base import NAME, Limits, Strict
 from shardkit.spec.curation import SplitOptions
 from shardkit.spec.kinds import AnySource
+from shardkit.spec.rules import Rules
 
 
 class BuildSpec(Strict, frozen=True, kw_only=True):
@@ -22,7 +25,7 @@ class BuildSpec(Strict, frozen=True, kw_only=True):
     of their group then. Shares are of the sources that are there: those with a `content_warning` are only with
     `content_warnings`. With `borrow` the others make up for what a source lacks of its quota. `duplicates`: `omit`
     leaves out a sample whose key came earlier in the dataset, `keep` keeps those of other shards. `split` divides the
-    complete dataset into splits.
+    complete dataset into splits. `rules` hold for every source that has none of its own.
     """
 
     name: str
@@ -37,6 +40,7 @@ class BuildSpec(Strict, frozen=True, kw_only=True):
     duplicates: Literal["omit", "keep"] = "omit"
     limits: Limits = Limits()
     split: SplitOptions | None = None
+    rules: Rules | None = None
     sources: tuple[AnySource, ...]
 
     def __post_init__(self) -> None:
@@ -53,6 +57,9 @@ class BuildSpec(Strict, frozen=True, kw_only=True):
         if self.budget_bytes is not None and self.budget_bytes < 1:
             raise ValueError(f"budget_bytes is {self.budget_bytes}; it must be at least 1")
         self._check_groups()
+        if self.rules is not None:
+            ruled = tuple(_ruled(source, self.rules) for source in self.sources)
+            msgspec.structs.force_setattr(self, "sources", ruled)
 
     def _check_groups(self) -> None:
         for name, ratio in self.groups.items():
@@ -67,3 +74,9 @@ class BuildSpec(Strict, frozen=True, kw_only=True):
             if any(own) and not all(own):
                 where = f" of group {name}" if name else ""
                 raise ValueError(f"some sources{where} have a ratio, others none: every source needs one, or none has")
+
+
+def _ruled(source: AnySource, rules: Rules) -> AnySource:
+    """A source, and its fallbacks, with the build's rules where it has none."""
+    fallback = None if source.fallback is None else _ruled(source.fallback, rules)
+    return msgspec.structs.replace(source, rules=source.rules or rules, fallback=fallback)

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from shardkit.spec.base import NAME, Codec, MediaOptions, Strict
 from shardkit.spec.gather import Gather, Scalar
+from shardkit.spec.rules import Rules
 from shardkit.spec.sampling import AnySampling, FirstRows
 
 Format = Literal["", "jsonl", "csv", "json", "parquet", "media"]
@@ -38,6 +39,7 @@ class SourceSpec(Strict, frozen=True, kw_only=True, tag_field="kind"):
     out unless the build asks for it. `each` makes several sources of this one: see spec.expand; load_spec does it.
     `partitions` is how many build lanes the source has: part of the plan, unlike the number of processes.
     `codec` is `tar`, which every WebDataset reader takes, or `tar.zst`, which pays for text.
+    `rules` are what samples must be like besides being whole; a build's own rules where a source has none.
     `where` keeps the rows with these values in these columns, `unless` those without; others are passed over.
     `gather` makes one row of several that belong together; it needs one partition.
     `fallback` is used in place of this source where its tool is not installed or where it cannot be had from here (no
@@ -65,6 +67,7 @@ class SourceSpec(Strict, frozen=True, kw_only=True, tag_field="kind"):
     partitions: int = 1
     codec: Codec = "tar"
     media: MediaOptions = MediaOptions()
+    rules: Rules | None = None
     content_warning: str = ""
     each: dict[str, list[str | int] | dict[str, dict[str, Any]]] = {}
     where: dict[str, Scalar | tuple[Scalar, ...]] = {}

@@ -250,3 +250,4 @@ def version_path(digest: str) -> str:
 
 POINTER_PATH = "manifest.json"
 BUILD_FOLDER = ".build"
+CARDS_FOLDER = "cards"

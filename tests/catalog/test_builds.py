@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
 from shardkit.build.run import build
-from shardkit.errors import SourceUnavailable
+from shardkit.errors import SourceUnavailable, SpecError
 from shardkit.read.dataset import open_dataset
 from shardkit.report.stats import dataset_stats
 from shardkit.spec import HubSource, load_named
@@ -22,6 +23,7 @@ from shardkit.spec.catalog.folder import catalog_folders, load_catalog
 from shardkit.spec.catalog.resolve import check_sources
 from tests.records.published import PUBLISHED
 from tests.servers.hub import Hub, hub_server
+from tests.servers.kaggle import kaggle_server
 
 SAME = {
     "HuggingFaceTB/cosmopedia-100k": "HuggingFaceTB/cosmopedia",
@@ -106,7 +108,7 @@ def test_an_entry_builds_samples_by_its_name(hub: Hub, tmp_path: Path, reading: 
     hub.commit(READINGS[reading][0], repository(reading))
     name = reading.replace(":", "-")
     short = {f"sources.{name}.{field}": value for field, value in SHORT_CLIPS.items()} if "voice" in name else {}
-    spec = load_named(reading, short)
+    spec = msgspec.structs.replace(load_named(reading, short), content_warnings=True)
     result = build(spec, out=tmp_path / "out", sample=5, workers=0, on_event=lambda event: None)
     stats = dataset_stats(open_dataset(str(tmp_path / "out")))
     assert result.samples > 0
@@ -125,3 +127,23 @@ def test_a_gated_entry_says_how_to_be_let_in(hub: Hub, tmp_path: Path) -> None:
     hub.gated.add("HuggingFaceFV/finevideo")
     with pytest.raises(SourceUnavailable, match=r"is gated; accept its conditions at .*finevideo, then set HF_TOKEN"):
         build(load_named("finevideo"), out=tmp_path / "out", sample=5, workers=0, on_event=lambda event: None)
+
+
+def test_what_teaches_harm_is_built_only_when_asked_for(hub: Hub, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="--with-content-warnings"):
+        build(load_named("toxic-dpo-v0-1"), out=tmp_path / "out", sample=5, workers=0, on_event=lambda event: None)
+    assert not load_named("toxic-dpo-v0-1:refusing").sources[0].content_warning
+
+
+def test_a_copy_at_kaggle_gives_way_to_the_hub(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.commit("openai/gsm8k", repository("gsm8k"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("KAGGLE_API_TOKEN", "KAGGLE_CONFIG_DIR", "KAGGLE_USERNAME", "KAGGLE_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    with kaggle_server() as kaggle:
+        monkeypatch.setenv("KAGGLE_API_ENDPOINT", kaggle.url)
+        spec = load_named("gsm8k:kaggle")
+        build(spec, out=tmp_path / "out", sample=5, workers=0, on_event=lambda event: None)
+    [source] = open_dataset(str(tmp_path / "out")).manifest.plan.sources
+    assert (source.kind, source.name) == ("hub", "gsm8k")
+    assert "401" in source.decision

@@ -122,8 +122,10 @@ def test_an_entry_that_is_right(hub: Hub, tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_what_differs_is_told(hub: Hub, tmp_path: Path, old: str, new: str, fact: str, told: tuple[str, str]) -> None:
-    found = differences(check_entry(entry(tmp_path, (old, new))))
+    checked = check_entry(entry(tmp_path, (old, new)))
+    found = differences(checked)
     assert list(found) == [fact]
+    assert fact not in checked.agreed
     assert found[fact][0] == told[0]
     assert found[fact][1].startswith(told[1])
 
@@ -204,6 +206,17 @@ def test_a_repository_of_git(tmp_path: Path) -> None:
     assert check_entry(right).agreed == ("state",)
     wrong = entry(tmp_path, (ENTRY[ENTRY.index("source:") :], source.replace("url", "revision: v9, url")))
     assert differences(check_entry(wrong)) == {"state": ("available", "no revision v9")}
+
+
+def test_rows_of_any_other_source_show_their_columns(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    source = f"columns: {{question: string, answer: string}}\nsource: {{kind: jsonl, path: {rows}, normalizer: math}}"
+    local = entry(tmp_path, (ENTRY[ENTRY.index("columns:") :], source))
+    assert "rows.jsonl" in differences(check_entry(local))["state"][1]
+    rows.write_text('{"question": "q", "answer": 7}\n')
+    assert differences(check_entry(local)) == {"columns": ("answer string", "answer int")}
+    rows.write_text('{"question": "q", "answer": "a"}\n')
+    assert check_entry(local).agreed == ("state", "columns")
 
 
 def test_the_command_exits_with_4_where_something_differs(hub: Hub, tmp_path: Path, shardkit: Command) -> None:

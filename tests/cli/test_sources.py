@@ -48,7 +48,7 @@ def test_show_explains_facts_doubts_licence_and_how_to_build(shardkit: Command) 
     for told in (
         "https://huggingface.co/datasets/Anthropic/hh-rlhf",
         "train 160,800",
-        "content warning:",
+        "note: Offensive and harmful requests",
         "any use, at most with attribution",
         "believed, not seen in print: rows, gated",
         "shardkit build hh-rlhf --sample 5",

@@ -7,7 +7,6 @@ Elsewhere: pages and their code (media.py), where repositories' files come from 
 from __future__ import annotations
 
 import re
-from pathlib import PurePosixPath
 from typing import Any
 
 from shardkit.errors import Refused
@@ -84,9 +83,10 @@ def from_github_issue(row: Columns) -> Content:
 
 def fenced(code: str, path: str = "") -> str:
     """Code as a Markdown block, with a fence longer than any in it; the language is the path's suffix."""
-    ticks = max((len(run) for run in _TICKS.findall(code)), default=2) + 1
-    fence = "`" * max(3, ticks)
-    return f"{fence}{PurePosixPath(path).suffix[1:]}\n{code}{'' if code.endswith(chr(10)) else chr(10)}{fence}"
+    fence = "`" * (max((len(run) for run in _TICKS.findall(code)), default=2) + 1)
+    name = path.rpartition("/")[2]
+    language = name.rpartition(".")[2] if "." in name[1:] else ""
+    return f"{fence}{language}\n{code}{'' if code.endswith(chr(10)) else chr(10)}{fence}"
 
 
 def _lines(row: Columns, role: str, between: str = "\n") -> str:

@@ -113,13 +113,15 @@ def place_placeholders(messages: tuple[Message, ...], media: tuple[RawMedium, ..
     if not media:
         return messages
     there = Counter(medium.modality for medium in media)
-    stands = {name: _stands_for(name, there) for name in STANDS_FOR}
-    found = [match[1] for message in messages for match in _PLACEHOLDER.finditer(message.content)]
-    wanted = Counter(stands[name] for name in found)
+    wanted = Counter(
+        _stands_for(name, there) for message in messages for name, _ in _PLACEHOLDER.findall(message.content)
+    )
+    if not wanted:
+        return place_marks(messages, media)
     exact = all(there[modality] == count for modality, count in wanted.items())
 
     def mark(match: re.Match[str]) -> str:
-        return MARKS[stands[match[1]]] + match[2] if exact else ""
+        return MARKS[_stands_for(match[1], there)] + match[2] if exact else ""
 
     marked = (Message(role=message.role, content=_PLACEHOLDER.sub(mark, message.content)) for message in messages)
     return place_marks(tuple(marked), media)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeGuard
 
 from shardkit.errors import Refused
@@ -85,13 +85,14 @@ def best_and_worse(found: Sequence[Candidate], rejected: str = "lowest") -> Pref
 
 
 def _mean_rating(annotations: Any) -> tuple[float, ...] | None:
-    if not isinstance(annotations, Mapping):
+    if not isinstance(annotations, dict):
         return None
     ratings = []
     for aspect in ASPECTS:
         judged = annotations.get(aspect) or annotations.get(aspect.replace("_", "-"))
-        rating = _number(judged.get("Rating")) if isinstance(judged, Mapping) else None
-        ratings += [] if rating is None else [rating]
+        rating = _number(judged.get("Rating")) if isinstance(judged, dict) else None
+        if rating is not None:
+            ratings.append(rating)
     return (sum(ratings) / len(ratings),) if ratings else None
 
 

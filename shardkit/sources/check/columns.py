@@ -6,10 +6,14 @@ Elsewhere: the grammar of types (spec.catalog.entry).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from shardkit.records.row import Row
+from shardkit.sources.base import Source
+from shardkit.sources.check.found import Finding, compared, unchecked
 
 MEDIUM = "medium"
 """What a column is found to be that holds {bytes, path}: which medium it is, only its bytes tell."""
@@ -19,6 +23,8 @@ NOTHING = "nothing"
 PLAIN: dict[type, str] = {
     bool: "bool", int: "int", float: "float", str: "string", bytes: "binary", type(None): NOTHING,
 }  # fmt: skip
+SEEN_ROWS = 20
+"""Rows that are looked at where a file has no schema."""
 FITS = {
     "image": {MEDIUM, "binary"},
     "audio": {MEDIUM, "binary"},
@@ -45,6 +51,19 @@ def fits(wanted: str, found: str) -> bool:
 def names_of(struct: str) -> set[str]:
     """The names in `struct<a,b>`."""
     return set(filter(None, struct.partition("<")[2].rstrip(">").split(",")))
+
+
+def compare_columns(columns: Mapping[str, str], found: Mapping[str, str], *, complete: bool) -> Iterator[Finding]:
+    """An entry's columns against those of the data, which may have others; `complete`: the data have no more."""
+    absent = [name for name in columns if name not in found]
+    if complete and absent:
+        yield compared("columns", ", ".join(absent), f"none of that name; there are: {', '.join(found)}")
+    for name, wanted in columns.items():
+        kind = found.get(name)
+        if kind is not None:
+            yield compared("columns", f"{name} {wanted}", f"{name} {kind}", same=fits(wanted, kind))
+    if not complete and len(absent) == len(columns):
+        yield unchecked("columns", "no row was seen")
 
 
 def schema_types(schema: Any) -> dict[str, str]:
@@ -74,6 +93,12 @@ def arrow_type(kind: Any) -> str:
         NOTHING: checks.is_null(kind),
     }
     return next((name for name, holds in named.items() if holds), str(kind))
+
+
+def seen_types(source: Source, folder: Path) -> dict[str, str]:
+    """Types by column of the first rows of a pinned source; empty where it has none."""
+    steps = islice(source.rows(folder, 0, 1, None), SEEN_ROWS)
+    return row_types(step.row for step in steps if isinstance(step.row, Row))
 
 
 def row_types(rows: Iterable[Row]) -> dict[str, str]:

@@ -1,17 +1,21 @@
 """Comparing an entry of the catalog with its host.
 
-Here: which host it is, and repositories of git.
+Here: which host it is, repositories of git, and what the rows of any source show.
 Elsewhere: the Hugging Face Hub (hub.py), what is told (found.py).
 """
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
-from shardkit.errors import SourceFailed, SpecError
+from shardkit.errors import SourceDamaged, SourceFailed, SourceUnavailable, SpecError
+from shardkit.sources.check.columns import compare_columns, seen_types
 from shardkit.sources.check.found import Checked, compared, summed, unchecked
 from shardkit.sources.check.hub import check_hub
 from shardkit.sources.git_command import remote_references
+from shardkit.sources.table import open_source
 from shardkit.spec import AnySource, GitSource, HubSource
 from shardkit.spec.catalog.entry import Entry
 from shardkit.spec.catalog.resolve import check_sources
@@ -20,7 +24,7 @@ from shardkit.spec.catalog.resolve import check_sources
 def check_entry(entry: Entry, variant: str = "") -> Checked:
     """What differs between an entry (or one of its variants) and its host today.
 
-    Raises SpecError (no such variant, a kind that cannot be compared), SourceFailed (no network, no answer).
+    Raises SpecError (no such variant), SourceFailed and StorageFailed (no network, no answer).
     """
     sources: dict[str, AnySource] = check_sources(entry, f"catalog entry {entry.name}")
     if variant and variant not in sources:
@@ -29,13 +33,24 @@ def check_entry(entry: Entry, variant: str = "") -> Checked:
     source = sources.get(variant)
     if source is None:
         return _unreadable(entry)
-    check = CHECKS.get(type(source))
-    if check is None:
-        raise SpecError(
-            f"{entry.name} is a source of kind {entry.kind}, which cannot be compared with its host; build a few "
-            f"samples: shardkit build {entry.name} --sample 5"
-        )
-    return check(entry, source)
+    return CHECKS.get(type(source), check_rows)(entry, source)
+
+
+def check_rows(entry: Entry, spec: AnySource) -> Checked:
+    """Whether a source of any kind opens, and the columns of its first rows."""
+    source = open_source(spec, 0)
+    try:
+        with tempfile.TemporaryDirectory(prefix="shardkit-check-") as name:
+            pinned = source.pin(Path(name))
+            columns = seen_types(source, Path(name))
+    except (SpecError, SourceUnavailable, SourceDamaged) as error:
+        return summed(entry, "", [compared("state", entry.state, str(error))])
+    findings = [
+        compared("state", entry.state, entry.state),
+        *compare_columns(entry.columns, columns, complete=bool(columns)),
+        *(unchecked(fact, "its host does not tell") for fact in ("id", "licence", "rows")),
+    ]
+    return summed(entry, pinned.revision, findings)
 
 
 def check_git(entry: Entry, spec: GitSource) -> Checked:
@@ -65,4 +80,4 @@ CHECKS: dict[type[AnySource], Callable[..., Checked]] = {
     HubSource: check_hub,
     GitSource: check_git,
 }
-"""Of each kind of source that can be compared, what does it."""
+"""Of kinds of sources whose hosts tell more than the rows do, what asks them."""

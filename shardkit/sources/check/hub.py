@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
 from shardkit.errors import SourceDamaged, SourceUnavailable, SpecError
-from shardkit.records.row import Row
-from shardkit.sources.base import Pinned
-from shardkit.sources.check.columns import fits, row_types, schema_types
+from shardkit.sources.check.columns import compare_columns, schema_types, seen_types
 from shardkit.sources.check.found import Checked, Finding, agreed, compared, summed, unchecked
 from shardkit.sources.hub.card import CARD, CARD_BYTES, read_card
 from shardkit.sources.hub.layout import NEVER_DATA, find_splits, format_of, usual_layout
@@ -28,8 +25,6 @@ from shardkit.spec.catalog.entry import Entry
 from shardkit.store.hub import HubDenied, HubInfo, HubMissing, HubPlace, HubStore
 from shardkit.store.hub_login import is_offline
 
-SEEN_ROWS = 20
-"""Rows that are looked at where a file has no schema."""
 MOST_FOOTERS = 16
 """Files of parquet of which the footers are asked for, to count rows."""
 ROUNDED = 0.02
@@ -130,7 +125,7 @@ def _source(entry: Entry, spec: HubSource, store: HubStore, info: HubInfo) -> It
             return
     yield agreed("state")
     yield from _rows(entry, spec, found, data)
-    yield from _columns(entry, data)
+    yield from compare_columns(entry.columns, data.columns, complete=data.complete)
 
 
 def _find_configs(store: HubStore, info: HubInfo) -> Configs:
@@ -205,19 +200,6 @@ def _rows(entry: Entry, spec: HubSource, found: Configs, data: Data) -> Iterator
         yield unchecked("rows", "neither its card nor its files tell how many there are, or the entry does not")
 
 
-def _columns(entry: Entry, data: Data) -> Iterator[Finding]:
-    """The entry's columns in the data; those that only the data have do not count."""
-    absent = [name for name in entry.columns if name not in data.columns]
-    if data.complete and absent:
-        yield compared("columns", ", ".join(absent), f"none of that name; there are: {', '.join(data.columns)}")
-    for name, wanted in entry.columns.items():
-        kind = data.columns.get(name)
-        if kind is not None:
-            yield compared("columns", f"{name} {wanted}", f"{name} {kind}", same=fits(wanted, kind))
-    if not set(entry.columns) & set(data.columns) and not data.complete:
-        yield unchecked("columns", "no row was seen")
-
-
 def _read(spec: HubSource, folder: Path) -> Data:
     """Look into the files of the split, through the source's own reader."""
     hub = Hub(spec, Limits())
@@ -225,15 +207,8 @@ def _read(spec: HubSource, folder: Path) -> Data:
     found = hub.footers(folder, MOST_FOOTERS)
     if found is not None:
         return Data(schema_types(found.schema), True, found.rows)
-    return _seen(hub, pinned, folder)
-
-
-def _seen(hub: Hub, pinned: Pinned, folder: Path) -> Data:
-    """What the first rows hold: a column that none of them has may still come later."""
-    steps = islice(hub.rows(folder, 0, 1, None), SEEN_ROWS)
-    rows = [step.row for step in steps if isinstance(step.row, Row)]
-    columns = row_types(rows)
-    return Data(columns, bool(rows), pinned.rows)
+    columns = seen_types(hub, folder)
+    return Data(columns, bool(columns), pinned.rows)
 
 
 def _yes(value: bool) -> str:

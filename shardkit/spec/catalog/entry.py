@@ -53,7 +53,8 @@ class Entry(Strict, frozen=True, kw_only=True):
     digits). `columns` maps columns to types: string, int, float, bool, binary, image, audio, video, class, date,
     struct<name,…>, list<type>. `source` is a source of a build spec without `name`, `licence`, `limit`; `variants`
     are other readings: fields that replace the source's. `sample_size` is how many samples a full build takes (none:
-    all), `budget_bytes` what they may take on disk. `held_out` names splits that are for judging models, never for
+    all), `budget_bytes` what they may take on disk. A `content_warning` keeps it out of builds that do
+    not ask for it. `held_out` names splits that are for judging models, never for
     training them. `unverified` lists facts believed but not seen in print, `doubtful` those to be checked first.
     `overlaps` names entries with the same rows.
     """
