@@ -32,6 +32,7 @@ from shardkit.sources.json_list import Json
 from shardkit.sources.jsonl import Jsonl
 from shardkit.sources.listing import Entry, read_listing, write_listing, write_private
 from shardkit.sources.places import Fits, Selected
+from shardkit.sources.sampling import ReadsOn, Scanned, scan_rows
 from shardkit.sources.strict_json import parse_object
 from shardkit.sources.walk import shown
 from shardkit.spec import CsvSource, HubSource, JsonlSource, JsonSource, Limits
@@ -112,6 +113,7 @@ class Hub:
 
     def __init__(self, spec: HubSource, limits: Limits) -> None:
         self.spec, self._limits = spec, limits
+        self._near: Reader | None = None
 
     def missing_tool(self) -> str:
         """The package `datasets`, where the spec asks for it."""
@@ -142,11 +144,23 @@ class Hub:
 
     def rows(self, folder: Path, partition: int, partitions: int, cursor: Cursor | None) -> Iterator[Step]:
         """Rows in the order of the listing; cursors are the reader's. Raises as Source."""
+        yield from self._reader(folder).rows(folder, partition, partitions, cursor)
+
+    def scan(self, folder: Path, columns: tuple[str, ...]) -> Iterator[Scanned]:
+        """Every row's wanted columns, and no others where the format has them apart."""
+        yield from scan_rows(self._reader(folder), folder, columns)
+
+    def reads_on(self, folder: Path, at: Cursor | None, wanted: Cursor) -> bool:
+        """As the format's reader says."""
+        if self._near is None:
+            self._near = self._reader(folder)
+        return isinstance(self._near, ReadsOn) and self._near.reads_on(folder, at, wanted)
+
+    def _reader(self, folder: Path) -> Reader:
         self._check_online()
         pin = self._read_pin(folder)
         asker = self._asker(HubPlace("datasets", pin.dataset, pin.commit, ""), PATIENCE)
-        reader = READERS[pin.format](Opening(self.spec, pin, asker, self._limits))
-        yield from reader.rows(folder, partition, partitions, cursor)
+        return READERS[pin.format](Opening(self.spec, pin, asker, self._limits))
 
     def footers(self, folder: Path, most: int) -> Footers | None:
         """The schema of pinned parquet files, and their rows where there are at most `most` files; else None."""
