@@ -14,6 +14,8 @@ from shardkit.spec.base import MediaOptions as MediaOptions
 from shardkit.spec.base import Strict as Strict
 from shardkit.spec.base import VideoOptions as VideoOptions
 from shardkit.spec.build import BuildSpec as BuildSpec
+from shardkit.spec.curation import SplitOptions as SplitOptions
+from shardkit.spec.gather import Gather as Gather
 from shardkit.spec.kinds import AnySource as AnySource
 from shardkit.spec.kinds import FilesSource as FilesSource
 from shardkit.spec.kinds import GeneratedSource as GeneratedSource
@@ -26,3 +28,4 @@ from shardkit.spec.loading import convert_spec as convert_spec
 from shardkit.spec.loading import load_spec as load_spec
 from shardkit.spec.loading import read_mapping as read_mapping
 from shardkit.spec.loading import spec_schema as spec_schema
+from shardkit.spec.rules import Rules as Rules

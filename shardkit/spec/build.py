@@ -8,8 +8,12 @@ from __future__ import annotations
 
 from typing import Literal
 
+import msgspec
+
 from shardkit.spec.base import NAME, Limits, Strict
+from shardkit.spec.curation import SplitOptions
 from shardkit.spec.kinds import AnySource
+from shardkit.spec.rules import Rules
 
 
 class BuildSpec(Strict, frozen=True, kw_only=True):
@@ -17,7 +21,8 @@ class BuildSpec(Strict, frozen=True, kw_only=True):
 
     `variables` are placeholders for `${name}` in any text of the spec; one without a value must be given by `--set`.
     `total` with the sources' ratios turns into quotas. `duplicates`: `omit` leaves out a sample whose key came
-    earlier in the dataset, `keep` keeps those of other shards.
+    earlier in the dataset, `keep` keeps those of other shards. `split` divides the complete dataset into splits.
+    `rules` hold for every source that has none of its own.
     """
 
     name: str
@@ -27,6 +32,8 @@ class BuildSpec(Strict, frozen=True, kw_only=True):
     total: int | None = None
     duplicates: Literal["omit", "keep"] = "omit"
     limits: Limits = Limits()
+    split: SplitOptions | None = None
+    rules: Rules | None = None
     sources: tuple[AnySource, ...]
 
     def __post_init__(self) -> None:
@@ -42,3 +49,12 @@ class BuildSpec(Strict, frozen=True, kw_only=True):
             raise ValueError(f"total is {self.total}; it must be at least 1")
         if self.total is not None and any(source.ratio is None for source in self.sources):
             raise ValueError("total is given: every source needs a ratio")
+        if self.rules is not None:
+            ruled = tuple(_ruled(source, self.rules) for source in self.sources)
+            msgspec.structs.force_setattr(self, "sources", ruled)
+
+
+def _ruled(source: AnySource, rules: Rules) -> AnySource:
+    """A source, and its fallbacks, with the build's rules where it has none."""
+    fallback = None if source.fallback is None else _ruled(source.fallback, rules)
+    return msgspec.structs.replace(source, rules=source.rules or rules, fallback=fallback)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 from shardkit.spec.base import NAME, Codec, MediaOptions, Strict
+from shardkit.spec.gather import Gather, Scalar
+from shardkit.spec.rules import Rules
 
 
 class SourceSpec(Strict, frozen=True, kw_only=True, tag_field="kind"):
@@ -19,6 +21,9 @@ class SourceSpec(Strict, frozen=True, kw_only=True, tag_field="kind"):
     `--sample` without a number takes; `limit` bounds a full build; `ratio` is the share of `total`.
     `partitions` is how many build lanes the source has: part of the plan, unlike the number of processes.
     `codec` is `tar`, which every WebDataset reader takes, or `tar.zst`, which pays for text.
+    `rules` are what samples must be like besides being whole; a build's own rules where a source has none.
+    `where` keeps the rows with these values in these columns, `unless` those without; others are passed over.
+    `gather` makes one row of several that belong together; it needs one partition.
     `fallback` is used in place of this source where this one's tool is not installed; the plan says so.
     """
 
@@ -40,6 +45,10 @@ class SourceSpec(Strict, frozen=True, kw_only=True, tag_field="kind"):
     partitions: int = 1
     codec: Codec = "tar"
     media: MediaOptions = MediaOptions()
+    rules: Rules | None = None
+    where: dict[str, Scalar | tuple[Scalar, ...]] = {}
+    unless: dict[str, Scalar | tuple[Scalar, ...]] = {}
+    gather: Gather | None = None
     fallback: AnySource | None = None
 
     def __post_init__(self) -> None:
@@ -47,6 +56,11 @@ class SourceSpec(Strict, frozen=True, kw_only=True, tag_field="kind"):
             raise ValueError(f"source name {self.name!r}: use lower-case letters, digits, - and _, at most 64")
         if not 1 <= self.partitions <= 1024:
             raise ValueError(f"source {self.name}: partitions is {self.partitions}; between 1 and 1024")
+        if self.gather is not None and self.partitions != 1:
+            raise ValueError(
+                f"source {self.name}: partitions is {self.partitions}; with gather it must be 1, "
+                "since rows that belong together come one after the other in one lane"
+            )
         if self.sample < 1 or (self.limit is not None and self.limit < 1):
             raise ValueError(f"source {self.name}: sample and limit must be at least 1")
         if self.ratio is not None and not 0 < self.ratio <= 1:
