@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from shardkit.curate import text
 from shardkit.curate.benchmarks import open_benchmarks
+from shardkit.curate.card import has_card, write_card
 from shardkit.curate.clusters import ClusterCounts, Nearness, find_clusters
 from shardkit.curate.fingerprints import HIT, Rows, key_bytes
 from shardkit.curate.images import RADIUS
@@ -33,7 +34,7 @@ from shardkit.curate.workers import Work, fingerprint_all
 from shardkit.errors import SpecError
 from shardkit.read.dataset import Dataset, open_dataset
 from shardkit.read.find import keys_of, read_indexes
-from shardkit.store.layout import BUILD_FOLDER
+from shardkit.store.layout import BUILD_FOLDER, StepRecord
 from shardkit.store.publish import lock
 from shardkit.store.reasons import CONTAMINATED, DUPLICATE, NEAR_DUPLICATE, OMISSION, WORDS, Omissions
 from shardkit.store.recovery import remove_temporaries
@@ -42,6 +43,7 @@ from shardkit.store.urls import require_dataset_folder
 FOUND = np.dtype([("shard", "<u4"), *((name, OMISSION[name]) for name in OMISSION.names or ())])
 """OMISSION with the shard it belongs to."""
 
+STEP = "dedup"
 ROWS_AT_ONCE = 1 << 15
 
 Progress = Callable[[str, int, int], None]
@@ -131,11 +133,13 @@ def dedup(root: str, options: DedupOptions, how: How = ALONE) -> DedupResult:
         remove_temporaries(folder)
         dataset = open_one(folder)
         found = find(dataset, options, folder / BUILD_FOLDER, how)
-        if not len(found.omissions):
-            return result(dataset, found)
-        names = [counts.name for counts in found.benchmarks]
-        publish_without(folder, dataset, found.by_shard(), steps(found), names)
-    return result(open_one(folder), found, parent=dataset.version)
+        if len(found.omissions):
+            names = [counts.name for counts in found.benchmarks]
+            publish_without(folder, dataset, found.by_shard(), names, step_of(found))
+    made = open_one(folder)
+    if not has_card(folder, made.version):
+        write_card(folder, made)
+    return result(made, found, parent=dataset.version if made.version != dataset.version else None)
 
 
 def find(dataset: Dataset, options: DedupOptions, folder: Path, how: How = ALONE) -> Found:
@@ -208,22 +212,18 @@ def result(dataset: Dataset, found: Found, parent: str | None = None) -> DedupRe
     )
 
 
-def steps(found: Found) -> list[dict[str, str]]:
+def step_of(found: Found) -> StepRecord:
     """What was done, for the record of a version: nothing in it depends on where or when."""
-    options = found.options
-    made = [
-        {"step": "decontaminate", "benchmark": counts.name, "digest": counts.digest, "rows": str(counts.rows),
-         "run_words": str(options.run_words), "parent": found.version}
-        for counts in found.benchmarks
-    ]  # fmt: skip
-    if options.compare:
-        step = {"step": "dedup", "compare": " ".join(sorted(options.compare)), "parent": found.version}
-        if "text" in options.compare:
-            step |= {"threshold": f"{options.threshold:g}", "text": text.method()}
-        if "images" in options.compare:
-            step |= {"images": f"pHash 64, radius {RADIUS}"}
-        made.append(step)
-    return made
+    compared = found.options.compare
+    options: dict[str, Any] = {"compare": sorted(compared)}
+    if "text" in compared:
+        options |= {"threshold": found.options.threshold, "text": text.method()}
+    if "images" in compared:
+        options |= {"images": f"pHash 64, radius {RADIUS}"}
+    if found.benchmarks:
+        named = [{"name": one.name, "digest": one.digest, "rows": one.rows} for one in found.benchmarks]
+        options |= {"against": named, "run_words": found.options.run_words}
+    return StepRecord(name=STEP, options=options)
 
 
 @contextmanager
