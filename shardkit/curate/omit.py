@@ -57,6 +57,34 @@ def publish_without(
     return publish_version(root, version), version
 
 
+def explain(dataset: Dataset, shard: int, ordinal: int) -> str:
+    """Why this version leaves a sample out, for people: `near-duplicate (93.1%) of KEY`; empty where it does not say.
+
+    Raises ShardDamaged, StorageFailed.
+    """
+    reasons = read_reasons(dataset.store, dataset.manifest)
+    found = reasons.find(shard, ordinal) if reasons is not None else None
+    if found is None:
+        return ""
+    if found.of is None:
+        return f"{found.reason} by {found.benchmark}, row {found.row + 1}"
+    table = dataset.tables.find(*found.of)
+    key = table.key(found.of[1] - table.first)
+    return f"{found.reason} of {key}" if found.similarity == 1 else f"{found.reason} ({found.similarity:.1%}) of {key}"
+
+
+def count_reasons(dataset: Dataset) -> dict[str, int]:
+    """How many samples a version leaves out for each reason that it gives. Raises ShardDamaged, StorageFailed."""
+    reasons = read_reasons(dataset.store, dataset.manifest)
+    counts = dict.fromkeys(WORDS, 0)
+    if reasons is None:
+        return {}
+    for shard in reasons.shards:
+        for number, count in enumerate(np.bincount(reasons.of_shard(shard)["reason"], minlength=len(WORDS)).tolist()):
+            counts[WORDS[number]] += count
+    return {word: count for word, count in counts.items() if count}
+
+
 def _ordinals(omissions: Mapping[int, Omissions], shard: int) -> list[int]:
     return omissions[shard]["ordinal"].tolist() if shard in omissions else []
 

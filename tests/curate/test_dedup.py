@@ -14,12 +14,16 @@ import pytest
 from shardkit import open_dataset, open_loader
 from shardkit.curate import clusters, fingerprints, table
 from shardkit.curate.card import has_card
-from shardkit.curate.dedup import DedupResult, How, dedup, find, open_one, read_groups
+from shardkit.curate.dedup import DedupResult, How, dedup, find, near_labels, open_one
 from shardkit.curate.options import DedupOptions
+from shardkit.curate.split import split_dataset
 from shardkit.errors import Locked, SpecError, StorageFailed
 from shardkit.records.row import Prepared
+from shardkit.report.lineage import trace_sample
+from shardkit.spec import SplitOptions
 from shardkit.store import fs
 from shardkit.store.faults import Fault, Faults, Setting
+from shardkit.store.manifest import read_split
 from shardkit.store.publish import lock
 from shardkit.store.reasons import Reason, read_reasons
 from shardkit.store.recovery import plan_gc
@@ -100,6 +104,22 @@ def test_readers_see_fewer_and_the_old_version_as_it_was(
     characters = sum(len(item.sample.messages[0].content) for item in open_one(tmp_path / "data"))
     assert totals.sums.text_characters == characters
     assert (totals.samples, totals.by_modality) == (len(wanted), {"text": len(wanted)})
+
+
+def test_lineage_and_card_say_why(planted: tuple[Path, list[str], list[int]], tmp_path: Path) -> None:
+    shutil.copytree(planted[0], tmp_path / "data")
+    before = open_one(tmp_path / "data")
+    done = run(tmp_path / "data")
+    at, reason = next(iter(reasons_of(tmp_path / "data").items()))
+    assert reason.of is not None
+    after = open_one(tmp_path / "data")
+    traced = trace_sample(after, before[at].key)
+    kept = before[reason.of[0] * 120 + reason.of[1]].key
+    assert (traced.versions[0].present, traced.versions[1].present) == (False, True)
+    assert traced.versions[0].why == f"near-duplicate ({reason.similarity:.1%}) of {kept}"
+    assert traced.versions[0].why in traced.text() and not traced.versions[1].why
+    card = (tmp_path / "data" / "cards" / f"{done.version}.md").read_text()
+    assert f"| near-duplicate | {done.near_duplicates} |" in card and "R-MinHash" in card
 
 
 def test_a_second_run_changes_nothing(planted: tuple[Path, list[str], list[int]], tmp_path: Path) -> None:
@@ -262,22 +282,21 @@ def test_recordings_go_where_their_samples_are_the_same(tmp_path: Path) -> None:
     assert stays(tmp_path, samples, DedupOptions(compare=("text",))) == [0, 3]
 
 
-def test_groups_name_the_first_of_each_cluster(tmp_path: Path) -> None:
+def test_labels_name_the_first_of_each_cluster(tmp_path: Path) -> None:
     one, two, three = texts(3)
-    samples = [
-        chat(0, one),
-        chat(1, two),
-        chat(2, one.upper()),
-        seen(3, png(photo(1))),
-        chat(4, three),
-        chat(5, two + "!"),
-    ]
+    samples = [chat(0, one), chat(1, two), chat(2, one.upper()), seen(3, png(photo(1))), chat(4, three)]
+    samples.append(chat(5, two + "!"))
     make(tmp_path / "data", samples, shards=3)
     dataset = open_one(tmp_path / "data")
     keys = [item.key for item in dataset]
-    groups = [f"{high:016x}{low:016x}" for shard in read_groups(dataset) for high, low in shard.tolist()]
-    assert groups == [keys[0], keys[1], keys[0], keys[3], keys[4], keys[1]]
-    assert [len(shard) for shard in read_groups(dataset, DedupOptions(compare=("audio",)))] == [2, 2, 2]
+    assert near_labels(dataset) == {(0, 0): keys[0], (1, 0): keys[0], (0, 1): keys[1], (2, 1): keys[1]}
+    assert near_labels(dataset, DedupOptions(compare=("audio",))) == {}
+    split = SplitOptions(ratios={"train": 0.5, "test": 0.5}, near=True)
+    split_dataset(tmp_path / "data", split, near_labels(dataset))
+    divided = read_split(open_one(tmp_path / "data").store, open_one(tmp_path / "data").manifest)
+    assert divided is not None
+    sides = [divided.of_shard(shard, 2)[1].tolist() for shard in range(3)]
+    assert sides[0][0] == sides[1][0] and sides[0][1] == sides[2][1]
 
 
 def test_what_the_parent_left_out_stays_out_and_reasons_add_up(tmp_path: Path) -> None:
