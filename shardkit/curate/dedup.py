@@ -213,7 +213,7 @@ def step_of(found: Found) -> StepRecord:
     compared = found.options.compare
     options: dict[str, Any] = {"compare": sorted(compared)}
     if "text" in compared:
-        options |= {"threshold": found.options.threshold, "text": text.method()}
+        options |= {"threshold": found.options.threshold, "text": text.method(found.options.threshold)}
     if "images" in compared:
         options |= {"images": f"pHash 64, radius {RADIUS}"}
     if found.benchmarks:
