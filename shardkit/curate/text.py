@@ -23,7 +23,7 @@ from shardkit.errors import SpecError
 SHINGLE_WORDS = 3
 PERMUTATIONS = 120
 BAND_ROWS = ((0.78, 6), (0.7, 5), (0.6, 4), (0.0, 3))
-"""(least threshold, entries of a signature in a band): a pair at its threshold meets with a probability of 0.98 or more.
+"""(least threshold, entries of a signature in a band): a pair at its threshold meets with probability 0.98 or more.
 
 For 0.8 that is 20 bands of 6: a pair at 0.8 meets with probability 0.998, at 0.85 0.9999, at 0.5 0.27, at 0.1 0.00002.
 """

@@ -16,6 +16,7 @@ from shardkit.curate import clusters, fingerprints, table
 from shardkit.curate.card import has_card
 from shardkit.curate.dedup import DedupResult, How, dedup, find, near_labels, open_one
 from shardkit.curate.options import DedupOptions
+from shardkit.curate.scratch import Scratch
 from shardkit.curate.split import split_dataset
 from shardkit.errors import Locked, SpecError, StorageFailed
 from shardkit.records.row import Prepared
@@ -189,6 +190,21 @@ def test_whatever_happens_on_the_way_running_again_ends_with_the_same_version(tm
         shutil.rmtree(root)
 
 
+@pytest.mark.parametrize("fault", ["flip", "torn"])
+def test_a_disk_that_does_not_keep_what_is_written_is_noticed(tmp_path: Path, fault: Fault) -> None:
+    before = fs.observe(Faults(Setting(fault=fault, at=3)))  # the file is made, then written twice
+    try:
+        file = Scratch(tmp_path, "rows")
+        file.append(b"x" * 100)
+        file.append(b"y" * 100)
+        with pytest.raises(StorageFailed, match="does not hold what was written"):
+            file.seal()
+        file.remove()
+    finally:
+        fs.observe(before)
+    assert not list(tmp_path.iterdir())
+
+
 def test_memory_does_not_grow_with_the_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fingerprints, "BATCH_SAMPLES", 64)
     monkeypatch.setattr(table, "WAITING_BANDS", 4000)
@@ -227,8 +243,8 @@ def test_case_and_roles_make_no_copy_but_answers_do(tmp_path: Path) -> None:
 
 
 def test_the_systems_words_are_not_compared(tmp_path: Path) -> None:
-    system, *questions = texts(4, words=40)
-    samples = [chat(at, " ".join(question.split()[:10]), system=system) for at, question in enumerate(questions)]
+    (system,), questions = texts(1, words=300), texts(3, seed=1, words=10)
+    samples = [chat(at, question, system=system) for at, question in enumerate(questions)]
     assert stays(tmp_path, samples) == [0, 1, 2]
 
 
