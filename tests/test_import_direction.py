@@ -31,11 +31,13 @@ SHARDKIT = (
 )
 TRAINER = (
     ("spec",),
+    ("digests", "pickles"),
     ("data",),
     ("model",),
     ("losses",),
     (
         "checkpoint",
+        "closing",
         "distributed",
         "failure",
         "figures",

@@ -46,7 +46,7 @@ from trainer.model.isolation import check_isolation
 from trainer.model.table import Model
 from trainer.objective import open_loss
 from trainer.optim import make_optimizer
-from trainer.records import write_json
+from trainer.records import is_number, write_json
 from trainer.resume import choose_start
 from trainer.spec import RunSpec, SourceSpec, spec_digest_fields, without_secrets
 from trainer.start import begin_model, find_weights
@@ -165,7 +165,7 @@ class Run:
         self.held_out = {**self.held_out, name: found}
         if name in ("before", "newest", "after"):
             self.held_out_loss = found["loss"]
-            self._measured = (self.step, found["loss"])
+            self._measured = (self.step, found["loss"]) if is_number(found["loss"]) else None
         if self.world.is_first:
             write_json(self.out / HELD_OUT, self.held_out)
 

@@ -19,7 +19,7 @@ from trainer.data.collate import collate
 from trainer.data.media import Medium
 from trainer.data.tokenise import Speech, train_speech
 from trainer.eval.answers import answer_rows, score, split_answer
-from trainer.eval.command import evaluate_run
+from trainer.eval.command import EvalJob, evaluate_run
 from trainer.eval.gallery import MOST_SOUND_BYTES, show_item
 from trainer.eval.heldout import choose_in_turn, open_measure
 from trainer.eval.loss import Ready, Rows, blank, exchange, measure_rows, undisturbed
@@ -134,7 +134,7 @@ def test_a_run_knows_its_newest_held_out_loss(
 
 
 def test_trainer_eval_gives_the_figures_and_a_page_of_its_own(watched: Path, dataset: Path) -> None:
-    found = evaluate_run(watched, str(dataset), samples=6, generate=3)
+    found = evaluate_run(EvalJob(folder=watched, data=str(dataset), samples=6, generate=3))
     line = read_evaluations(watched)[-1]
     assert found["after"]["loss"] == pytest.approx(line["loss"], rel=1e-6)
     assert found["after"]["answers"] == line["answers"]
