@@ -80,7 +80,7 @@ def read_digests(folder: Path) -> Digests | None:
         digests = msgspec.json.decode(path.read_bytes(), type=Digests)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _damaged(folder, DIGESTS, f"is truncated or altered ({error})") from None
     outside = [name for name in digests.files if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts]
     if outside or digests.format != FORMAT:

@@ -97,7 +97,7 @@ def _load_run(folder: Path) -> tuple[Omni, Speech]:
     """The model of a run's newest whole checkpoint, and its tokeniser."""
     try:
         spec = convert_spec(msgspec.json.decode((folder / RUN).read_bytes()), RunSpec, str(folder / RUN))
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         raise SpecError(f"loss.distil.teacher: {folder / RUN} is damaged; give a whole run's folder") from None
     path = find_checkpoint(folder / "checkpoints", lambda text: None)
     if path is None:

@@ -100,7 +100,7 @@ def read_run(folder: Path) -> RunSpec:
     """The spec that a run was trained with; raises SpecError where there is none."""
     try:
         raw = msgspec.json.decode((folder / SPEC).read_bytes())
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         if (folder / "chain.json").is_file():
             raise SpecError(f"{folder} holds a chain of stages; give the folder of one of them") from None
         raise SpecError(f"{folder} holds no run: {SPEC} is missing or damaged") from None

@@ -86,7 +86,7 @@ def read_record(folder: Path) -> ExportRecord:
     path = folder / FOLDER / CONFIG
     try:
         raw = msgspec.json.decode(path.read_bytes())
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise SpecError(f"{path} cannot be read ({error}); export the run again") from None
     record = convert_spec(raw, ExportRecord, str(path))
     if record.format != FORMAT:
