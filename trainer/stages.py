@@ -19,13 +19,12 @@ import msgspec
 from shardkit import SpecError
 from trainer.checkpoint import best_checkpoint, held_out_loss, is_whole, list_checkpoints, step_of
 from trainer.distributed import World, open_world
+from trainer.folder import CHAIN
 from trainer.loop import Measure, Outcome, Report, train
 from trainer.metrics import read_evaluations
 from trainer.records import write_json
 from trainer.resume import check_same
 from trainer.spec import RunSpec, stage_folder, stage_runs
-
-CHAIN = "chain.json"
 
 
 class StageRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,7 +21,7 @@ from trainer.distributed import World, choose_parallel, open_world
 from trainer.distributed.merge import merge_figures
 from trainer.loop import train
 from trainer.metrics import read_metrics
-from trainer.run import reading_of, share_of
+from trainer.setting import reading_of, share_of
 from trainer.spec import ModelSpec, PackSpec, RunSpec
 
 STEPS = 6

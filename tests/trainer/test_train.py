@@ -194,7 +194,7 @@ def test_samples_longer_than_the_language_model_takes_are_refused_at_once(
 
 
 def test_a_second_trainer_in_the_folder_fails_at_once(dataset: Path, tmp_path: Path, tiny_spec: ModelSpec) -> None:
-    from trainer.run import RunLocked
+    from trainer.folder import RunLocked
 
     def second(event: dict[str, Any]) -> None:
         if event["event"] == "start":

@@ -20,10 +20,11 @@ from trainer.data.tokenise import load_speech
 from trainer.eval.heldout import evaluate, keep_held_out, page_of, without_media
 from trainer.eval.loss import HeldOut, Ready, not_finite
 from trainer.eval.page import write_eval_page
+from trainer.folder import CHAIN, SPEC
 from trainer.model.finite import first_not_finite
 from trainer.model.table import Model
 from trainer.objective import open_loss
-from trainer.run import SPEC, choose_device, fix_arithmetic, reading_of
+from trainer.setting import choose_device, fix_arithmetic, reading_of
 from trainer.spec import RunSpec
 from trainer.start import begin_model
 
@@ -101,7 +102,7 @@ def read_run(folder: Path) -> RunSpec:
     try:
         raw = msgspec.json.decode((folder / SPEC).read_bytes())
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
-        if (folder / "chain.json").is_file():
+        if (folder / CHAIN).is_file():
             raise SpecError(f"{folder} holds a chain of stages; give the folder of one of them") from None
         raise SpecError(f"{folder} holds no run: {SPEC} is missing or damaged") from None
     return convert_spec(raw, RunSpec, str(folder / SPEC))

@@ -16,9 +16,9 @@ import msgspec
 from shardkit import Dataset, ShardkitError, SpecError, open_dataset, scrub
 from trainer.data.sources import choose_sources
 from trainer.export.find import Trained, stored_parts
+from trainer.folder import HELD_OUT
 from trainer.model.omni import Omni
 from trainer.records import strict_json
-from trainer.run import HELD_OUT
 from trainer.spec import EncoderSpec
 
 NON_COMMERCIAL = ("nc", "noncommercial", "non-commercial")

@@ -23,11 +23,10 @@ from trainer.checkpoint import (
 )
 from trainer.data.tokenise import Speech, load_speech
 from trainer.eval.command import read_run
+from trainer.folder import CHAIN, SPEC
 from trainer.model.table import Model, make_model
-from trainer.run import SPEC
 from trainer.spec import ModelSpec, RunSpec
 
-CHAIN = "chain.json"
 Warn = Callable[[str], None]
 
 
