@@ -20,9 +20,10 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from tests.trainer.answers import PREFERENCES, teaching, text_model
-from tests.trainer.datasets import mixed, tiny_run
+from tests.trainer.datasets import tiny_run
 from tests.trainer.exports import replace_weights
 from tests.trainer.pages import Parsed
+from tests.trainer.runs import Stop
 from trainer.cli.main import app
 from trainer.data.collate import collate
 from trainer.data.media import Medium
@@ -43,17 +44,8 @@ STEPS = 6
 EXACT = ("step", "loss", "loss_by_modality", "loss_by_source", "gradient_norm", "learning_rate", "tokens", "left_out")
 
 
-class Stop(Exception):
-    """Stands for a crash between two steps."""
-
-
 def pick(line: dict[str, Any]) -> dict[str, Any]:
     return {name: line[name] for name in EXACT}
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return mixed(tmp_path_factory.mktemp("data") / "mixed")
 
 
 def spec_of(model: ModelSpec, every: int, **more: Any) -> RunSpec:

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from shardkit import SpecError, open_dataset
 from tests.trainer.exports import make_base, replace_weights, train_tiny
+from tests.trainer.runs import quiet
 from trainer.cli.main import app
 from trainer.data.tokenise import load_speech
 from trainer.digests import ExportDamaged
@@ -47,10 +48,6 @@ with torch.no_grad():
 print(json.dumps({"logits": logits.float().flatten().tolist(), "dtype": str(next(model.parameters()).dtype),
                   "stops": model.generation_config.eos_token_id, "tokens": len(tokenizer)}))
 """
-
-
-def quiet(text: str) -> None:
-    """Warn nobody."""
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +126,6 @@ def test_merged_keeps_the_precision_of_its_base(room: Path, tiny_spec: ModelSpec
     half = make_base(room / "half", torch.bfloat16)
     folder = tmp_path / "own"
     folder.mkdir()
-    shutil.copytree(room / "data", folder / "data") if (room / "data").exists() else None
     run = train_tiny(folder, tiny_spec, half, "lora", dtype="bfloat16")
     found = plain(exported(run, "merged", tmp_path / "out"))
     assert found["dtype"] == "torch.bfloat16"
@@ -161,7 +157,6 @@ def test_pretrained_eyes_that_only_a_stage_trained_are_carried(
     SiglipVisionModel(SiglipVisionConfig(**vision.config)).save_pretrained(str(eyes))
     seeing = msgspec.structs.replace(vision, pretrained=str(eyes), config={}, trainable=False)
     spec = msgspec.structs.replace(tiny_spec, vision=seeing)
-    shutil.copytree(room / "data", tmp_path / "data")
     trainable = ["vision", "vision_connector", "adapters"]
     run = train_tiny(tmp_path, spec, base, "lora", trainable=trainable)
     out = exported(run, "merged", tmp_path / "out")

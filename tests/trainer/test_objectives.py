@@ -11,6 +11,7 @@ import pytest
 from shardkit import SpecError
 from tests.trainer.answers import text_model
 from tests.trainer.datasets import build_small
+from tests.trainer.runs import Stop
 from trainer.checkpoint import load_model
 from trainer.data.tokenise import load_speech, train_speech
 from trainer.eval.command import EvalJob, evaluate_run, read_run
@@ -24,10 +25,6 @@ RUNS = Path(__file__).resolve().parents[2] / "specs" / "runs"
 COLOURS = ("red", "green", "blue", "yellow", "white")
 THINGS = ("sky", "grass", "door", "snow", "lemon", "rose", "sea", "brick")
 STEPS, STOP = 6, "3"
-
-
-class Stop(Exception):
-    """Stands for a crash between two steps."""
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,8 @@ import torch
 from safetensors.torch import load_file
 
 from shardkit import SpecError
-from tests.trainer.datasets import mixed, tiny_run
+from tests.trainer.datasets import tiny_run
+from tests.trainer.runs import Stop
 from trainer.checkpoint import list_checkpoints
 from trainer.cli.chain import _line
 from trainer.eval.heldout import open_measure
@@ -34,11 +35,6 @@ STAGES: list[dict[str, Any]] = [
      "loss": {"weighting": "sample"}},
 ]  # fmt: skip
 ALL = ("1-align", "2-sft")
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return mixed(tmp_path_factory.mktemp("data") / "mixed")
 
 
 @pytest.fixture(scope="module")
@@ -122,10 +118,6 @@ def test_the_second_stage_begins_with_the_best_weights_a_fresh_optimizer_and_fro
 def test_without_held_out_losses_the_last_checkpoint_is_the_start(spec: RunSpec, dataset: Path, tmp_path: Path) -> None:
     train_chain(spec, str(dataset), tmp_path, report=lambda event: None)
     assert read_chain(tmp_path)[1].start == "1-align/checkpoints/step-00000004"
-
-
-class Stop(Exception):
-    """Stands for a crash between two steps."""
 
 
 @pytest.mark.parametrize("at", [("align", 1), ("align", 4), ("sft", 1), ("sft", 3)])

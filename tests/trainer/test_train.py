@@ -15,22 +15,14 @@ import pytest
 
 from shardkit import ShardDamaged, SpecError, open_dataset
 from shardkit.read.serve import serve_folder
-from tests.trainer.datasets import build_small, generated, mixed, tiny_run
+from tests.trainer.datasets import build_small, generated, tiny_run
+from tests.trainer.runs import quiet
 from trainer.data.reading import is_held_out
 from trainer.eval.command import EvalJob, evaluate_run
 from trainer.eval.heldout import open_measure
 from trainer.loop import train
 from trainer.metrics import read_metrics
 from trainer.spec import LanguageSpec, ModelSpec, PackSpec
-
-
-def quiet(event: dict[str, Any]) -> None:
-    """Report nothing."""
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return mixed(tmp_path_factory.mktemp("data") / "mixed")
 
 
 def test_a_run_over_http_leaves_metrics_checkpoints_and_a_plot(

@@ -18,7 +18,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from shardkit import SpecError
-from tests.trainer.datasets import mixed, tiny_run
+from tests.trainer.datasets import tiny_run
+from tests.trainer.runs import quiet
 from tests.trainer.test_checkpoint import PROGRESS, Small, saved, stepped
 from trainer.checkpoint import (
     CheckpointFailed,
@@ -43,15 +44,6 @@ from trainer.loop import train
 from trainer.metrics import read_metrics
 from trainer.optim import make_optimizer
 from trainer.spec import CheckpointSpec, ModelSpec, RunSpec
-
-
-def quiet(event: dict[str, Any]) -> None:
-    """Report nothing."""
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return mixed(tmp_path_factory.mktemp("data") / "mixed")
 
 
 @pytest.fixture(scope="module")
