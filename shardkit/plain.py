@@ -1,7 +1,7 @@
 """Plain values from YAML, checked for what no spec may hold, before they become one.
 
 Here: reading YAML, numbers that can be stored, what there is to choose from where a name is wrong.
-Elsewhere: the specs themselves (spec.py).
+Elsewhere: the specs themselves (spec).
 """
 
 from __future__ import annotations

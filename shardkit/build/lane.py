@@ -22,8 +22,10 @@ from shardkit.build.pool import Bounds, Line, Outcome, Refusal
 from shardkit.errors import Refused, SourceChanged, SourceDamaged, SourceFailed
 from shardkit.media.prepare import prepare
 from shardkit.records.normalize import normalize
-from shardkit.records.row import Cursor, Prepared, Row
-from shardkit.sources.base import Source, Step
+from shardkit.records.row import Cursor, Prepared
+from shardkit.records.rules import apply_rules
+from shardkit.sources.base import BadRow, Passed, Source, Step
+from shardkit.sources.gather import gathered
 from shardkit.sources.table import open_source
 from shardkit.spec import AnySource, Limits
 from shardkit.store.layout import DeadLetter, LaneRecord, LaneTotals
@@ -104,7 +106,7 @@ def run_lane(job: LaneJob, outlet: Outlet) -> None:
 
 
 def _fill(job: LaneJob, cutter: Cutter, wanted: int | None) -> None:
-    source = open_source(job.spec, job.seed, job.limits)
+    source = gathered(open_source(job.spec, job.seed, job.limits), job.spec)
     steps = read_steps(source, job, time.sleep)
     bounds = Bounds(max_bytes=job.queue_bytes, threads=job.threads, wait_seconds=job.wait_seconds, samples=wanted)
     rows: Line | Inline = Inline(steps, job) if job.threads == 0 else Line(steps, lambda step: work(step, job), bounds)
@@ -175,13 +177,17 @@ def _rows(source: Source, job: LaneJob, cursor: Cursor | None) -> Generator[Step
 def work(step: Step, job: LaneJob) -> Outcome:
     """Normalise a row and prepare its media. A pure function of both."""
     row = step.row
-    result: Prepared | Refusal
-    if not isinstance(row, Row):
+    result: Prepared | Refusal | Passed
+    if isinstance(row, BadRow):
         result = Refusal(row.reason, row.detail)
+    elif isinstance(row, Passed):
+        result = row
     else:
         try:
             with phase("media"):
-                result = prepare(normalize(row, job.spec, job.revision, job.limits), job.spec.media, job.limits)
+                draft = normalize(row, job.spec, job.revision, job.limits)
+                draft = draft if job.spec.rules is None else apply_rules(draft, job.spec.rules)
+                result = prepare(draft, job.spec.media, job.limits)
         except Refused as refused:
             result = Refusal(refused.reason, refused.detail)
         except Exception as error:
@@ -201,6 +207,7 @@ class Cutter:
         self._cursor, self._number, self._shards = job.cursor, job.commits, job.shards
         self._totals, self._refused = job.totals, dict(job.totals.refused)
         self._rows, self._duplicates = job.totals.rows, job.totals.duplicates
+        self._filtered = job.totals.filtered
         self._shown = 0.0
         self._ended = False
         self.samples = 0
@@ -209,6 +216,11 @@ class Cutter:
     def add(self, outcome: Outcome) -> bool:
         """Take one row's outcome; whether it became a sample."""
         before, self._cursor = self._cursor, outcome.cursor
+        if isinstance(outcome.result, Passed):
+            self._rows += outcome.result.count
+            self._filtered += outcome.result.count
+            self._show()
+            return False
         self._rows += 1
         added = self._store(outcome, before)
         self.samples += added
@@ -253,6 +265,7 @@ class Cutter:
 
     def _store(self, outcome: Outcome, before: Cursor | None) -> bool:
         result = outcome.result
+        assert not isinstance(result, Passed), "rows passed over are counted alone"
         if isinstance(result, Prepared):
             try:
                 with phase("staging"):
@@ -296,7 +309,13 @@ class Cutter:
     def _now(self) -> LaneTotals:
         samples = self._job.totals.samples + self.samples
         refused = dict(sorted(self._refused.items()))
-        return LaneTotals(rows=self._rows, samples=samples, duplicates=self._duplicates, refused=refused)
+        return LaneTotals(
+            rows=self._rows,
+            samples=samples,
+            duplicates=self._duplicates,
+            refused=refused,
+            filtered=self._filtered,
+        )
 
     def _show(self) -> None:
         now = time.monotonic()

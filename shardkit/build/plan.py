@@ -17,6 +17,7 @@ from shardkit.build.quotas import SampleCount, lane_quotas, source_quotas
 from shardkit.errors import ShardDamaged, SpecError
 from shardkit.media.prepare import check_options, toolchain
 from shardkit.records.normalize import check_normalizer, possible_modalities
+from shardkit.records.rules import check_rules, rules_toolchain
 from shardkit.sources.base import Pinned
 from shardkit.sources.table import open_source
 from shardkit.spec import AnySource, BuildSpec, Limits
@@ -26,6 +27,9 @@ from shardkit.store.publish import publish_bytes
 
 NOT_BYTES = ("kind", "name", "sample", "limit", "ratio", "partitions", "fallback")
 """Fields of a source that its bytes do not depend on, or that stand elsewhere in the record."""
+
+SPARED: dict[str, Any] = {"rules": None, "where": {}, "unless": {}, "gather": None}
+"""Fields that are left out where they say nothing: plans that were made before there were such fields stand."""
 
 MACHINE_LIMITS = ("memory_bytes",)
 """Limits that fit a build to a machine; no byte depends on them."""
@@ -123,7 +127,8 @@ def decide_places(
 def config_of(spec: AnySource) -> dict[str, Any]:
     """A source's configuration as far as its bytes depend on it: no location, no quota."""
     config: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(spec))
-    for name in (*NOT_BYTES, *spec.LOCATIONS):
+    silent = [name for name, nothing in SPARED.items() if getattr(spec, name) == nothing]
+    for name in (*NOT_BYTES, *spec.LOCATIONS, *silent):
         config.pop(name, None)
     return config
 
@@ -131,6 +136,7 @@ def config_of(spec: AnySource) -> dict[str, Any]:
 def toolchain_of(spec: AnySource, source_toolchain: Mapping[str, str]) -> dict[str, str]:
     """Versions of all that makes the bytes of a source's lanes."""
     found = {**source_toolchain, **toolchain(possible_modalities(spec), spec.media), **shard.toolchain()}
+    found |= rules_toolchain(spec.rules)
     return dict(sorted(found.items()))
 
 
@@ -192,7 +198,7 @@ def _choose(source: AnySource) -> tuple[AnySource, str]:
     for candidate in _candidates(source):
         check_normalizer(candidate)
         check_options(candidate.media)
-        lacking = open_source(candidate, 0).missing_tool()
+        lacking = open_source(candidate, 0).missing_tool() or check_rules(candidate.rules)
         if not lacking:
             return candidate, "; ".join(missing) + f"; taken: fallback {label(candidate)}" if missing else ""
         missing.append(f"{label(candidate)}: {lacking}")
@@ -220,7 +226,8 @@ def _pin(place: Place, spec: BuildSpec, folder: Path) -> tuple[Pin, Pinned]:
     name = _new_name(folder, place.spec.name)
     fs.make_folders(folder / name)
     pinned = open_source(place.spec, spec.seed, spec.limits).pin(folder / name)
-    return Pin(folder=name, rows=pinned.rows, bytes=pinned.bytes, reread=pinned.reread), pinned
+    rows = None if place.spec.gather else pinned.rows  # how many are made of them is seen on the way
+    return Pin(folder=name, rows=rows, bytes=pinned.bytes, reread=pinned.reread), pinned
 
 
 def _new_name(folder: Path, name: str) -> str:

@@ -254,10 +254,11 @@ def other_lines(event: Event) -> Iterator[str]:
 
 
 def told(totals: LaneTotals) -> str:
-    """Duplicates and refusals in words, where there are any."""
+    """Duplicates, refusals and rows passed over in words, where there are any."""
     refused = ", ".join(f"{count:,} {reason}" for reason, count in totals.refused.items())
     duplicates = f", {totals.duplicates:,} duplicates" if totals.duplicates else ""
-    return duplicates + (f", refused: {refused}" if refused else "")
+    filtered = f", {totals.filtered:,} passed over" if totals.filtered else ""
+    return duplicates + filtered + (f", refused: {refused}" if refused else "")
 
 
 def _rich_progress(stream: TextIO) -> Progress:

@@ -31,6 +31,7 @@ class LaneStatus(msgspec.Struct, frozen=True, kw_only=True):
     samples: int
     duplicates: int
     refused: dict[str, int]
+    filtered: int
     shards: int
     bytes: int
     done: bool
@@ -67,7 +68,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
         for lane in self.lanes:
             quota = "all" if lane.quota is None else f"{lane.quota:,}"
             refused = ", ".join(f"{count:,} {reason}" for reason, count in lane.refused.items())
-            state = ("done" if lane.done else "open") + (f"; refused: {refused}" if refused else "")
+            passed = f"; passed over: {lane.filtered:,}" if lane.filtered else ""
+            state = ("done" if lane.done else "open") + passed + (f"; refused: {refused}" if refused else "")
             yield (
                 f"{lane.name:<{width}}  {lane.samples:>10,}  {quota:>10}  {lane.shards:>6,}  "
                 f"{lane.bytes / 2**20:>9,.1f}  {lane.duplicates:>6,}  {state}"
@@ -110,6 +112,7 @@ def _lane(lane: LaneRecord, commits: tuple[Commit, ...]) -> LaneStatus:
         samples=last.totals.samples if last else 0,
         duplicates=last.totals.duplicates if last else 0,
         refused=last.totals.refused if last else {},
+        filtered=last.totals.filtered if last else 0,
         shards=len(shards),
         bytes=sum(entry.shard.bytes for entry in shards),
         done=last.done if last else False,

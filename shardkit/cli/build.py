@@ -41,8 +41,8 @@ def build(
     Example: shardkit build specs/builds/demo.yaml --sample 20 --workers 2
     """
     from shardkit.build.progress import open_renderer
-    from shardkit.build.run import build as run_build
     from shardkit.build.run import dry_run as run_dry
+    from shardkit.curate.build import build as run_build
     from shardkit.spec import load_spec
 
     if engine != "local":

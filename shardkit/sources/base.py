@@ -32,12 +32,12 @@ class Pinned(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """One row, or one refusal, and the cursor just behind it.
+    """One row, one refusal, or rows passed over, and the cursor just behind it.
 
-    `row` is a Row, or a (position, Refused reason, detail) triple for a record that cannot even be a row.
+    `row` is a Row, a BadRow for a record that cannot even be a row, or Passed for rows that are not wanted.
     """
 
-    row: Row | BadRow
+    row: Row | BadRow | Passed
     cursor: Cursor
 
 
@@ -47,6 +47,13 @@ class BadRow(msgspec.Struct, frozen=True, kw_only=True):
     position: str
     reason: str
     detail: str = ""
+
+
+class Passed(msgspec.Struct, frozen=True, kw_only=True):
+    """Rows that the source's `where` passes over, one after the other up to `position`: no samples, no dead letters."""
+
+    position: str
+    count: int
 
 
 class Source(Protocol):

@@ -80,7 +80,8 @@ class Parquet:
 
     def _columns(self, file: Any, entry: Entry) -> list[str]:
         there = file.schema_arrow.names
-        wanted = [name for name in dict.fromkeys(columns_read(self.spec)) if name in there]
+        names = (name if name in there else name.split(".")[0] for name in columns_read(self.spec))
+        wanted = [name for name in dict.fromkeys(names) if name in there]
         if not wanted:
             raise SpecError(
                 f"source {self.spec.name}: {shown(entry.path)} has none of the columns that {self.spec.normalizer} "

@@ -111,19 +111,23 @@ class PlanRecord(Stored, frozen=True, kw_only=True):
 
 
 class ColumnRef(Stored, frozen=True, kw_only=True):
-    """A file of per-version columns: `omitted` (ordinals left out), later `split`, quality scores."""
+    """A file of per-version columns: `omitted` (ordinals left out), `split`, later quality scores."""
 
     name: str
     file: FileRef
 
 
 class LaneTotals(Stored, frozen=True, kw_only=True):
-    """What became of a lane's rows. rows = samples + duplicates + refused; `refused` counts reason codes."""
+    """What became of a lane's rows. rows = samples + duplicates + refused + filtered; `refused` counts reason codes.
+
+    `filtered` rows were passed over because the source's spec does not want them.
+    """
 
     rows: int = 0
     samples: int = 0
     duplicates: int = 0
     refused: dict[str, int] = {}
+    filtered: int = 0
 
 
 class Totals(Stored, frozen=True, kw_only=True):
@@ -139,8 +143,18 @@ class Totals(Stored, frozen=True, kw_only=True):
     licences: tuple[str, ...] = ()
 
 
+class StepRecord(Stored, frozen=True, kw_only=True):
+    """What was done to a version's parent to make it without a build: a name (`split`, …) and its options."""
+
+    name: str
+    options: dict[str, Any] = {}
+
+
 class Manifest(Stored, frozen=True, kw_only=True):
-    """One immutable version of a dataset. Shards in the order of lanes, then of ordinals within a lane."""
+    """One immutable version of a dataset. Shards in the order of lanes, then of ordinals within a lane.
+
+    `step` is absent where a build made the version, else what made it out of its parent's shards.
+    """
 
     format: int = FORMAT
     name: str
@@ -153,6 +167,7 @@ class Manifest(Stored, frozen=True, kw_only=True):
     shards: tuple[ShardEntry, ...]
     columns: tuple[ColumnRef, ...] = ()
     dead_letters: tuple[FileRef, ...] = ()
+    step: StepRecord | None = None
 
 
 class Pointer(Stored, frozen=True, kw_only=True):
@@ -221,3 +236,4 @@ def version_path(digest: str) -> str:
 
 POINTER_PATH = "manifest.json"
 BUILD_FOLDER = ".build"
+CARDS_FOLDER = "cards"

@@ -17,6 +17,7 @@ from shardkit.errors import ShardDamaged
 from shardkit.store import fs
 from shardkit.store.layout import (
     BUILD_FOLDER,
+    CARDS_FOLDER,
     Commit,
     FileRef,
     Manifest,
@@ -154,7 +155,7 @@ def content_files(root: Path) -> Iterator[Path]:
 def _temporaries(root: Path) -> Iterator[Path]:
     pattern = f"{fs.STAGE}*"
     yield from sorted(root.glob(pattern))
-    for name in (*CONTENT_FOLDERS, BUILD_FOLDER):
+    for name in (*CONTENT_FOLDERS, CARDS_FOLDER, BUILD_FOLDER):
         yield from sorted(path for path in (root / name).rglob(pattern) if path.is_file())
 
 
