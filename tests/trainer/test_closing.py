@@ -61,7 +61,7 @@ def test_a_run_tells_it_as_a_warning_at_its_end(tiny_spec: ModelSpec, tmp_path: 
     build = convert_spec({"name": "mostly-heard", "seed": 7, "sources": [text, tones]}, BuildSpec, "test")
     build_dataset(build, out=tmp_path / "data", workers=0)
     deaf = msgspec.structs.replace(tiny_spec, audio=None)
-    rates = {"rate": 1e3, "warmup": 0, "clip": 0, "floor": 1.0}
+    rates = {"rate": 1.0, "warmup": 0, "floor": 1.0}
     spec = tiny_run(deaf, steps=8, optimizer=rates, eval={"samples": 0}, data={"max_tokens": 128, "held_out": 0.0})
     events: list[dict[str, Any]] = []
     train(spec, str(tmp_path / "data"), tmp_path / "run", report=events.append)
