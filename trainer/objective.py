@@ -21,6 +21,7 @@ from shardkit import SpecError, convert_spec
 from trainer.checkpoint import TOKENIZER, find_checkpoint, load_model
 from trainer.data.media import Senses
 from trainer.data.tokenise import Speech, load_speech
+from trainer.digests import ExportDamaged
 from trainer.folder import SPEC
 from trainer.losses.distil import DistilLoss
 from trainer.losses.reference import Reference, differing
@@ -113,6 +114,8 @@ def _load_pretrained(name: str) -> tuple[Omni, Speech]:
     try:
         own = load_speech(name)
         return Omni(ModelSpec(language=LanguageSpec(pretrained=name, train="frozen")), own), own
+    except ExportDamaged:
+        raise
     except SpecError as error:
         raise SpecError(f"loss.distil.teacher {name}: {error}") from None
 

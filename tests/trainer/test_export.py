@@ -27,6 +27,7 @@ from trainer.export.command import ExportFailed, ExportJob, Form, export_run
 from trainer.export.facts import flags_of
 from trainer.export.find import find_trained, load_trained
 from trainer.export.parts import open_export
+from trainer.generate import open_model
 from trainer.model.language import make_language
 from trainer.spec import LanguageSpec, ModelSpec
 
@@ -314,6 +315,8 @@ def test_a_damaged_export_ends_generate_with_exit_code_4_and_without_digests_it_
     assert "model.safetensors is altered" in str(ended.exception)
     (out / "digests.json").unlink()
     open_export(out)
+    with pytest.raises(SpecError, match="take --checkpoint best out"):
+        open_model(out, checkpoint="best")
 
 
 def test_a_damaged_export_is_no_base_of_another_run_nor_its_tokeniser(exports: Path, tmp_path: Path) -> None:
