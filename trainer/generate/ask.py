@@ -65,9 +65,7 @@ def open_model(
     folder = Path(folder)
     if is_export(folder):
         if checkpoint != NEWEST:
-            raise SpecError(
-                f"{folder} is an export, made of one checkpoint; take --checkpoint {checkpoint} out"
-            )
+            raise SpecError(f"{folder} is an export, made of one checkpoint; take --checkpoint {checkpoint} out")
         omni, speech, record = open_export(folder)
         return Model(omni, speech, _Setting(device=_device(device), dtype=record.dtype, step=record.step))
     trained = find_trained(folder, checkpoint, warn)
