@@ -25,6 +25,14 @@ class Scanned(NamedTuple):
     passed: bool = False
 
 
+class Reads(Protocol):
+    """What gives rows as a source does."""
+
+    def rows(self, folder: Path, partition: int, partitions: int, cursor: Cursor | None) -> Iterator[Step]:
+        """See Source."""
+        ...
+
+
 @runtime_checkable
 class Scans(Protocol):
     """A source that can look at its rows at less cost than reading them."""
@@ -43,14 +51,6 @@ class ReadsOn(Protocol):
 
     def reads_on(self, folder: Path, at: Cursor | None, wanted: Cursor) -> bool:
         """Whether a reader that stands at `at` should rather pass over rows than be opened at `wanted`, further on."""
-        ...
-
-
-class Reads(Protocol):
-    """What reads rows: a source, or its reader of one format."""
-
-    def rows(self, folder: Path, partition: int, partitions: int, cursor: Cursor | None) -> Iterator[Step]:
-        """See Source."""
         ...
 
 
