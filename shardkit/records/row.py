@@ -47,9 +47,10 @@ def _nested_bytes(value: list[Any] | dict[str, Any]) -> int:
     for here in inner:
         size += 64
         for entry in here.values() if isinstance(here, dict) else here:
-            if isinstance(entry, (str, bytes)):
+            kind = type(entry)
+            if kind is str or kind is bytes:
                 size += 16 + len(entry)
-            elif isinstance(entry, (list, dict)):
+            elif kind is dict or kind is list:
                 inner.append(entry)
     return size
 

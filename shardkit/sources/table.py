@@ -20,6 +20,7 @@ from shardkit.sources.json_list import Json
 from shardkit.sources.jsonl import Jsonl
 from shardkit.sources.kaggle import Kaggle
 from shardkit.sources.parquet import Parquet
+from shardkit.sources.plain import Plain
 from shardkit.sources.shards import open_shards
 from shardkit.spec import (
     AnySource,
@@ -35,6 +36,7 @@ from shardkit.spec import (
     KaggleSource,
     Limits,
     ParquetSource,
+    PlainSource,
     ShardsSource,
     SourceSpec,
 )
@@ -50,6 +52,7 @@ KINDS: dict[type[SourceSpec], Callable[..., Source]] = {
     JsonlSource: lambda spec, seed, limits: Jsonl(spec),
     JsonSource: lambda spec, seed, limits: Json(spec),
     KaggleSource: lambda spec, seed, limits: Kaggle(spec, limits),
+    PlainSource: lambda spec, seed, limits: Plain(spec, limits),
     ParquetSource: lambda spec, seed, limits: Parquet(spec),
     ShardsSource: lambda spec, seed, limits: open_shards(spec, limits),
 }

@@ -30,6 +30,7 @@ from shardkit.spec.local import GitSource as GitSource
 from shardkit.spec.local import JsonlSource as JsonlSource
 from shardkit.spec.local import JsonSource as JsonSource
 from shardkit.spec.local import ParquetSource as ParquetSource
+from shardkit.spec.local import PlainSource as PlainSource
 from shardkit.spec.local import ShardsSource as ShardsSource
 from shardkit.spec.remote import GithubIssuesSource as GithubIssuesSource
 from shardkit.spec.remote import HttpSource as HttpSource

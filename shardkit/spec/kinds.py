@@ -15,6 +15,7 @@ from shardkit.spec.local import (
     JsonlSource,
     JsonSource,
     ParquetSource,
+    PlainSource,
     ShardsSource,
 )
 from shardkit.spec.remote import GithubIssuesSource, HttpSource, HubSource, KaggleSource
@@ -22,6 +23,7 @@ from shardkit.spec.remote import GithubIssuesSource, HttpSource, HubSource, Kagg
 AnySource = (
     FilesSource
     | JsonlSource
+    | PlainSource
     | CsvSource
     | JsonSource
     | ParquetSource

@@ -93,6 +93,15 @@ class JsonSource(SourceSpec, frozen=True, kw_only=True, tag="json"):
         return True
 
 
+class PlainSource(JsonlSource, frozen=True, kw_only=True, tag="plain"):
+    """JSON lines as `jsonl`, whose rows name files of media beside them: `modalities` with paths, or lists of paths."""
+
+    @property
+    def text_alone(self) -> bool:
+        """False."""
+        return False
+
+
 class ParquetSource(SourceSpec, frozen=True, kw_only=True, tag="parquet"):
     """Parquet files, a row a row; columns of structs {bytes, path} are media."""
 

@@ -144,6 +144,11 @@ def checked_text(text: str, name: str) -> str:
     return text
 
 
+def is_plain(text: str) -> bool:
+    """Whether a text needs neither checks nor escapes, which most do not; a name for it need not even be made."""
+    return text.isascii() and "<|" not in text and "\0" not in text and bool(text) and not text.isspace()
+
+
 def escaped(value: Any, name: str, marks: bool = False) -> str:
     """Text found inside of a column: checked as `Columns.text` does, marks escaped unless they are meant."""
     if not isinstance(value, str):
