@@ -14,8 +14,9 @@ from pathlib import Path
 
 import msgspec
 
+from shardkit.build.cutter import LaneJob
 from shardkit.build.jobs import lane_view
-from shardkit.build.lane import LaneJob, read_steps, work
+from shardkit.build.lane import read_steps, work
 from shardkit.build.plan import Plan, make_plan
 from shardkit.build.pool import Outcome, step_bytes
 from shardkit.build.progress import LaneView

@@ -13,8 +13,8 @@ import msgspec
 
 from shardkit.errors import Refused
 from shardkit.records.marks import escape_marks
-from shardkit.records.row import Modality, RawMedium, Row
-from shardkit.records.sample import AudioType, ImageType, Message, Preference, VideoType
+from shardkit.records.row import Member, Modality, RawMedium, Row
+from shardkit.records.sample import AudioType, ImageType, Message, Preference, Sample, VideoType
 from shardkit.spec import SourceSpec
 
 MEDIA_TYPES: dict[Modality, tuple[str, ...]] = {
@@ -35,6 +35,9 @@ class Content(NamedTuple):
     preference: Preference | None = None
     media: tuple[RawMedium, ...] = ()
     provenance: Mapping[str, str] = {}
+    passed: Sample | None = None
+    """A finished sample with its `kept` members, passed on: what the row's spec does not say stays as it was."""
+    kept: tuple[Member, ...] = ()
 
 
 class Columns(msgspec.Struct, frozen=True):

@@ -18,6 +18,7 @@ from shardkit.records.normalize import (
     documents,
     instruct,
     media,
+    plain,
     preference,
     ratings,
     safety,
@@ -26,7 +27,9 @@ from shardkit.records.normalize import (
 )
 from shardkit.records.normalize.columns import Columns, Content, Options
 from shardkit.records.normalize.dialogue import ALL_MEDIA
+from shardkit.records.normalize.passed import from_sample
 from shardkit.records.normalize.pictures import NUMBERED
+from shardkit.records.normalize.sidecar import from_sidecar
 from shardkit.records.row import Modality
 
 Gathers = Literal["", "by", "tree", "siblings"]
@@ -222,6 +225,14 @@ MEDIA: dict[str, Normalizer] = {
         modalities=ALL_MEDIA,
         options={"unanswered": "refuse"},
         choices={"unanswered": UNANSWERED},
+    ),
+    "plain": Normalizer(make=plain.from_plain, roles=("messages", "preference", "media"), modalities=ALL_MEDIA),
+    "sample": Normalizer(make=from_sample, roles=("json",)),
+    "sidecar": Normalizer(
+        make=from_sidecar,
+        roles=("text", *ALL_MEDIA),
+        modalities=ALL_MEDIA,
+        options={"instruction": ""},
     ),
     "unlabelled": Normalizer(make=media.from_unlabelled, roles=ALL_MEDIA, modalities=ALL_MEDIA),
 }
