@@ -30,7 +30,7 @@ def split(
     group: Annotated[
         str, typer.Option(metavar="FIELD,…", help="Kept together: source, category, id, provenance.NAME.")
     ] = "provenance.group",
-    near: Annotated[bool, typer.Option("--near", help="Keep near-duplicates together too, found as by dedup.")] = False,
+    near: Annotated[bool, typer.Option("--near", help="Keep near-duplicates together; see `shardkit dedup`.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the figures; write nothing.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -41,7 +41,6 @@ def split(
 
     Example: shardkit split data/demo --ratios train=0.8,val=0.1,test=0.1 --group provenance.repository
     """
-    from shardkit.curate.dedup import near_labels
     from shardkit.curate.split import plan_split, split_dataset
     from shardkit.read.dataset import open_dataset
     from shardkit.spec import SplitOptions, convert_spec
@@ -50,11 +49,7 @@ def split(
     raw = {"ratios": _ratios(ratios), "seed": seed, "by": _words(by), "group": _words(group), "near": near}
     options = convert_spec(raw, SplitOptions, "shardkit split")
     require_dataset_folder(dataset)
-    clusters = near_labels(open_dataset(dataset)) if near else None
-    if dry_run:
-        figures = plan_split(open_dataset(dataset), options, clusters).figures
-    else:
-        figures = split_dataset(dataset, options, clusters)
+    figures = plan_split(open_dataset(dataset), options).figures if dry_run else split_dataset(dataset, options)
     show(msgspec.json.encode(figures).decode() if as_json else figures.text(options.ratios))
     if not as_json and not dry_run:
         show(f"{dataset}: version {figures.version}")

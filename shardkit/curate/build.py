@@ -15,7 +15,6 @@ from shardkit.build.quotas import SampleCount
 from shardkit.build.run import BuildResult, ignore
 from shardkit.build.run import build as build_lanes
 from shardkit.curate.card import has_card, write_card
-from shardkit.curate.groups import Labels
 from shardkit.curate.split import is_split, split_dataset
 from shardkit.read.dataset import open_dataset
 from shardkit.spec import BuildSpec
@@ -48,15 +47,9 @@ def build(
 
     result = build_lanes(spec, out=out, sample=sample, workers=workers, update=update, on_event=show)
     if spec.split is not None and not is_split(open_dataset(out), spec.split):
-        figures = split_dataset(Path(out), spec.split, _near(Path(out)) if spec.split.near else None)
+        figures = split_dataset(Path(out), spec.split)
         result = msgspec.structs.replace(result, version=figures.version, unchanged=False)
     if not has_card(Path(out), result.version):
         write_card(Path(out), open_dataset(out))
     on_event(Done(**msgspec.structs.asdict(result)))
     return result
-
-
-def _near(out: Path) -> Labels:
-    from shardkit.curate.dedup import near_labels  # only here: it brings what decodes media
-
-    return near_labels(open_dataset(out))
