@@ -115,6 +115,10 @@ def _finish(made: DedupResult, as_json: bool, page: Path | None) -> None:
             show(f"{benchmark.name}: {benchmark.too_short:,} of {benchmark.rows:,} rows are too short to be looked for")
     if made.unreadable:
         show(f"{made.unreadable:,} samples have no record and were not compared")
+    if made.crowded:
+        show(
+            f"{made.crowded:,} times a sample was compared with 1,000 of those that it shares a template with, not all"
+        )
     if page is not None:
         show(f"{page}: nothing is published in a dry run")
     elif made.unchanged:
