@@ -24,14 +24,17 @@ from shardkit.store.manifest import read_split
 
 
 class VersionNote(msgspec.Struct, frozen=True, kw_only=True):
-    """One version that holds the sample's shard: what made it, whether it has the sample (or why not), its split."""
+    """One version that holds the sample's shard: what made it, whether it has the sample, in which split.
+
+    `why` it has not, where the version says so.
+    """
 
     version: str
     made_by: str
     options: dict[str, Any] = {}
     present: bool = True
     split: str = ""
-    reason: str = ""
+    why: str = ""
 
 
 class Lineage(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,9 +160,9 @@ def _notes(chain: list[Dataset], entry: ShardEntry, item: Item) -> Iterator[Vers
             version=one.version,
             made_by=step.name if step else "build",
             options=step.options if step else {},
-            present=(present := item.ordinal not in one.omitted(where[0])),
-            reason="" if present else _reason(one, where[0], item.ordinal),
+            present=item.ordinal not in one.omitted(where[0]),
             split=_split_of(one, one.manifest, where[0], item.ordinal),
+            why=explain(one, where[0], item.ordinal),
         )
 
 
@@ -171,17 +174,10 @@ def _split_of(dataset: Dataset, manifest: Manifest, shard: int, ordinal: int) ->
     return words[int(values[ordinal])]
 
 
-def _reason(dataset: Dataset, shard: int, ordinal: int) -> str:
-    """Why a version leaves a sample out; where it does not say, what a build or an index leaves out."""
-    by_index = bool(dataset.manifest.shards[shard].url)
-    otherwise = "it lacks a member that was asked for" if by_index else "an earlier sample has the same key"
-    return explain(dataset, shard, ordinal) or otherwise
-
-
 def _version_line(note: VersionNote) -> str:
     told = f"{note.version} by {note.made_by}"
     told += f", split {note.split}" if note.split else ""
-    return told if note.present else f"{told}, left out there ({note.reason})"
+    return told if note.present else f"{told}, left out there" + (f": {note.why}" if note.why else "")
 
 
 def _json(value: object) -> str:

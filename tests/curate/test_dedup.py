@@ -117,8 +117,8 @@ def test_lineage_and_card_say_why(planted: tuple[Path, list[str], list[int]], tm
     traced = trace_sample(after, before[at].key)
     kept = before[reason.of[0] * 120 + reason.of[1]].key
     assert (traced.versions[0].present, traced.versions[1].present) == (False, True)
-    assert traced.versions[0].reason == f"near-duplicate ({reason.similarity:.1%}) of {kept}"
-    assert traced.versions[0].reason in traced.text() and not traced.versions[1].reason
+    assert traced.versions[0].why == f"near-duplicate ({reason.similarity:.1%}) of {kept}"
+    assert traced.versions[0].why in traced.text() and not traced.versions[1].why
     card = (tmp_path / "data" / "cards" / f"{done.version}.md").read_text()
     assert f"| near-duplicate | {done.near_duplicates} |" in card and "R-MinHash" in card
 
