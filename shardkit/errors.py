@@ -59,6 +59,20 @@ class SourceFailed(ShardkitError):
     exit_code: ClassVar[int] = 3
 
 
+class SourceUnavailable(SourceFailed):
+    """A source cannot be had from here: no permission, no credentials, gone, offline. Its fallback is taken instead.
+
+    `reason` is what a manifest says of it: short, without any address of a server.
+    """
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[SourceUnavailable], tuple[str, str]]:
+        return SourceUnavailable, (str(self), self.reason)
+
+
 class SourceChanged(SourceFailed):
     """A source is no longer what the plan pinned: changed since planned."""
 
@@ -111,6 +125,7 @@ class Refused(ShardkitError):
 
 REASONS: dict[str, str] = {
     "not-json": "a line is not one JSON object",
+    "not-csv": "a record of csv has another number of fields than its header, or quotes that do not match",
     "not-utf8": "text is not valid UTF-8, or holds lone surrogates or NUL",
     "missing-field": "a field that the normaliser needs is absent or has another type",
     "empty-text": "the text, question or answer is empty",

@@ -15,7 +15,7 @@ from shardkit.media.sniff import media_format
 from shardkit.media.sound import decode_sound
 from shardkit.media.toolchain import toolchain
 from shardkit.media.video import prepare_video
-from shardkit.records.row import Draft, Member, Modality, Prepared, RawMedium
+from shardkit.records.row import Draft, Kept, Member, Modality, Prepared, RawMedium
 from shardkit.records.sample import (
     Audio,
     AudioType,
@@ -27,6 +27,7 @@ from shardkit.records.sample import (
     Video,
     VideoType,
     decode_sample,
+    member_names,
 )
 from shardkit.spec import Limits, MediaOptions
 
@@ -37,6 +38,7 @@ TYPES: dict[Modality, tuple[str, ...]] = {
     "audio": get_args(AudioType),
     "video": get_args(VideoType),
 }
+_NO_MEDIA = Modalities()
 CHECK_PIXELS = 1 << 28
 """Pixels of a stored image beyond which `check_member` takes it for a bomb; a build's own limit is usually lower."""
 
@@ -47,6 +49,10 @@ def prepare(draft: Draft, options: MediaOptions, limits: Limits) -> Prepared:
     Members are named `image0.png`, `audio0.flac`, `video0.kf00000.jpg`, `video0.audio.flac`. Pure: the same draft,
     options and toolchain give the same bytes. Raises Refused with the reason of the first medium that cannot be stored.
     """
+    if draft.kept is not None:
+        return _keep(draft, draft.kept, limits)
+    if not draft.media:
+        return Prepared(sample=_record(draft, _NO_MEDIA))
     images = [_image(medium, at, options, limits) for at, medium in _each(draft, "image")]
     sounds = [_audio(medium, at, options, limits) for at, medium in _each(draft, "audio")]
     videos = [_video(medium, at, options, limits) for at, medium in _each(draft, "video")]
@@ -59,8 +65,19 @@ def prepare(draft: Draft, options: MediaOptions, limits: Limits) -> Prepared:
         audio=tuple(record for record, _ in sounds),
         video=tuple(record for record, _ in videos),
     )
-    fields = {name: getattr(draft, name) for name in Draft.__struct_fields__ if name != "media"}
-    return Prepared(sample=Sample(**fields, modalities=modalities), members=members)
+    return Prepared(sample=_record(draft, modalities), members=members)
+
+
+def _keep(draft: Draft, kept: Kept, limits: Limits) -> Prepared:
+    """Media that were stored before, unaltered: each must be there, decode wholly and be within the limits."""
+    sample = _record(draft, kept.modalities)
+    if member_names(sample) != tuple(member.name for member in kept.members):
+        raise Refused("schema", "the members are not those that the record names")
+    for member in kept.members:
+        if len(member.data) > limits.member_bytes:
+            raise Refused("too-big", f"{member.name} has {len(member.data)} bytes, limit {limits.member_bytes}")
+        check_member(member.name, member.data)
+    return Prepared(sample=sample, members=kept.members)
 
 
 def check_options(options: MediaOptions) -> None:
@@ -96,6 +113,21 @@ def check_member(name: str, data: bytes | memoryview) -> None:
         raise Refused("image-damaged", f"the bytes are not {kind}")
     else:
         decode_image(data, kind, CHECK_PIXELS)
+
+
+def _record(draft: Draft, modalities: Modalities) -> Sample:
+    return Sample(
+        id=draft.id,
+        messages=draft.messages,
+        domain=draft.domain,
+        category=draft.category,
+        source=draft.source,
+        modalities=modalities,
+        preference=draft.preference,
+        repetition_style=draft.repetition_style,
+        licence=draft.licence,
+        provenance=draft.provenance,
+    )
 
 
 def _each(draft: Draft, modality: Modality) -> list[tuple[int, RawMedium]]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from shardkit.curate.omit import explain
 from shardkit.errors import SpecError
 from shardkit.read.dataset import Dataset, open_dataset
 from shardkit.read.find import find_place
@@ -23,13 +24,17 @@ from shardkit.store.manifest import read_split
 
 
 class VersionNote(msgspec.Struct, frozen=True, kw_only=True):
-    """One version that holds the sample's shard: what made it, whether it has the sample, in which split."""
+    """One version that holds the sample's shard: what made it, whether it has the sample, in which split.
+
+    `why` it has not, where the version says so.
+    """
 
     version: str
     made_by: str
     options: dict[str, Any] = {}
     present: bool = True
     split: str = ""
+    why: str = ""
 
 
 class Lineage(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,6 +162,7 @@ def _notes(chain: list[Dataset], entry: ShardEntry, item: Item) -> Iterator[Vers
             options=step.options if step else {},
             present=item.ordinal not in one.omitted(where[0]),
             split=_split_of(one, one.manifest, where[0], item.ordinal),
+            why=explain(one, where[0], item.ordinal),
         )
 
 
@@ -171,7 +177,7 @@ def _split_of(dataset: Dataset, manifest: Manifest, shard: int, ordinal: int) ->
 def _version_line(note: VersionNote) -> str:
     told = f"{note.version} by {note.made_by}"
     told += f", split {note.split}" if note.split else ""
-    return told if note.present else f"{told}, left out there"
+    return told if note.present else f"{told}, left out there" + (f": {note.why}" if note.why else "")
 
 
 def _json(value: object) -> str:

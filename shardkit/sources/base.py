@@ -1,7 +1,7 @@
 """What every source offers to the build.
 
 Here: the protocol and the structs that cross it.
-Elsewhere: the kinds (files, jsonl, parquet, git, generated), the table (table.py).
+Elsewhere: the kinds (a file each), the table of them (table.py), where files lie (places.py).
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ class Pinned(msgspec.Struct, frozen=True, kw_only=True):
     `revision` identifies its content (a digest or a commit), never its location; `toolchain` names what makes its
     rows (component to version: git, generator fonts, espeak-ng; empty for plain files); `rows` is the exact number
     of rows where it is known at no cost, and `bytes` their size, for estimates. `reread` says what a resume must read
-    again because it has no random access (empty: nothing).
+    again because it has no random access (empty: nothing). `note` is for the user and stands in the manifest: that it
+    has another name now.
     """
 
     revision: str
@@ -29,16 +30,19 @@ class Pinned(msgspec.Struct, frozen=True, kw_only=True):
     rows: int | None = None
     bytes: int | None = None
     reread: str = ""
+    note: str = ""
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
     """One row, one refusal, or rows passed over, and the cursor just behind it.
 
     `row` is a Row, a BadRow for a record that cannot even be a row, or Passed for rows that are not wanted.
+    `size` is about how many bytes it holds, where the source knows that without looking (0: it does not).
     """
 
     row: Row | BadRow | Passed
     cursor: Cursor
+    size: int = 0
 
 
 class BadRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from shardkit.errors import SourceDamaged
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
+GZIP = (".gz", ".tgz")
 WINDOW_BYTES = 128 << 20
 FEED_BYTES = 1 << 10
 """A kilobyte of zstd can hold some 300 blocks of 128 KiB: what one feed may grow to is bounded by about 40 MB."""
@@ -27,12 +29,12 @@ FEED_BYTES = 1 << 10
 
 def is_compressed(path: str) -> bool:
     """Whether a path's suffix is one that `open_stream` decompresses."""
-    return path.lower().endswith((".gz", ".zst"))
+    return path.lower().endswith((*GZIP, ".zst"))
 
 
 def open_stream(raw: io.BufferedReader, path: str) -> io.BufferedReader:
     """The decompressed stream of a file, by the suffix of its path; the stream itself where it is plain."""
-    if path.lower().endswith(".gz"):
+    if path.lower().endswith(GZIP):
         return io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=raw, mode="rb")), 1 << 18)
     return io.BufferedReader(ZstdStream(raw), 1 << 18) if path.lower().endswith(".zst") else raw
 
@@ -42,7 +44,7 @@ def damage_named(raw: BinaryIO, path: str, name: str) -> Iterator[None]:
     """Turn a decompressor's complaint into SourceDamaged that names the file and how far it was read."""
     try:
         yield
-    except (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError):
+    except (EOFError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, zstandard.ZstdError):
         raise SourceDamaged(
             f"source {name}: {path} is damaged or cut off near byte {raw.tell()}; "
             "replace it with a whole copy and build with --update"

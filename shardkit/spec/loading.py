@@ -1,8 +1,8 @@
-"""From a YAML file to a build spec: variables, `--set`, errors that name the field, the JSON Schema for editors.
+"""From a YAML file to a build spec: variables, `--set`, sources of the catalog, errors that name the field.
 
 Here: loading.
-Elsewhere: the structs (build.py, kinds.py, base.py), YAML and what is wrong with it (plain.py), making a spec concrete
-(build.plan).
+Elsewhere: the structs (build.py, kinds.py, base.py), YAML and what is wrong with it (plain.py), the catalog (catalog),
+making a spec concrete (build.plan).
 """
 
 from __future__ import annotations
@@ -11,47 +11,60 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
 from shardkit.errors import SpecError
-from shardkit.plain import check_numbers, choices, parse_yaml
+from shardkit.plain import check_numbers, convert_spec, parse_yaml, read_mapping
 from shardkit.spec.build import BuildSpec
+from shardkit.spec.catalog.folder import UnknownEntry, catalog_folders, find_entry
+from shardkit.spec.catalog.resolve import KIND, name_references, resolve_sources
+from shardkit.spec.expand import expand_sources
 
-T = TypeVar("T")
+
+def open_spec(named: str, settings: Mapping[str, str] | None = None, catalog: Path | None = None) -> BuildSpec:
+    """The build spec that a user names: a file, else an entry of the catalog. Raises SpecError.
+
+    A folder that is called as an entry is (a clone of grafana, say) is not in its way.
+    """
+    path = Path(named)
+    if path.is_file() or path.suffix in (".yaml", ".yml") or ("/" in named and path.exists()):
+        return load_spec(path, settings, catalog)
+    try:
+        return load_named(named, settings, catalog)
+    except UnknownEntry as error:
+        raise SpecError(f"{named}: no such file, and {error}") from None
 
 
-def load_spec(path: Path, settings: Mapping[str, str] | None = None) -> BuildSpec:
-    """The build spec in a YAML file, with `--set` settings applied.
+def load_spec(path: Path, settings: Mapping[str, str] | None = None, catalog: Path | None = None) -> BuildSpec:
+    """The build spec in a YAML file, with `--set` settings applied and the sources of the catalog made concrete.
 
     A setting `name=value` fills the variable of that name, or overrides the field at a dotted path
-    (`limits.shard_bytes=1000000`, `sources.code.sample=5`); values are read as YAML.
+    (`limits.shard_bytes=1000000`, `sources.code.sample=5`); values are read as YAML. `catalog` is a folder of entries
+    that come before those of the folder `sources` beside the spec and the packaged ones.
     Raises SpecError naming the file, the field, what was found and what is wanted.
     """
     raw = read_mapping(path, "spec", "a build spec has at least `name` and `sources`")
-    resolved = apply_settings(raw, settings or {}, str(path))
-    return convert_spec(resolved, BuildSpec, str(path))
+    return _concrete(raw, settings, catalog_folders(catalog, path), str(path))
 
 
-def read_mapping(path: Path, what: str, wanted: str) -> dict[str, Any]:
-    """The mapping in a YAML file; `what` and `wanted` are for the messages. Raises SpecError naming the file."""
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise SpecError(f"cannot read the {what} {path}: {error.strerror}; give the path of a YAML file") from None
-    raw = parse_yaml(text, str(path))
-    if not isinstance(raw, dict):
-        raise SpecError(f"{path} holds no mapping; {wanted}")
-    return raw
+def load_named(entry: str, settings: Mapping[str, str] | None = None, catalog: Path | None = None) -> BuildSpec:
+    """A build of one source: an entry of the catalog, `NAME` or `NAME:VARIANT`. Raises SpecError."""
+    name, _, variant = entry.partition(":")
+    source = {"kind": KIND, "entry": name, "variant": variant}
+    folders = catalog_folders(catalog)
+    found = find_entry(name, folders).name
+    raw = {"name": f"{found}-{variant}" if variant else found, "sources": [{**source, "entry": found}]}
+    return _concrete(raw, settings, folders, f"catalog entry {entry}")
 
 
-def convert_spec(raw: Any, kind: type[T], name: str) -> T:
-    """Plain values as a spec struct; raises SpecError that names the field, what was found and what is wanted."""
-    try:
-        return msgspec.convert(raw, kind)
-    except msgspec.ValidationError as error:
-        raise SpecError(f"{name}: {error}{choices(str(error), raw, kind)}") from None
+def _concrete(
+    raw: dict[str, Any], settings: Mapping[str, str] | None, folders: tuple[Path, ...], where: str
+) -> BuildSpec:
+    name_references(raw)
+    resolved = resolve_sources(apply_settings(raw, settings or {}, where), folders, where)
+    return convert_spec(resolved, BuildSpec, where)
 
 
 def apply_settings(raw: dict[str, Any], settings: Mapping[str, str], name: str) -> dict[str, Any]:
@@ -72,13 +85,9 @@ def apply_settings(raw: dict[str, Any], settings: Mapping[str, str], name: str) 
     unset = sorted(key for key, value in variables.items() if value is None)
     if unset:
         raise SpecError(f"{name} needs a value for: {', '.join(unset)}; add --set {unset[0]}=…")
-    filled: dict[str, Any] = _substitute(result, {key: str(value) for key, value in variables.items()}, name)
+    expanded = expand_sources(result, name)
+    filled: dict[str, Any] = _substitute(expanded, {key: str(value) for key, value in variables.items()}, name)
     return filled
-
-
-def spec_schema() -> dict[str, Any]:
-    """The JSON Schema of build specs, for editors."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(BuildSpec)}
 
 
 def _override(raw: dict[str, Any], dotted: str, value: Any, variables: tuple[str, ...]) -> None:

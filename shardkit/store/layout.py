@@ -90,17 +90,30 @@ class SourceRecord(Stored, frozen=True, kw_only=True):
 
 
 class LaneRecord(Stored, frozen=True, kw_only=True):
-    """One build lane: a partition of a source and at most how many samples it gives (none: all)."""
+    """One build lane: a partition of a source and at most how many samples it gives (none: all).
+
+    `chosen` is how many rows the source's sampling chooses, over all its lanes (none: rows come as they are).
+    `budget` is how many bytes of tar the lane gives: it ends with the sample that reaches it (none: any number).
+    `lends` is how many samples more it may give to make up for what others lack (none: any number); `after` names the
+    lane behind which this one goes on, with such samples.
+    """
 
     name: str
     source: str
     partition: int
     partitions: int
     quota: int | None = None
+    chosen: int | None = None
+    budget: int | None = None
+    lends: int | None = 0
+    after: str = ""
 
 
 class PlanRecord(Stored, frozen=True, kw_only=True):
-    """A plan without locations: what the bytes of a build depend on, and nothing else."""
+    """A plan without locations: what the bytes of a build depend on, and nothing else.
+
+    `left_out` says of which sources of the spec there are no samples, and why.
+    """
 
     name: str
     seed: int
@@ -108,6 +121,7 @@ class PlanRecord(Stored, frozen=True, kw_only=True):
     limits: dict[str, Any]
     sources: tuple[SourceRecord, ...]
     lanes: tuple[LaneRecord, ...]
+    left_out: tuple[str, ...] = ()
 
 
 class ColumnRef(Stored, frozen=True, kw_only=True):

@@ -10,10 +10,11 @@ import msgspec
 
 from shardkit.errors import Refused, SpecError
 from shardkit.records.normalize.columns import MEDIA_TYPES, Columns, Content, Options, checked_text
+from shardkit.records.normalize.passed import pass_on
 from shardkit.records.normalize.table import NORMALIZERS, Gathers, Normalizer
 from shardkit.records.normalize.tree import TREE_ROLES
 from shardkit.records.row import Draft, Modality, Row
-from shardkit.spec import GitSource, JsonlSource, Limits, SourceSpec
+from shardkit.spec import Limits, SourceSpec
 
 COMMON_ROLES = ("id", "category", "licence")
 """Roles that every normaliser knows, read only where `columns` maps them."""
@@ -52,6 +53,8 @@ def normalize(row: Row, spec: SourceSpec, revision: str, limits: Limits | None =
     columns = Columns(row, spec, way.options)
     content = way.entry.make(columns)
     _check_length(content, (limits or _DEFAULT_LIMITS).text_characters)
+    if content.passed is not None:
+        return pass_on(content.passed, content.kept, spec, revision)
     position = checked_text(row.position, "position")
     named = spec.columns
     return Draft(
@@ -88,7 +91,7 @@ def check_normalizer(spec: SourceSpec) -> None:
 
 def possible_modalities(spec: SourceSpec) -> tuple[Modality, ...]:
     """The modalities that samples of a source may have; the tools for them are part of its lanes' toolchain."""
-    if isinstance(spec, (JsonlSource, GitSource)):  # rows of text alone
+    if spec.text_alone:
         return ()
     return NORMALIZERS[spec.normalizer].modalities
 
