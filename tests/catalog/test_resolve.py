@@ -207,4 +207,4 @@ def test_the_schema_for_editors_knows_the_catalog(catalog: Path, tmp_path: Path)
 
 def test_a_mix_is_built_by_its_name() -> None:
     assert open_spec("censored").name == "censored" and len(open_spec("censored").sources) == 6
-    assert open_spec("fullstack", {"total": "10"}).total == 10
+    assert open_spec("uncensored", {"total": "10"}).total == 10
