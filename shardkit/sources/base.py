@@ -1,7 +1,7 @@
 """What every source offers to the build.
 
 Here: the protocol and the structs that cross it.
-Elsewhere: the kinds (files, jsonl, parquet, git, generated), the table (table.py).
+Elsewhere: the kinds (a file each), the table of them (table.py), where files lie (places.py).
 """
 
 from __future__ import annotations

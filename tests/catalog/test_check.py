@@ -11,13 +11,15 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from shardkit.errors import SourceFailed, StorageFailed
 from shardkit.records.row import Row
 from shardkit.sources.check.columns import fits, row_types, schema_types
 from shardkit.sources.check.entry import GONE, check_entry
 from shardkit.sources.check.found import Checked
-from shardkit.spec.catalog.entry import Entry
+from shardkit.spec.catalog.entry import Entry, is_type
 from shardkit.spec.catalog.folder import load_entry
 from tests.cli.conftest import Command
 from tests.servers.hub import Hub, hub_server
@@ -278,6 +280,26 @@ def test_the_command_exits_with_4_where_something_differs(hub: Hub, tmp_path: Pa
 )
 def test_types_that_fit(wanted: str, found: str, right: bool) -> None:
     assert fits(wanted, found) is right
+
+
+NAMES = st.text("abcdefg", min_size=1)
+VALUES = st.recursive(
+    st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, min_size=1, max_size=3) | st.dictionaries(NAMES, inner, min_size=1, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(VALUES)
+def test_what_was_found_is_a_type_that_fits_itself(value: object) -> None:
+    kind = row_types([Row(position="1", fields={"column": value})])["column"]
+    assert is_type(kind)
+    assert fits(kind, kind)
+
+
+@given(st.text("list<struct>,ab", max_size=40) | st.just("list<" * 5000))
+def test_any_text_is_a_type_or_is_none(text: str) -> None:
+    assert is_type(text) in (True, False)
 
 
 def test_types_of_a_schema_and_of_rows_are_the_same() -> None:

@@ -4,8 +4,8 @@ Here: the rows, the whole lane on one core, and the same stages one at a time.
 Elsewhere: the lane itself (shardkit.build.lane), the writer beside peers (ours.py, peers.py).
 
 Rates are rows per second of processor time: of one core, whatever else the machine does; the fastest of some rounds.
-The whole lane is measured as a build runs it, in one thread, and as it runs sources that make it wait, with a thread that
-reads; the profile runs each stage over the same rows alone, so that its parts add up to about the whole.
+The whole lane is measured as a build runs it, in one thread, and as it runs sources that make it wait, with a thread
+that reads; the profile runs each stage over the same rows alone, so that its parts add up to about the whole.
 """
 
 from __future__ import annotations

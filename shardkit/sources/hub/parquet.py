@@ -85,8 +85,9 @@ class RemoteParquet:
                         yield Scanned(fields, {"file": index, "group": group, "row": at})
 
     def reads_on(self, folder: Path, at: Cursor | None, wanted: Cursor) -> bool:
-        """Within a row group, which would be fetched again from its beginning."""
-        return ((0, 0) if at is None else (at["file"], at["group"])) == (wanted["file"], wanted["group"])
+        """Within a row group, which an opened file decodes up to the row in any case."""
+        here = (0, 0) if at is None else (at["file"], at["group"])
+        return here == (wanted["file"], wanted["group"])
 
     def _group(self, file: Any, at: tuple[int, int, int], entry: Entry, done: int) -> Iterator[Step]:
         index, group, before = at

@@ -32,6 +32,8 @@ PRIORITIES: dict[int, str] = {
 """Priorities: what is to be had first."""
 
 READABLE: tuple[State, ...] = ("available", "gated")
+MOST_CHARACTERS = 1000
+"""Of a column's type: far more than any, far less than what nests too deep to be read."""
 _TYPE = re.compile(r"string|int|float|bool|binary|image|audio|video|class|date|struct(<\w+(,\w+)*>)?|list<(?P<of>.+)>")
 _KAGGLE = re.compile(r"[\w-]+/[\w.-]+")
 
@@ -149,5 +151,5 @@ class Entry(Strict, frozen=True, kw_only=True):
 
 def is_type(kind: str) -> bool:
     """Whether a text is a type of a column."""
-    match = _TYPE.fullmatch(kind)
+    match = _TYPE.fullmatch(kind) if len(kind) <= MOST_CHARACTERS else None
     return match is not None and (match["of"] is None or is_type(match["of"]))
