@@ -36,6 +36,7 @@ TRAINER = (
     ("losses",),
     (
         "checkpoint",
+        "checks",
         "distributed",
         "failure",
         "figures",

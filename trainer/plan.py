@@ -23,11 +23,12 @@ from typing import Any
 import msgspec
 
 from shardkit import Mixture, open_loader
+from trainer.checks import check_data, check_settings, device_warnings
 from trainer.data.reading import loader_fields
 from trainer.data.sources import choose_sources, open_data
 from trainer.flops import count_model
 from trainer.model.meta import Shape, open_meta, shape_of
-from trainer.run import reading_of
+from trainer.run import check_length, reading_of
 from trainer.spec import DataSpec, RunSpec
 
 MEMORY = (
@@ -104,29 +105,34 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     flops_per_window: float
     arithmetic: str
     data: DataPlan | None
+    warnings: tuple[str, ...] = ()
 
 
-def plan_run(spec: RunSpec, data: str | Sequence[str]) -> Plan:
+def plan_run(spec: RunSpec, data: str | Sequence[str], ranks: int = 1) -> Plan:
     """The plan of a run without stages; data are opened (their manifests are read) where any are given or named.
 
-    Raises SpecError where a model's sizes are not known without a network, what the store raises for its data.
+    Raises SpecError where a model's sizes are not known without a network or the run could not be trained, what the
+    store raises for its data.
     """
-    return plan_runs((spec,), data)[0]
+    return plan_runs((spec,), data, ranks)[0]
 
 
-def plan_runs(runs: Sequence[RunSpec], data: str | Sequence[str]) -> list[Plan]:
-    """The plans of the stages of one run, which have one model; see `plan_run`."""
+def plan_runs(runs: Sequence[RunSpec], data: str | Sequence[str], ranks: int = 1) -> list[Plan]:
+    """The plans of the stages of one run, which have one model, for so many processes; see `plan_run`."""
+    for run in runs:
+        check_settings(run, ranks)
     model = open_meta(runs[0])
     as_made = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     plans = []
     for run in runs:
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(as_made[name])
-        plans.append(_plan(run, shape_of(model, run), data))
+        check_length(model, run)
+        plans.append(_plan(run, shape_of(model, run), data, ranks))
     return plans
 
 
-def _plan(spec: RunSpec, shape: Shape, data: str | Sequence[str]) -> Plan:
+def _plan(spec: RunSpec, shape: Shape, data: str | Sequence[str], ranks: int) -> Plan:
     arithmetic = count_model(shape.model, pieces=spec.speed.loss_chunk > 0)
     parts = _parts(shape)
     row = spec.data.pack.tokens if spec.data.pack else spec.data.max_tokens
@@ -149,6 +155,7 @@ def _plan(spec: RunSpec, shape: Shape, data: str | Sequence[str]) -> Plan:
         flops_per_window=arithmetic.per_window,
         arithmetic=arithmetic.formula(),
         data=_data(spec, data) if data or spec.data.datasets else None,
+        warnings=device_warnings(spec),
     )
 
 
@@ -199,6 +206,7 @@ def _kept_by_layers(layers: int, width: int, values: int, spec: RunSpec) -> int:
 
 
 def _data(spec: RunSpec, data: str | Sequence[str]) -> DataPlan:
+    check_data(spec, data)
     opened = open_data(choose_sources(data, spec.data))
     reading = reading_of(spec)
     datasets = opened.datasets if isinstance(opened, Mixture) else (opened,)

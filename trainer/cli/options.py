@@ -7,6 +7,7 @@ Elsewhere: the commands (train.py, evaluate.py), running them (main.py).
 from __future__ import annotations
 
 import json
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -39,3 +40,8 @@ def print_event(event: dict[str, Any]) -> None:
 def show(text: str) -> None:
     """Print lines of the command's output."""
     print(text, flush=True)  # noqa: T201 - this is the command line
+
+
+def warn(text: str) -> None:
+    """A warning on stderr."""
+    print(f"trainer: warning: {text}", file=sys.stderr)  # noqa: T201 - this is the command line

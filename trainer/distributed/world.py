@@ -125,11 +125,11 @@ def open_world(timeout_seconds: float) -> Iterator[World]:
     RankLost. Within another open world (a chain's stages) it is that one. Raises SpecError where the environment is
     half set.
     """
-    size = _number("WORLD_SIZE", 1)
+    rank, size = rank_and_size()
     if size == 1:
         yield World(timeout_seconds=timeout_seconds)
         return
-    rank, local_rank = _number("RANK", None), _number("LOCAL_RANK", 0)
+    local_rank = _number("LOCAL_RANK", 0)
     world = World(rank, size, local_rank, timeout_seconds)
     if dist.is_initialized():
         yield world
@@ -142,6 +142,12 @@ def open_world(timeout_seconds: float) -> Iterator[World]:
     yield world
     # after an error the others may be gone, and leaving in order would wait for them: the process just ends
     dist.destroy_process_group()
+
+
+def rank_and_size() -> tuple[int, int]:
+    """This process's number and how many there are, as torchrun's environment says. Raises SpecError."""
+    size = _number("WORLD_SIZE", 1)
+    return (0, 1) if size == 1 else (_number("RANK", None), size)
 
 
 def _number(name: str, absent: int | None) -> int:
