@@ -35,6 +35,7 @@ TRAINER = (
     ("model",),
     ("losses",),
     (
+        "budget",
         "checkpoint",
         "checks",
         "distributed",

@@ -37,7 +37,7 @@ from trainer.data.stream import open_stream
 from trainer.data.tokenise import Speech, load_speech, texts_of, train_speech
 from trainer.distributed import World, choose_parallel
 from trainer.failure import SkippedFile
-from trainer.flops import count_model, device_peak
+from trainer.flops import count_step, device_peak
 from trainer.losses.tokens import check_pieces
 from trainer.memory import Room
 from trainer.metrics import Metrics
@@ -85,14 +85,14 @@ class Run:
         self.speech = _speech_of(spec, start) or make_speech(spec, self.dataset, self.reading)
         seed_generators(spec.seed)
         self.model = begin_model(spec, self.speech, resumed=start is not None).to(self.device).train()
-        self.arithmetic = count_model(self.model, pieces=spec.speed.loss_chunk > 0)
         self.peak_tflops = device_peak(self.device, spec.metrics.peak_tflops)
         check_length(self.model, spec)
         if spec.data.pack and spec.model.kind == "omni":
             check_isolation(self.model.language)
-        self._hasten()
         # while the model has the weights that it begins with
         self.loss = open_loss(spec, self.model, self.speech, out, notes=self.world.is_first)
+        self.arithmetic = count_step(self.model, self.loss, pieces=spec.speed.loss_chunk > 0)
+        self._hasten()
         self.parallel = choose_parallel(spec.parallel, self.model, self.device, self.world)
         self.parallel.spread(self.model, self.device)
         self.trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]

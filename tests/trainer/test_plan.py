@@ -10,19 +10,14 @@ from typing import Any
 
 import msgspec
 import pytest
-import torch
 
 from shardkit import SpecError
-from tests.trainer.conftest import make_item
 from tests.trainer.datasets import build_small, generated, mixed, tiny_run
-from trainer.data.collate import collate
-from trainer.data.media import load_media
 from trainer.data.tokenise import Speech
-from trainer.losses.table import make_loss
 from trainer.model.meta import KNOWN, Shape, open_meta, shape_of
 from trainer.model.omni import Omni
 from trainer.plan import plan_run, plan_runs
-from trainer.spec import LossSpec, ModelSpec, RunSpec, SpeedSpec, load_run, stage_runs
+from trainer.spec import ModelSpec, RunSpec, SpeedSpec, load_run, stage_runs
 
 SPECS = Path(__file__).resolve().parents[2] / "specs" / "runs"
 
@@ -133,54 +128,6 @@ def test_an_unknown_checkpoint_says_that_its_config_is_needed_and_a_folder_has_o
     language = msgspec.structs.replace(spec.model.language, pretrained=str(tmp_path / "qwen"))
     local = msgspec.structs.replace(spec, model=msgspec.structs.replace(spec.model, language=language))
     assert plan_run(local, ()).parts == plan_run(spec, ()).parts
-
-
-def kept_bytes(spec: RunSpec, speech: Speech, rows: int) -> int:
-    """Bytes that autograd keeps for the backward pass of a batch of full rows, besides the weights."""
-    model = Omni(spec.model, speech).train()
-    item = make_item(("user", "colour and digits?"), ("assistant", "red 1 " * 400),
-                     images=1, sounds=1)  # fmt: skip
-    encoded = speech.encode(item.sample, load_media(item, model.senses, False), model.senses, spec.data.max_tokens)  # type: ignore[arg-type]
-    batch = collate([(str(at), encoded) for at in range(rows)], model.senses, speech.pad_id)
-    assert batch.ids.shape == (rows, spec.data.max_tokens) and len(batch.images) == len(batch.mels) == rows
-    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
-    kept: dict[int, int] = {}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss, _ = make_loss(LossSpec())(model, batch)
-    assert loss.requires_grad
-    return sum(kept.values())
-
-
-CONNECTORS = ["language", "vision_connector", "audio_connector"]
-
-
-@pytest.mark.parametrize("trainable", [CONNECTORS, [*CONNECTORS, "vision", "audio"]])
-def test_the_estimate_of_activations_is_near_to_what_autograd_keeps(
-    trainable: list[str], tiny_spec: ModelSpec, speech: Speech
-) -> None:
-    assert tiny_spec.vision and tiny_spec.audio
-    seeing = {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4,
-              "image_size": 128, "patch_size": 8}  # fmt: skip
-    vision = msgspec.structs.replace(tiny_spec.vision, config=seeing, latents=16, trainable="vision" in trainable)
-    hearing = {"d_model": 64, "encoder_layers": 4, "encoder_attention_heads": 4, "encoder_ffn_dim": 256,
-               "num_mel_bins": 80, "max_source_positions": 200}  # fmt: skip
-    audio = msgspec.structs.replace(
-        tiny_spec.audio, config=hearing, latents=16, windows=1, trainable="audio" in trainable
-    )
-    saying = {"model_type": "llama", "hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 4,
-              "num_attention_heads": 4, "num_key_value_heads": 4}  # fmt: skip
-    language = msgspec.structs.replace(tiny_spec.language, config=saying)
-    model = ModelSpec(vision=vision, audio=audio, language=language)
-    spec = tiny_run(model, trainable=trainable, data={"max_tokens": 256}, tokenizer={"vocabulary": speech.vocabulary})
-    found = kept_bytes(spec, speech, spec.batch_size)
-    assert 0.85 < plan_run(spec, ()).memory.activations / found < 1.15
 
 
 def test_data_give_samples_epochs_and_shares(dataset: Path, tiny_spec: ModelSpec, tmp_path: Path) -> None:

@@ -40,17 +40,19 @@ def show_plan(spec: RunSpec, data: Sequence[str], processes: int | None, *, as_j
 
 def _lines(plan: Plan) -> list[str]:
     memory = plan.memory
+    names = ("weights", "gradients", "optimizer", "activations", "reference", "gathered")
+    shown = {name: getattr(memory, name) for name in names}
     media = [
         f"{flops / 1e12:.3g} TFLOP {name}"
         for flops, name in ((plan.flops_per_image, "an image"), (plan.flops_per_window, "a window of sound"))
         if flops
     ]
     return [
-        f"{plan.name}: {plan.steps} steps, loss {plan.loss}, on {plan.device} in {plan.dtype}",
+        f"{plan.name}: {plan.steps} steps, loss {plan.loss}, on {plan.device} in {plan.dtype}"
+        + (f", {plan.processes} processes" if plan.processes > 1 else ""),
         f"parameters: {plan.trained:,} train, {plan.frozen:,} are frozen",
         *(_part(part) for part in plan.parts),
-        f"memory a device: {_size(memory.total)} = weights {_size(memory.weights)} + gradients "
-        f"{_size(memory.gradients)} + optimizer {_size(memory.optimizer)} + activations {_size(memory.activations)}",
+        f"memory a device: {_size(memory.total)} = " + " + ".join(f"{n} {_size(v)}" for n, v in shown.items() if v),
         f"  {memory.formula}",
         f"arithmetic: {plan.flops_per_token / 1e9:.4g} GFLOP a token" + "".join(f", {each}" for each in media),
         f"  {plan.arithmetic}",

@@ -34,6 +34,8 @@ class DistilLoss:
     """
 
     teaches: Teaches = "answers"
+    answers_only = True
+    """Logits are made of tokens that carry loss, and of no others."""
 
     def __init__(self, spec: LossSpec) -> None:
         assert spec.distil is not None, "the spec says so"
@@ -50,6 +52,10 @@ class DistilLoss:
             check_pieces(each, "loss.name is distil")
         if self._distil.features:
             self._project(model)
+
+    def passes(self, model: Any) -> tuple[tuple[str, Any, int], ...]:
+        """See Loss: the teacher."""
+        return (("the teacher", self.teacher, 1),)
 
     def weight(self, batch: TrainBatch) -> torch.Tensor:
         """See Loss: the sum of its tokens' weights."""

@@ -6,6 +6,7 @@ Elsewhere: the model itself (omni.py), estimates from it (trainer.plan).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +15,8 @@ import torch
 
 from shardkit import SpecError
 from trainer.data.tokenise import Speech, load_speech
+from trainer.model.fusion import Fusion
+from trainer.model.kept import kept_by_connector, kept_by_crossing, kept_values
 from trainer.model.loading import read_config
 from trainer.model.table import Model, make_model
 from trainer.model.trainable import ADAPTERS, set_trainable
@@ -68,7 +71,7 @@ class Weights(msgspec.Struct, frozen=True, kw_only=True):
 class SenseShape(msgspec.Struct, frozen=True, kw_only=True):
     """An encoder with its connector: most `items` a row, `length` vectors an item, and sizes.
 
-    `kept_values` of a vector are kept by a layer for its backward pass.
+    For the backward pass a layer keeps `kept_values` of a vector, and the connector `connector_values` of an item.
     """
 
     items: int
@@ -76,8 +79,8 @@ class SenseShape(msgspec.Struct, frozen=True, kw_only=True):
     width: int
     layers: int
     kept_values: int
+    connector_values: int
     latents: int
-    depth: int
     trains: bool
 
 
@@ -108,22 +111,21 @@ def shape_of(model: Model, spec: RunSpec) -> Shape:
     gated = any("gate" in name for name, _ in model.language.named_parameters())
     return Shape(
         model=model,
-        parts=_parts(model, half=spec.dtype != "float32", four_bit=spec.model.language.train == "qlora"),
+        parts=_parts(model, spec),
         layers=int(config.num_hidden_layers),
         width=int(config.hidden_size),
-        kept_values=kept_values(int(config.hidden_size), int(getattr(config, "intermediate_size", 0)), gated),
+        kept_values=_kept_by_layer(model, gated),
         vocabulary=int(model.language.get_input_embeddings().weight.shape[0]),
         senses=tuple(_senses(spec, model)),
     )
 
 
-def kept_values(width: int, feed: int, gated: bool) -> int:
-    """Values of a token that a transformer's layer keeps for its backward pass, without the scores of its attention.
-
-    Both norms' inputs and outputs, query, key, value, what attention gives and its input to the projection: 11 times
-    the width. The feed-forward's inner values before and behind the activation; a gated one has two more.
-    """
-    return 11 * width + (4 if gated else 2) * (feed or 4 * width)
+def _kept_by_layer(model: Model, gated: bool) -> int:
+    config = model.language.config
+    width = int(config.hidden_size)
+    if isinstance(model, Fusion):  # its text attends twice: to itself and to media
+        return kept_values(width, 0, gated=False) + 5 * width
+    return kept_values(width, int(getattr(config, "intermediate_size", 0)), gated)
 
 
 class _Ids:
@@ -175,18 +177,24 @@ def _vocabulary(spec: RunSpec, language: LanguageSpec) -> int:
     return own or int(_sizes(name, "language").get("vocab_size", 0))
 
 
-def _parts(model: Model, *, half: bool, four_bit: bool) -> dict[str, tuple[Weights, ...]]:
-    """Weights by part, those of one kind together; precisions as the run settles them (precision.py)."""
-    counts: dict[str, dict[tuple[bool, float], int]] = {}
-    heads = [model.language.get_input_embeddings(), model.language.get_output_embeddings()]
-    linear = {id(module.weight) for module in model.language.modules() if isinstance(module, torch.nn.Linear)}
+def weights_of(model: torch.nn.Module, spec: RunSpec) -> Iterator[tuple[str, torch.nn.Parameter, float]]:
+    """Weights by name with bytes of each number, in the precisions that the run settles them in (precision.py)."""
+    language: Any = model.language
+    heads = [language.get_input_embeddings(), language.get_output_embeddings()]
+    linear = {id(module.weight) for module in language.modules() if isinstance(module, torch.nn.Linear)}
     linear -= {id(module.weight) for module in heads if module is not None}
+    four_bit = linear if spec.model.language.train == "qlora" else set()
     for name, weight in model.named_parameters():
-        part = part_of(name)
-        bytes_each = 4.0 if weight.requires_grad or not half else 2.0
-        if four_bit and part == "language" and id(weight) in linear:
-            bytes_each = FOUR_BIT
-        kinds = counts.setdefault(part, {})
+        bytes_each = 4.0 if weight.requires_grad or spec.dtype == "float32" else 2.0
+        quantised = id(weight) in four_bit and part_of(name) == "language"
+        yield name, weight, FOUR_BIT if quantised else bytes_each
+
+
+def _parts(model: Model, spec: RunSpec) -> dict[str, tuple[Weights, ...]]:
+    """Weights by part, those of one kind together."""
+    counts: dict[str, dict[tuple[bool, float], int]] = {}
+    for name, weight, bytes_each in weights_of(model, spec):
+        kinds = counts.setdefault(part_of(name), {})
         kind = (weight.requires_grad, bytes_each)
         kinds[kind] = kinds.get(kind, 0) + weight.numel()
     return {
@@ -207,15 +215,15 @@ def _senses(spec: RunSpec, model: Model) -> list[SenseShape]:
     rows = pack.tokens // spec.data.max_tokens if pack else 1
     if spec.model.vision and model.vision:
         items = (pack.images if pack else None) or rows
-        found.append(_sense(spec.model.vision, model.vision, items))
+        found.append(_sense(spec.model.vision, model, model.vision, items))
     if spec.model.audio and model.audio:
         seconds = model.audio.frames / 100
         items = round(pack.audio_seconds / seconds) if pack and pack.audio_seconds else rows
-        found.append(_sense(spec.model.audio, model.audio, max(1, items)))
+        found.append(_sense(spec.model.audio, model, model.audio, max(1, items)))
     return found
 
 
-def _sense(spec: EncoderSpec, encoder: Any, items: int) -> SenseShape:
+def _sense(spec: EncoderSpec, model: Model, encoder: Any, items: int) -> SenseShape:
     config = getattr(encoder.tower, "config", None)  # those from scratch have none
     layers = getattr(config, "num_hidden_layers", None) or int(spec.config.get("layers", spec.config.get("blocks", 1)))
     feed = getattr(config, "intermediate_size", None) or getattr(config, "encoder_ffn_dim", 4 * encoder.width)
@@ -225,7 +233,14 @@ def _sense(spec: EncoderSpec, encoder: Any, items: int) -> SenseShape:
         width=encoder.width,
         layers=layers,
         kept_values=kept_values(encoder.width, feed, gated=False),
+        connector_values=_connector_values(spec, model, encoder),
         latents=spec.latents,
-        depth=spec.depth,
         trains=any(weight.requires_grad for weight in encoder.parameters()),
     )
+
+
+def _connector_values(spec: EncoderSpec, model: Model, encoder: Any) -> int:
+    if isinstance(model, Fusion):
+        sizes = model.language.config
+        return kept_by_crossing(sizes.num_hidden_layers, sizes.hidden_size, encoder.width, encoder.length)
+    return kept_by_connector(spec, encoder.width, encoder.length)
