@@ -50,6 +50,7 @@ TRAINER = (
         "plan",
         "probe",
         "resume",
+        "scaler",
         "records",
         "run",
         "stages",

@@ -48,6 +48,7 @@ from trainer.objective import open_loss
 from trainer.optim import make_optimizer
 from trainer.records import write_json
 from trainer.resume import choose_start
+from trainer.scaler import Scaler
 from trainer.spec import RunSpec, SourceSpec, spec_digest_fields, without_secrets
 from trainer.start import begin_model, find_weights
 
@@ -99,6 +100,7 @@ class Run:
         self.optimizer = make_optimizer(self.model, spec)
         self.room = Room(spec.micro_batch, getattr(self.loss, "rows_together", 1), self.warn)
         self.progress = found or self._beginning()
+        self.scaler = Scaler(self.device, spec.dtype, self.progress.scaler)
         if not (start and load_tensors(start, self.model, self.optimizer, self.world.rank)) and self.world.rank:
             seed_generators(hash((spec.seed, self.world.rank, self.step)) % 2**63)
         before = _read_held_out(out) if start else {}
@@ -138,7 +140,11 @@ class Run:
         measured = self._measured[1] if self._measured and self._measured[0] == self.step else None
         readings = tuple(self.world.gather(self.progress.reading)) if self.world.size > 1 else ()
         progress = msgspec.structs.replace(
-            self.progress, held_out=measured, world_size=self.world.size, readings=readings
+            self.progress,
+            held_out=measured,
+            world_size=self.world.size,
+            readings=readings,
+            scaler=self.scaler.state(),
         )
         return take_snapshot(progress, self.model, self.optimizer, self.speech, world=self.world, copier=self._copier)
 
