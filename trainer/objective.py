@@ -109,9 +109,15 @@ def teacher_spec(spec: RunSpec) -> RunSpec:
 
 def _read_run(folder: Path) -> RunSpec:
     try:
-        return convert_spec(msgspec.json.decode((folder / RUN).read_bytes()), RunSpec, str(folder / RUN))
+        spec = convert_spec(msgspec.json.decode((folder / RUN).read_bytes()), RunSpec, str(folder / RUN))
     except (OSError, msgspec.DecodeError):
         raise SpecError(f"loss.distil.teacher: {folder / RUN} is damaged; give a whole run's folder") from None
+    if spec.model.kind != "omni":
+        raise SpecError(
+            f"loss.distil.teacher: {folder} trained a model of kind {spec.model.kind}, which has no language model "
+            f"whose next token could be taught; give a run of kind omni, or a Hugging Face model"
+        )
+    return spec
 
 
 def _load_run(folder: Path) -> tuple[Omni, Speech]:

@@ -19,7 +19,7 @@ from trainer.data.tokenise import Speech, train_speech
 from trainer.losses.distil import DistilLoss, divergence
 from trainer.losses.sft import SftLoss
 from trainer.model.omni import Omni
-from trainer.objective import open_loss
+from trainer.objective import open_loss, teacher_spec
 from trainer.spec import DistilSpec, LanguageSpec, LossSpec, ModelSpec, RunSpec
 
 ASKED = (("user", "Which one?"), ("assistant", "red green")), (("user", "the sky"), ("assistant", "blue"))
@@ -135,6 +135,16 @@ def test_another_tokeniser_is_refused(speech: Speech, teacher: Path, tmp_path: P
 def test_a_teacher_that_is_not_there_is_named(speech: Speech, tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=f"loss.distil.teacher {tmp_path / 'nowhere'}"):
         opened(tmp_path / "nowhere", text_model(speech), speech, tmp_path)
+
+
+def test_a_fusion_model_teaches_nothing_and_it_is_said_why(speech: Speech, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"name": "x", "model": {"kind": "fusion", "fusion": {}}}')
+    for asked in (
+        lambda: opened(tmp_path, text_model(speech), speech, tmp_path),
+        lambda: teacher_spec(run_spec(tmp_path)),
+    ):
+        with pytest.raises(SpecError, match=r"model of kind fusion, which has no language model .* of kind omni"):
+            asked()
 
 
 def test_splits_of_a_step_and_packs_give_the_same_gradients(speech: Speech, teacher: Path, tmp_path: Path) -> None:

@@ -74,6 +74,53 @@ def test_sizes_of_known_checkpoints_are_those_that_are_published() -> None:
     ]
 
 
+@pytest.mark.parametrize(("vision", "kind", "number", "length"), [
+    ("openai/clip-vit-large-patch14", "clip", 303_179_776 - 2 * 1024, 256),
+    ("openai/clip-vit-large-patch14-336", "clip", 303_507_456 - 2 * 1024, 576),
+    ("openai/clip-vit-base-patch32", "clip", 87_456_000 - 2 * 768, 49),
+    ("google/siglip2-so400m-patch16-naflex", "siglip2", 412_649_712, 256),
+    ("google/siglip2-base-patch16-512", "siglip2", 590_592 + 1024 * 768 + 12 * 7_087_872 + 1_536, 1024),
+])  # fmt: skip
+def test_encoders_of_the_table_have_the_sizes_that_are_published(
+    vision: str, kind: Any, number: int, length: int
+) -> None:
+    """Without the norm or head of what is pooled, which we do not load; summed by hand where no card says it."""
+    raw = {
+        "name": "x",
+        "model": {"language": {"config": TINY}, "vision": {"pretrained": vision, "kind": kind, "depth": 1}},
+    }
+    shape = open_shape(msgspec.convert(raw, RunSpec))
+    assert sum(weights.number for weights in shape.parts["vision"]) == number
+    assert shape.senses[0].length == length
+
+
+@pytest.mark.parametrize(("name", "number"), [
+    ("tiny", 8_208_384), ("base", 20_590_592), ("small", 88_154_112), ("medium", 4_929_536 + 24 * 12_595_200 + 2_048),
+])  # fmt: skip
+def test_ears_of_the_table_have_the_sizes_that_are_published(name: str, number: int) -> None:
+    audio = {"pretrained": f"openai/whisper-{name}", "depth": 1}
+    shape = open_shape(msgspec.convert({"name": "x", "model": {"language": {"config": TINY}, "audio": audio}}, RunSpec))
+    assert sum(weights.number for weights in shape.parts["audio"]) == number
+    assert shape.senses[0].length == 1500
+
+
+def test_the_config_of_naflex_in_a_folder_gives_the_same_plan(tmp_path: Path) -> None:
+    from transformers import Siglip2VisionConfig
+
+    name = "google/siglip2-base-patch16-naflex"
+    Siglip2VisionConfig(**KNOWN[name]).save_pretrained(tmp_path)
+    plans = [
+        plan_run(msgspec.convert({"name": "x", "model": {"language": {"config": TINY}, "vision": {
+            "pretrained": each, "kind": "siglip2", "depth": 1}}}, RunSpec), ())
+        for each in (name, str(tmp_path))
+    ]  # fmt: skip
+    assert plans[0].parts == plans[1].parts and plans[0].flops_per_image == plans[1].flops_per_image > 0
+
+
+TINY = {"model_type": "llama", "hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 1,
+        "num_attention_heads": 4, "num_key_value_heads": 4}  # fmt: skip
+
+
 def open_shape(spec: RunSpec) -> Shape:
     return shape_of(open_meta(spec), spec)
 

@@ -25,8 +25,18 @@ from trainer.spec import EncoderSpec, LanguageSpec, ModelSpec, RunSpec
 _QWEN = {"model_type": "qwen2", "max_position_embeddings": 32768, "num_key_value_heads": 2, "vocab_size": 151936,
          "tie_word_embeddings": True}  # fmt: skip
 _SO400M = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16}
+_VIT_L = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
+_VIT_B = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
 _LARGE_V3 = {"d_model": 1280, "encoder_layers": 32, "encoder_attention_heads": 20, "encoder_ffn_dim": 5120,
              "num_mel_bins": 128, "max_source_positions": 1500}  # fmt: skip
+
+
+def _whisper(width: int, layers: int, heads: int) -> dict[str, Any]:
+    """The sizes of a Whisper encoder before version 3."""
+    return {"d_model": width, "encoder_layers": layers, "encoder_attention_heads": heads,
+            "encoder_ffn_dim": 4 * width, "num_mel_bins": 80, "max_source_positions": 1500}  # fmt: skip
+
+
 KNOWN: dict[str, dict[str, Any]] = {
     "google/siglip-so400m-patch14-384": {**_SO400M, "image_size": 384, "patch_size": 14},
     "google/siglip2-so400m-patch14-384": {**_SO400M, "image_size": 384, "patch_size": 14},
@@ -34,8 +44,18 @@ KNOWN: dict[str, dict[str, Any]] = {
     "google/siglip2-so400m-patch16-512": {**_SO400M, "image_size": 512, "patch_size": 16},
     "openai/whisper-large-v3": _LARGE_V3,
     "openai/whisper-large-v3-turbo": _LARGE_V3,
-    "openai/whisper-small": {"d_model": 768, "encoder_layers": 12, "encoder_attention_heads": 12,
-        "encoder_ffn_dim": 3072, "num_mel_bins": 80, "max_source_positions": 1500},
+    "google/siglip2-so400m-patch16-naflex": {**_SO400M, "num_patches": 256, "patch_size": 16},
+    "google/siglip2-base-patch16-naflex": {**_VIT_B, "num_patches": 256, "patch_size": 16},
+    "google/siglip-base-patch16-224": {**_VIT_B, "image_size": 224, "patch_size": 16},
+    "google/siglip2-base-patch16-224": {**_VIT_B, "image_size": 224, "patch_size": 16},
+    "google/siglip2-base-patch16-256": {**_VIT_B, "image_size": 256, "patch_size": 16},
+    "google/siglip2-base-patch16-512": {**_VIT_B, "image_size": 512, "patch_size": 16},
+    "openai/clip-vit-base-patch32": {**_VIT_B, "image_size": 224, "patch_size": 32},
+    "openai/clip-vit-base-patch16": {**_VIT_B, "image_size": 224, "patch_size": 16},
+    "openai/clip-vit-large-patch14": {**_VIT_L, "image_size": 224, "patch_size": 14},
+    "openai/clip-vit-large-patch14-336": {**_VIT_L, "image_size": 336, "patch_size": 14},
+    **{f"openai/whisper-{name}": _whisper(*sizes) for name, sizes in (
+        ("tiny", (384, 4, 6)), ("base", (512, 6, 8)), ("small", (768, 12, 12)), ("medium", (1024, 24, 16)))},
     "Qwen/Qwen2.5-0.5B": {**_QWEN, "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24,
         "num_attention_heads": 14},
     "Qwen/Qwen2.5-1.5B": {**_QWEN, "hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28,
@@ -52,7 +72,7 @@ A Qwen2.5 with `-Instruct` behind its name, or `Coder-` in it, has the sizes of 
 
 SIZES = {
     "vision": ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "image_size",
-               "patch_size"),
+               "num_patches", "patch_size"),
     "audio": ("d_model", "encoder_layers", "encoder_attention_heads", "encoder_ffn_dim", "num_mel_bins",
               "max_source_positions"),
 }  # fmt: skip
@@ -161,7 +181,7 @@ def _sizes(name: str, part: str) -> dict[str, Any]:
     inner = getattr(config, "vision_config", config) if part == "vision" else config
     found = inner.to_dict()
     if part != "language":
-        return {field: found[field] for field in SIZES[part]}
+        return {field: found[field] for field in SIZES[part] if field in found}
     left = ("dtype", "torch_dtype", "architectures", "transformers_version", "_name_or_path", "quantization_config")
     return {field: value for field, value in found.items() if field not in left}
 
