@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from shardkit.build.run import BuildResult as BuildResult
-    from shardkit.build.run import build as build_dataset
+    from shardkit.curate.build import build as build_dataset
     from shardkit.errors import NotADataset as NotADataset
     from shardkit.errors import NothingToPack as NothingToPack
     from shardkit.errors import Refused as Refused
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "BuildResult": "shardkit.build.run",
-    "build_dataset": "shardkit.build.run:build",
+    "build_dataset": "shardkit.curate.build:build",
     "NotADataset": "shardkit.errors",
     "NothingToPack": "shardkit.errors",
     "Refused": "shardkit.errors",

@@ -29,6 +29,10 @@ class NotADataset(SpecError):
     """A folder or URL given as a dataset holds none."""
 
 
+class PolicyRefused(ShardkitError):
+    """What is there is whole, and a policy that the user gave does not allow it (licences, quality)."""
+
+
 class NothingToPack(SpecError):
     """More samples in a row than a dataset has were left out of packs; `passed` is what was made of them."""
 
@@ -53,6 +57,20 @@ class SourceFailed(ShardkitError):
     """A source could not be read now; running again may succeed. Its lane stops at its cursor."""
 
     exit_code: ClassVar[int] = 3
+
+
+class SourceUnavailable(SourceFailed):
+    """A source cannot be had from here: no permission, no credentials, gone, offline. Its fallback is taken instead.
+
+    `reason` is what a manifest says of it: short, without any address of a server.
+    """
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[SourceUnavailable], tuple[str, str]]:
+        return SourceUnavailable, (str(self), self.reason)
 
 
 class SourceChanged(SourceFailed):
@@ -107,6 +125,7 @@ class Refused(ShardkitError):
 
 REASONS: dict[str, str] = {
     "not-json": "a line is not one JSON object",
+    "not-csv": "a record of csv has another number of fields than its header, or quotes that do not match",
     "not-utf8": "text is not valid UTF-8, or holds lone surrogates or NUL",
     "missing-field": "a field that the normaliser needs is absent or has another type",
     "empty-text": "the text, question or answer is empty",
@@ -123,7 +142,15 @@ REASONS: dict[str, str] = {
     "video-damaged": "a video is truncated or cannot be decoded",
     "unknown-media": "the bytes are not of an allowed image, audio or video format",
     "no-media": "the normaliser needs a medium and the row has none",
+    "no-parent": "a message of a tree whose parent is not in the tree",
+    "no-preference": "no answer of the row is preferred to another one",
     "schema": "the finished sample does not fit the schema",
+    "licence": "the rules do not allow the licence",
+    "language": "the text is in a language that the rules do not name",
+    "text-length": "the texts are shorter, longer or more than the rules allow",
+    "media-type": "a medium is of a type that the rules do not name",
+    "secret": "the text holds a key, a token or a password",
+    "personal-data": "the text holds an e-mail address, a number of a telephone, card or account, or an IP address",
     "filtered": "the row does not pass the source's own filter",
 }
 """Reason codes of dead letters and what each means."""

@@ -1,7 +1,7 @@
 """Plain values from YAML, checked for what no spec may hold, before they become one.
 
-Here: reading YAML, numbers that can be stored, what there is to choose from where a name is wrong.
-Elsewhere: the specs themselves (spec.py).
+Here: reading YAML, becoming a struct, numbers that can be stored, what there is to choose from where a name is wrong.
+Elsewhere: the specs themselves (spec).
 """
 
 from __future__ import annotations
@@ -10,12 +10,16 @@ import difflib
 import math
 import re
 from collections.abc import Iterable, Mapping
+from fractions import Fraction
 from functools import cache
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import msgspec
 
 from shardkit.errors import SpecError
+
+T = TypeVar("T")
 
 MAX_DEPTH = 50
 """Of the nesting of YAML: far more than any spec, far less than what overflows a decoder's stack."""
@@ -46,6 +50,26 @@ def _loader() -> Any:
     return kind
 
 
+def read_mapping(path: Path, what: str, wanted: str) -> dict[str, Any]:
+    """The mapping in a YAML file; `what` and `wanted` are for the messages. Raises SpecError naming the file."""
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise SpecError(f"cannot read the {what} {path}: {error.strerror}; give the path of a YAML file") from None
+    raw = parse_yaml(text, str(path))
+    if not isinstance(raw, dict):
+        raise SpecError(f"{path} holds no mapping; {wanted}")
+    return raw
+
+
+def convert_spec(raw: Any, kind: type[T], name: str) -> T:
+    """Plain values as a spec struct; raises SpecError that names the field, what was found and what is wanted."""
+    try:
+        return msgspec.convert(raw, kind)
+    except msgspec.ValidationError as error:
+        raise SpecError(f"{name}: {error}{choices(str(error), raw, kind)}") from None
+
+
 def check_numbers(value: Any, name: str) -> None:
     """Refuse numbers that cannot be stored: specs go into manifests as JSON, to workers as 64-bit integers."""
     for entry in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
@@ -54,6 +78,17 @@ def check_numbers(value: Any, name: str) -> None:
         raise SpecError(f"{name}: found the number {value}; wanted a finite one, or leave the field out")
     if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
         raise SpecError(f"{name}: found the number {value}; wanted one of at most 64 bits")
+
+
+def parse_size(text: str, name: str) -> int:
+    """Bytes in a size such as `20GB`, `1.5 GiB` or `100000000`. Raises SpecError naming `name`."""
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?(?:([kmgt]?)(i?)b)?", text.strip().lower())
+    if match is None or (match[3] and not match[2]):
+        raise SpecError(f"{name} {text}: wanted a size such as 20GB, 1.5 GiB or 100000000")
+    size = Fraction(match[1]) * (1024 if match[3] else 1000) ** " kmgt".index(match[2] or " ")
+    if not 1 <= size < 1 << 62:
+        raise SpecError(f"{name} {text}: wanted a size of at least one byte and under 4 EiB")
+    return int(size)
 
 
 def choices(message: str, raw: Any, kind: Any) -> str:

@@ -66,8 +66,8 @@ NEVER_IN_SHARDKIT = {"torch", "torchdata", "torchvision", "transformers", "peft"
 NEVER_IN_TRAINER = {"tools"}
 LATE = {
     "bitsandbytes", "datasets", "huggingface_hub", "kagglehub", "matplotlib", "obstore", "peft", "playwright",
-    "pyloudnorm", "ray", "scenedetect", "simplejpeg", "starlette", "tensorboard", "transformers", "uvicorn",
-    "webdataset", "webrtcvad",
+    "py3langid", "pyloudnorm", "ray", "scenedetect", "simplejpeg", "starlette", "tensorboard", "transformers",
+    "uvicorn", "webdataset", "webrtcvad",
 }  # fmt: skip
 ABSENT_AFTER_IMPORT = ("torch", "transformers", "datasets", "webdataset", "ray", "av", "matplotlib", "trainer", "tools")
 

@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PEERS_VENV = ROOT / ".venv-bench"
 WANTED_PYTHON = (3, 11)
-EXTRAS = ("cloud", "dev", "fast", "speech", "train", "web")
+EXTRAS = ("cloud", "curate", "dev", "fast", "speech", "train", "web")
 # Their own requirements contradict constraints.txt; the extra `bench` lists what they import.
 PEERS = ("webdataset", "streaming", "datasets")
 PEERS_WITHOUT_DEPENDENCIES = ("mosaicml-streaming==0.13.0",)

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from shardkit.store.layout import PlanRecord, SourceRecord
+from shardkit.store.layout import LaneRecord, PlanRecord, SourceRecord
 
 SHOWN = 60
 """Characters of a value that a line shows."""
@@ -55,6 +55,17 @@ def _flat(plan: PlanRecord) -> Iterator[tuple[str, str]]:
     for lane in plan.lanes:
         part = f"{lane.source}, partition {lane.partition + 1} of {lane.partitions}"
         yield f"lane {part}", "all samples" if lane.quota is None else f"at most {lane.quota} samples"
+        yield from _lane_bounds(f"lane {part}", lane)
+    yield from ((f"left out {at}", told) for at, told in enumerate(plan.left_out, 1))
+
+
+def _lane_bounds(where: str, lane: LaneRecord) -> Iterator[tuple[str, str]]:
+    if lane.budget is not None:
+        yield f"{where}, budget", f"at most {lane.budget} bytes"
+    if lane.chosen is not None:
+        yield f"{where}, sampling", f"{lane.chosen} rows chosen"
+    if lane.lends != 0:
+        yield f"{where}, borrow", "lends what others lack"
 
 
 def _source(source: SourceRecord) -> Iterator[tuple[str, str]]:

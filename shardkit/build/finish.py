@@ -22,7 +22,7 @@ from shardkit.store.index import IndexReader
 from shardkit.store.layout import BUILD_FOLDER, LaneTotals, Manifest, ShardEntry, Sums, Totals
 from shardkit.store.publish import publish_omitted, publish_version
 from shardkit.store.recovery import plan_gc, run_gc
-from shardkit.store.urls import open_store
+from shardkit.store.urls import ByteStore, open_store
 
 Omitted = Mapping[int, Sequence[int]]
 
@@ -76,7 +76,7 @@ def _manifest(root: Path, plan: Plan, commits: Commits, totals: dict[str, LaneTo
         block_samples=int(plan.record.limits["block_samples"]),
         plan=plan.record,
         plan_digest=plan.digest,
-        totals=_totals(root, entries, omitted),
+        totals=live_totals(open_store(root), entries, omitted),
         lanes=totals,
         shards=entries,
         columns=(publish_omitted(root, omitted),) if omitted else (),
@@ -92,12 +92,14 @@ def _duplicates(root: Path, entries: Sequence[ShardEntry]) -> Omitted:
     return find_duplicates(keys, sum(entry.samples for entry in entries), root / BUILD_FOLDER)
 
 
-def _totals(root: Path, entries: Sequence[ShardEntry], omitted: Omitted) -> Totals:
-    """Counts of live samples; bytes are those of the shards' files."""
+def live_totals(store: ByteStore, entries: Sequence[ShardEntry], omitted: Omitted) -> Totals:
+    """Counts of live samples: those of the shards less the omitted ones; bytes are those of the shards' files.
+
+    Raises ShardDamaged, StorageFailed.
+    """
     tally = Tally()
     for entry in entries:
         tally.add(entry.source, entry.modalities, entry.sums, 1)
-    store = open_store(root)
     for position, ordinals in omitted.items():
         entry = entries[position]
         for modalities, sums in _facts(IndexReader(store, entry), ordinals):

@@ -16,6 +16,7 @@ from shardkit.build.plan import Plan
 from shardkit.build.progress import LaneView
 from shardkit.build.settle import Commits, lane_is_done
 from shardkit.records.normalize import possible_modalities
+from shardkit.records.row import Cursor
 from shardkit.spec import AnySource, BuildSpec
 from shardkit.store.layout import BUILD_FOLDER, LaneRecord, LaneTotals
 
@@ -54,7 +55,7 @@ def workers_within(memory_bytes: int, workers: int) -> int:
 def lane_view(plan: Plan, lane: LaneRecord, commits: Commits) -> LaneView:
     """A lane for people: what it is to give, as far as is known, and what it has given."""
     rows = plan.pins[lane.source].rows
-    known = None if rows is None else -(-rows // lane.partitions)
+    known = None if rows is None or lane.after else -(-rows // lane.partitions)
     own = commits.get(lane.name, ())
     return LaneView(
         name=lane.name,
@@ -76,11 +77,18 @@ def _job(root: Path, plan: Plan, lane: LaneRecord, spec: AnySource, commits: Com
         revision=revision,
         pins=str(root / BUILD_FOLDER / "sources" / plan.pins[lane.source].folder),
         seed=plan.record.seed,
-        cursor=own[-1].cursor if own else None,
+        cursor=own[-1].cursor if own else _cursor_before(lane, commits),
         totals=own[-1].totals if own else LaneTotals(),
+        tar_bytes=sum(commit.shard.tar_bytes for commit in own if commit.shard is not None),
         commits=len(own),
         shards=sum(commit.shard is not None for commit in own),
     )
+
+
+def _cursor_before(lane: LaneRecord, commits: Commits) -> Cursor | None:
+    """Where a lane that goes on behind another one begins; none: where its partition does."""
+    own = commits.get(lane.after, ())
+    return own[-1].cursor if own else None
 
 
 def _threads(spec: AnySource, workers: int) -> int:

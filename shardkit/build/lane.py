@@ -22,8 +22,11 @@ from shardkit.build.pool import Bounds, Line, Outcome, Refusal
 from shardkit.errors import Refused, SourceChanged, SourceDamaged, SourceFailed
 from shardkit.media.prepare import prepare
 from shardkit.records.normalize import normalize
-from shardkit.records.row import Cursor, Prepared, Row
-from shardkit.sources.base import Source, Step
+from shardkit.records.row import Cursor, Prepared
+from shardkit.records.rules import apply_rules
+from shardkit.sources.base import BadRow, Passed, Source, Step
+from shardkit.sources.gather import gathered
+from shardkit.sources.sampling import Sampled
 from shardkit.sources.table import open_source
 from shardkit.spec import AnySource, Limits
 from shardkit.store.layout import DeadLetter, LaneRecord, LaneTotals
@@ -43,8 +46,9 @@ PROGRESS_SECONDS = 0.25
 class LaneJob(msgspec.Struct, frozen=True, kw_only=True):
     """All that running a lane takes, from where its last commit left it. Crosses to other processes.
 
-    `pins` is the source's private folder. `queue_bytes` bounds what is under way; `threads` work on media, 0: all in
-    the caller's thread. `wait_seconds` is how long reading or work may make no progress.
+    `pins` is the source's private folder; `tar_bytes` are those of the lane's shards so far. `queue_bytes` bounds what
+    is under way; `threads` work on media, 0: all in the caller's thread. `wait_seconds` is how long reading or work may
+    make no progress.
     """
 
     root: str
@@ -58,6 +62,7 @@ class LaneJob(msgspec.Struct, frozen=True, kw_only=True):
     totals: LaneTotals = LaneTotals()
     commits: int = 0
     shards: int = 0
+    tar_bytes: int = 0
     queue_bytes: int = 8 << 20
     threads: int = 0
     wait_seconds: float = 900.0
@@ -96,15 +101,27 @@ def run_lane(job: LaneJob, outlet: Outlet) -> None:
     quota = job.lane.quota
     wanted = None if quota is None else quota - job.totals.samples
     try:
-        if wanted is None or wanted > 0:
+        if not cutter.is_complete():
             _fill(job, cutter, wanted)
         cutter.cut(done=True)
     finally:
         cutter.abandon()
 
 
+def open_lane(job: LaneJob) -> Source:
+    """The lane's source, or the rows of it that its sampling chooses: looking for them comes first."""
+    source, lane, spec = open_source(job.spec, job.seed, job.limits), job.lane, job.spec
+    if lane.chosen is None:
+        return gathered(source, spec)
+    whole = gathered(source, spec) if spec.gather else source  # without, rows are filtered when they are looked at
+    sampled = Sampled(whole, spec, job.seed, count=lane.chosen, revision=job.revision)
+    with phase("reading"):
+        sampled.prepare(Path(job.pins), lane.partition, lane.partitions, job.cursor)
+    return sampled
+
+
 def _fill(job: LaneJob, cutter: Cutter, wanted: int | None) -> None:
-    source = open_source(job.spec, job.seed, job.limits)
+    source = open_lane(job)
     steps = read_steps(source, job, time.sleep)
     bounds = Bounds(max_bytes=job.queue_bytes, threads=job.threads, wait_seconds=job.wait_seconds, samples=wanted)
     rows: Line | Inline = Inline(steps, job) if job.threads == 0 else Line(steps, lambda step: work(step, job), bounds)
@@ -112,7 +129,7 @@ def _fill(job: LaneJob, cutter: Cutter, wanted: int | None) -> None:
         for outcome in rows:
             if not cutter.add(outcome):
                 rows.give_back()
-            elif wanted is not None and cutter.samples == wanted:
+            elif cutter.is_complete():
                 return
 
 
@@ -175,13 +192,17 @@ def _rows(source: Source, job: LaneJob, cursor: Cursor | None) -> Generator[Step
 def work(step: Step, job: LaneJob) -> Outcome:
     """Normalise a row and prepare its media. A pure function of both."""
     row = step.row
-    result: Prepared | Refusal
-    if not isinstance(row, Row):
+    result: Prepared | Refusal | Passed
+    if isinstance(row, BadRow):
         result = Refusal(row.reason, row.detail)
+    elif isinstance(row, Passed):
+        result = row
     else:
         try:
             with phase("media"):
-                result = prepare(normalize(row, job.spec, job.revision, job.limits), job.spec.media, job.limits)
+                draft = normalize(row, job.spec, job.revision, job.limits)
+                draft = draft if job.spec.rules is None else apply_rules(draft, job.spec.rules)
+                result = prepare(draft, job.spec.media, job.limits)
         except Refused as refused:
             result = Refusal(refused.reason, refused.detail)
         except Exception as error:
@@ -201,6 +222,8 @@ class Cutter:
         self._cursor, self._number, self._shards = job.cursor, job.commits, job.shards
         self._totals, self._refused = job.totals, dict(job.totals.refused)
         self._rows, self._duplicates = job.totals.rows, job.totals.duplicates
+        self._sealed_bytes = job.tar_bytes
+        self._filtered = job.totals.filtered
         self._shown = 0.0
         self._ended = False
         self.samples = 0
@@ -209,13 +232,26 @@ class Cutter:
     def add(self, outcome: Outcome) -> bool:
         """Take one row's outcome; whether it became a sample."""
         before, self._cursor = self._cursor, outcome.cursor
+        if isinstance(outcome.result, Passed):
+            self._rows += outcome.result.count
+            self._filtered += outcome.result.count
+            self._show()
+            return False
         self._rows += 1
         added = self._store(outcome, before)
         self.samples += added
         if self._is_full():
-            self.cut(done=self._job.lane.quota == self._job.totals.samples + self.samples)
+            self.cut(done=self.is_complete())
         self._show()
         return added
+
+    def is_complete(self) -> bool:
+        """Whether the lane has given what it is to give: its quota of samples, or its budget of bytes."""
+        lane = self._job.lane
+        if lane.quota is not None and self._job.totals.samples + self.samples >= lane.quota:
+            return True
+        open_bytes = self._writer.tar_bytes if self._writer else 0
+        return lane.budget is not None and self._sealed_bytes + open_bytes >= lane.budget
 
     def cut(self, *, done: bool) -> None:
         """End the open shard and hand it on with what belongs to it."""
@@ -249,10 +285,12 @@ class Cutter:
             staged = self._writer.seal()
         self._writer = None
         self._shards += 1
+        self._sealed_bytes += staged.entry.tar_bytes
         return staged
 
     def _store(self, outcome: Outcome, before: Cursor | None) -> bool:
         result = outcome.result
+        assert not isinstance(result, Passed), "rows passed over are counted alone"
         if isinstance(result, Prepared):
             try:
                 with phase("staging"):
@@ -296,7 +334,13 @@ class Cutter:
     def _now(self) -> LaneTotals:
         samples = self._job.totals.samples + self.samples
         refused = dict(sorted(self._refused.items()))
-        return LaneTotals(rows=self._rows, samples=samples, duplicates=self._duplicates, refused=refused)
+        return LaneTotals(
+            rows=self._rows,
+            samples=samples,
+            duplicates=self._duplicates,
+            refused=refused,
+            filtered=self._filtered,
+        )
 
     def _show(self) -> None:
         now = time.monotonic()

@@ -6,26 +6,34 @@ Elsewhere: whether a folder's plan still fits its spec (settle.py), quotas (quot
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import blake3
 import msgspec
 
-from shardkit.build.quotas import SampleCount, lane_quotas, source_quotas
-from shardkit.errors import ShardDamaged, SpecError
+from shardkit.build.quotas import Bound, SampleCount, lane_parts, left_out, source_bounds, sources_taken
+from shardkit.errors import ShardDamaged, SourceUnavailable, SpecError
 from shardkit.media.prepare import check_options, toolchain
 from shardkit.records.normalize import check_normalizer, possible_modalities
+from shardkit.records.rules import check_rules, rules_toolchain
 from shardkit.sources.base import Pinned
 from shardkit.sources.table import open_source
 from shardkit.spec import AnySource, BuildSpec, Limits
+from shardkit.spec.sampling import FirstRows
 from shardkit.store import fs, shard
 from shardkit.store.layout import BUILD_FOLDER, LaneRecord, PlanRecord, SourceRecord, Stored, canonical
 from shardkit.store.publish import publish_bytes
 
-NOT_BYTES = ("kind", "name", "sample", "limit", "ratio", "partitions", "fallback")
+NOT_BYTES = (
+    "kind", "name", "sample", "limit", "ratio", "group", "budget_bytes", "partitions", "content_warning", "each",
+    "fallback",
+)  # fmt: skip
 """Fields of a source that its bytes do not depend on, or that stand elsewhere in the record."""
+
+SPARED: dict[str, Any] = {"sampling": FirstRows(), "where": {}, "unless": {}, "gather": None, "rules": None}
+"""Fields that are left out where they say nothing: plans that were made before there were such fields stand."""
 
 MACHINE_LIMITS = ("memory_bytes",)
 """Limits that fit a build to a machine; no byte depends on them."""
@@ -41,11 +49,12 @@ class Pin(Stored, frozen=True, kw_only=True):
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """A source of the spec with the decision that concerns it: itself or its fallback, and its lanes' quotas."""
+    """A source of the spec with the decision that concerns it: itself or its fallback, its bounds, how many lanes."""
 
     spec: AnySource
     decision: str
-    quotas: tuple[int | None, ...]
+    bound: Bound
+    partitions: int
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,10 +89,13 @@ def make_plan(spec: BuildSpec, *, sample: SampleCount, folder: Path, parent: str
 
     Raises SpecError (a normaliser, tool, folder or source that is not as it should be) and SourceFailed.
     """
-    places = decide_places(spec, sample)
-    pinned = {place.spec.name: _pin(place, spec, folder) for place in places}
-    sources = tuple(_record(place, pinned[place.spec.name][1]) for place in places)
-    pins = {name: pin for name, (pin, _) in pinned.items()}
+    settled = [
+        _settle(source, bound, sample is not None, spec, folder)
+        for source, bound in zip(sources_taken(spec), source_bounds(spec, sample), strict=True)
+    ]
+    places = _distinct(tuple(place for place, _, _ in settled))
+    sources = tuple(_record(place, pinned) for place, _, pinned in settled)
+    pins = {place.spec.name: pin for place, pin, _ in settled}
     record = _plan_record(spec, places, sources)
     return Plan(record=record, specs=tuple(place.spec for place in places), pins=pins, parent=parent)
 
@@ -101,6 +113,11 @@ def strip(record: PlanRecord) -> PlanRecord:
     return msgspec.structs.replace(bare, lanes=lanes)
 
 
+def without_lent(record: PlanRecord) -> PlanRecord:
+    """A plan as it was before any round of lending."""
+    return msgspec.structs.replace(record, lanes=tuple(lane for lane in record.lanes if not lane.after))
+
+
 def decide_places(
     spec: BuildSpec, sample: SampleCount, stored: Mapping[str, SourceRecord] | None = None
 ) -> tuple[Place, ...]:
@@ -109,10 +126,16 @@ def decide_places(
     Under `--sample` a source has one lane, so that the number is met exactly wherever there are so many samples.
     Raises SpecError.
     """
-    places = tuple(
-        _place(source, quota, sample is not None, stored or {})
-        for source, quota in zip(spec.sources, source_quotas(spec, sample), strict=True)
+    return _distinct(
+        tuple(
+            _place(source, bound, sample is not None, stored or {})
+            for source, bound in zip(sources_taken(spec), source_bounds(spec, sample), strict=True)
+        )
     )
+
+
+def _distinct(places: tuple[Place, ...]) -> tuple[Place, ...]:
+    """The places themselves; raises SpecError where a fallback has another source's name."""
     names = [place.spec.name for place in places]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -123,7 +146,8 @@ def decide_places(
 def config_of(spec: AnySource) -> dict[str, Any]:
     """A source's configuration as far as its bytes depend on it: no location, no quota."""
     config: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(spec))
-    for name in (*NOT_BYTES, *spec.LOCATIONS):
+    silent = [name for name, nothing in SPARED.items() if getattr(spec, name) == nothing]
+    for name in (*NOT_BYTES, *spec.LOCATIONS, *silent):
         config.pop(name, None)
     return config
 
@@ -131,6 +155,7 @@ def config_of(spec: AnySource) -> dict[str, Any]:
 def toolchain_of(spec: AnySource, source_toolchain: Mapping[str, str]) -> dict[str, str]:
     """Versions of all that makes the bytes of a source's lanes."""
     found = {**source_toolchain, **toolchain(possible_modalities(spec), spec.media), **shard.toolchain()}
+    found |= rules_toolchain(spec.rules)
     return dict(sorted(found.items()))
 
 
@@ -174,9 +199,38 @@ def remove_strays(root: Path) -> None:
             fs.remove_tree(path)
 
 
-def _place(source: AnySource, quota: int | None, one_lane: bool, stored: Mapping[str, SourceRecord]) -> Place:
+def _place(source: AnySource, bound: Bound, one_lane: bool, stored: Mapping[str, SourceRecord]) -> Place:
     chosen, decision = _decided(source, stored) or _choose(source)
-    return Place(spec=chosen, decision=decision, quotas=lane_quotas(quota, 1 if one_lane else chosen.partitions))
+    return _place_of(chosen, decision, bound, one_lane)
+
+
+def _place_of(spec: AnySource, decision: str, bound: Bound, one_lane: bool) -> Place:
+    return Place(spec=spec, decision=decision, bound=bound, partitions=1 if one_lane else spec.partitions)
+
+
+def _settle(
+    source: AnySource, bound: Bound, one_lane: bool, spec: BuildSpec, folder: Path
+) -> tuple[Place, Pin, Pinned]:
+    """A source, pinned; where its tool is missing or it cannot be had from here, its fallback, and why."""
+    failed: list[str] = []
+    errors: list[SourceUnavailable] = []
+    for candidate in _candidates(source):
+        lacking = _lacking(candidate)
+        if lacking:
+            failed.append(f"{label(candidate)}: {lacking}")
+            continue
+        place = _place_of(candidate, _decision(failed, candidate), bound, one_lane)
+        try:
+            return place, *_pin(place, spec, folder)
+        except SourceUnavailable as error:
+            failed.append(f"{label(candidate)}: {error.reason}")
+            errors.append(error)
+    if len(failed) == len(errors) == 1:
+        raise errors[0]
+    if errors:
+        told = "; ".join([*failed, *(str(error) for error in errors)])
+        raise SourceUnavailable(f"source {source.name} and its fallbacks cannot be had from here: {told}", "none")
+    raise _cannot_run(source, failed)
 
 
 def _decided(source: AnySource, stored: Mapping[str, SourceRecord]) -> tuple[AnySource, str] | None:
@@ -190,13 +244,26 @@ def _decided(source: AnySource, stored: Mapping[str, SourceRecord]) -> tuple[Any
 def _choose(source: AnySource) -> tuple[AnySource, str]:
     missing: list[str] = []
     for candidate in _candidates(source):
-        check_normalizer(candidate)
-        check_options(candidate.media)
-        lacking = open_source(candidate, 0).missing_tool()
+        lacking = _lacking(candidate)
         if not lacking:
-            return candidate, "; ".join(missing) + f"; taken: fallback {label(candidate)}" if missing else ""
+            return candidate, _decision(missing, candidate)
         missing.append(f"{label(candidate)}: {lacking}")
-    raise SpecError(f"source {source.name} cannot run here: {'; '.join(missing)}; install it, or give a fallback")
+    raise _cannot_run(source, missing)
+
+
+def _lacking(candidate: AnySource) -> str:
+    """The tool that a source misses here; raises SpecError where the source makes no sense."""
+    check_normalizer(candidate)
+    check_options(candidate.media)
+    return open_source(candidate, 0).missing_tool() or check_rules(candidate.rules)
+
+
+def _decision(failed: Sequence[str], taken: AnySource) -> str:
+    return "; ".join(failed) + f"; taken: fallback {label(taken)}" if failed else ""
+
+
+def _cannot_run(source: AnySource, missing: Sequence[str]) -> SpecError:
+    return SpecError(f"source {source.name} cannot run here: {'; '.join(missing)}; install it, or give a fallback")
 
 
 def _candidates(source: AnySource) -> Iterator[AnySource]:
@@ -219,8 +286,13 @@ def kind_of(spec: AnySource) -> str:
 def _pin(place: Place, spec: BuildSpec, folder: Path) -> tuple[Pin, Pinned]:
     name = _new_name(folder, place.spec.name)
     fs.make_folders(folder / name)
-    pinned = open_source(place.spec, spec.seed, spec.limits).pin(folder / name)
-    return Pin(folder=name, rows=pinned.rows, bytes=pinned.bytes, reread=pinned.reread), pinned
+    try:
+        pinned = open_source(place.spec, spec.seed, spec.limits).pin(folder / name)
+    except SourceUnavailable:
+        fs.remove_tree(folder / name)
+        raise
+    rows = None if place.spec.gather else pinned.rows  # how many are made of them is seen on the way
+    return Pin(folder=name, rows=rows, bytes=pinned.bytes, reread=pinned.reread), pinned
 
 
 def _new_name(folder: Path, name: str) -> str:
@@ -238,16 +310,12 @@ def _record(place: Place, pinned: Pinned) -> SourceRecord:
         config=config_of(spec),
         revision=pinned.revision,
         toolchain=toolchain_of(spec, pinned.toolchain) if pinned.revision else {},
-        decision=place.decision,
+        decision="; ".join(part for part in (place.decision, pinned.note) if part),
     )
 
 
 def _plan_record(spec: BuildSpec, places: tuple[Place, ...], sources: tuple[SourceRecord, ...]) -> PlanRecord:
-    lanes = tuple(
-        LaneRecord(name="", source=place.spec.name, partition=at, partitions=len(place.quotas), quota=quota)
-        for place in places
-        for at, quota in enumerate(place.quotas)
-    )
+    lanes = tuple(lane for place in places for lane in _lanes_of(place))
     bare = PlanRecord(
         name=spec.name,
         seed=spec.seed,
@@ -255,9 +323,31 @@ def _plan_record(spec: BuildSpec, places: tuple[Place, ...], sources: tuple[Sour
         limits=_limits_of(spec.limits),
         sources=sources,
         lanes=lanes,
+        left_out=left_out(spec),
     )
     named = tuple(_named(lane, entry, bare) for lane, entry in zip(lanes, _sources_of_lanes(bare), strict=True))
     return msgspec.structs.replace(bare, lanes=named)
+
+
+def _lanes_of(place: Place) -> Iterator[LaneRecord]:
+    bound, partitions = place.bound, place.partitions
+    parts = (lane_parts(whole, partitions) for whole in (bound.quota, bound.budget, bound.lends))
+    for at, (quota, budget, lends) in enumerate(zip(*parts, strict=True)):
+        yield LaneRecord(
+            name="",
+            source=place.spec.name,
+            partition=at,
+            partitions=partitions,
+            quota=quota,
+            chosen=None if isinstance(place.spec.sampling, FirstRows) else bound.quota,
+            budget=budget,
+            lends=lends,
+        )
+
+
+def named_lane(lane: LaneRecord, plan: PlanRecord) -> LaneRecord:
+    """A lane of a plan's source with its name."""
+    return _named(lane, next(source for source in plan.sources if source.name == lane.source), plan)
 
 
 def _named(lane: LaneRecord, source: SourceRecord, plan: PlanRecord) -> LaneRecord:
@@ -267,6 +357,7 @@ def _named(lane: LaneRecord, source: SourceRecord, plan: PlanRecord) -> LaneReco
     """
     same = msgspec.structs.replace(source, decision="")
     identity = [plan.seed, plan.limits, same, lane.partition, lane.partitions, lane.quota]
+    identity += [[name, value] for name in ("chosen", "budget", "after") if (value := getattr(lane, name))]
     digest = blake3.blake3(msgspec.json.encode(identity, order="deterministic")).hexdigest()
     return msgspec.structs.replace(lane, name=f"{lane.source}-{lane.partition:03d}-{digest[:12]}")
 

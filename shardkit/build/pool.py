@@ -18,7 +18,7 @@ import msgspec
 
 from shardkit.errors import SourceFailed
 from shardkit.records.row import Cursor, Prepared, Row
-from shardkit.sources.base import Step
+from shardkit.sources.base import Passed, Step
 
 MAX_ROWS = 512
 """Rows under way at most: small rows cost more memory as objects than as bytes."""
@@ -43,7 +43,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     position: str
     cursor: Cursor
-    result: Prepared | Refusal
+    result: Prepared | Refusal | Passed
 
     @property
     def size_bytes(self) -> int:

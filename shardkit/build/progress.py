@@ -40,7 +40,10 @@ class LaneView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Planned(Event, frozen=True, kw_only=True, tag="plan"):
-    """The plan that is followed. `origin`: new, resumed, updated. `decisions`: why fallbacks were taken."""
+    """The plan that is followed. `decisions`: why fallbacks were taken, or sources left out.
+
+    `origin`: new, resumed, updated; or lent, where lanes come to it that make up for what sources lack.
+    """
 
     dataset: str
     name: str
@@ -91,6 +94,15 @@ class Warned(Event, frozen=True, kw_only=True, tag="warning"):
     message: str
 
 
+class Short(Event, frozen=True, kw_only=True, tag="shortage"):
+    """A source gave fewer samples than its quota: it has no more. `missing` is the difference."""
+
+    source: str
+    quota: int
+    samples: int
+    missing: int
+
+
 class Finishing(Event, frozen=True, kw_only=True, tag="finishing"):
     """All lanes are complete; duplicates are looked for and the version is published."""
 
@@ -109,6 +121,8 @@ class Done(Event, frozen=True, kw_only=True, tag="done"):
     bytes: int
     duplicates: int
     omitted: int
+    shortages: dict[str, int] = {}
+    missing: int = 0
     unchanged: bool = False
 
 
@@ -198,6 +212,8 @@ class Bars:
                 self._print(line)
             self._crowded = len(event.lanes) > MOST_BARS
             for lane in event.lanes:
+                if lane.name in self._tasks:
+                    continue
                 shown = not lane.done and not self._crowded
                 self._tasks[lane.name] = self._progress.add_task(
                     lane.name, total=lane.expected, completed=lane.samples, visible=shown
@@ -244,6 +260,8 @@ def other_lines(event: Event) -> Iterator[str]:
         yield f"{event.lane}: stopped: {event.message}"
     elif isinstance(event, Warned):
         yield f"warning: {event.message}"
+    elif isinstance(event, Short):
+        yield f"{event.source} is short of its quota: {event.samples:,} samples of {event.quota:,}, it has no more"
     elif isinstance(event, Finishing):
         yield f"finishing: {event.samples:,} samples in {event.shards:,} shards"
     elif isinstance(event, Done):
@@ -254,10 +272,11 @@ def other_lines(event: Event) -> Iterator[str]:
 
 
 def told(totals: LaneTotals) -> str:
-    """Duplicates and refusals in words, where there are any."""
+    """Duplicates, refusals and rows passed over in words, where there are any."""
     refused = ", ".join(f"{count:,} {reason}" for reason, count in totals.refused.items())
     duplicates = f", {totals.duplicates:,} duplicates" if totals.duplicates else ""
-    return duplicates + (f", refused: {refused}" if refused else "")
+    filtered = f", {totals.filtered:,} passed over" if totals.filtered else ""
+    return duplicates + filtered + (f", refused: {refused}" if refused else "")
 
 
 def _rich_progress(stream: TextIO) -> Progress:

@@ -1,7 +1,7 @@
-"""How many samples each lane gives at most.
+"""How many samples, or bytes, each lane gives at most.
 
-Here: quotas from `--sample`, `limit`, `total` and ratios; sharing whole numbers by largest remainder.
-Elsewhere: which lanes there are (plan.py), keeping to a quota (lane.py).
+Here: which sources take part; quotas from `--sample`, `limit`, `total`, ratios and groups; budgets in bytes.
+Elsewhere: which lanes there are (plan.py), keeping to a quota (lane.py), sharing whole numbers (spec.shares).
 """
 
 from __future__ import annotations
@@ -10,11 +10,25 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Literal
 
+import msgspec
+
 from shardkit.errors import SpecError
-from shardkit.spec import BuildSpec
+from shardkit.spec import AnySource, BuildSpec
+from shardkit.spec.shares import share, weight_of
 
 SampleCount = int | Literal["default"] | None
 """`--sample`: a number for every source, each source's own number, or a full build."""
+
+
+class Bound(msgspec.Struct, frozen=True, kw_only=True):
+    """What bounds a source: samples and bytes of tar (none: all that it has).
+
+    `lends` is how many samples more it may give to make up for others (none: any number); 0 where none are asked for.
+    """
+
+    quota: int | None
+    budget: int | None = None
+    lends: int | None = 0
 
 
 def check_sample(sample: object) -> SampleCount:
@@ -26,31 +40,83 @@ def check_sample(sample: object) -> SampleCount:
     )
 
 
-def source_quotas(spec: BuildSpec, sample: SampleCount) -> tuple[int | None, ...]:
-    """At most how many samples each source gives, in the order of the spec (none: all that it has)."""
+def bounded(spec: BuildSpec, **bounds: int | bool | None) -> BuildSpec:
+    """A spec with what the command says of `total`, `budget_bytes`, `borrow`, `content_warnings` (none: nothing)."""
+    given = {name: value for name, value in bounds.items() if value is not None}
+    if not given:
+        return spec
+    try:
+        found = msgspec.structs.replace(spec, **given)
+    except ValueError as error:
+        raise SpecError(str(error)) from None
+    if found.borrow and found.total is None:
+        raise SpecError("borrow has no meaning without a total: sources lack nothing then; add --total N")
+    return found
+
+
+def sources_taken(spec: BuildSpec) -> tuple[AnySource, ...]:
+    """The sources that take part: those with a content warning only where the build asks for them. Raises SpecError."""
+    taken = tuple(source for source in spec.sources if spec.content_warnings or not source.content_warning)
+    if not taken:
+        raise SpecError(
+            "every source has a content warning; build with --with-content-warnings, or name another source"
+        )
+    return taken
+
+
+def left_out(spec: BuildSpec) -> tuple[str, ...]:
+    """Why sources do not take part, in words."""
+    return tuple(
+        f"{source.name} is left out for its content: {source.content_warning.rstrip('.')}; "
+        "take it with --with-content-warnings"
+        for source in spec.sources
+        if source.content_warning and not spec.content_warnings
+    )
+
+
+def source_bounds(spec: BuildSpec, sample: SampleCount) -> tuple[Bound, ...]:
+    """What bounds each source that takes part, in the order of the spec."""
+    sources = sources_taken(spec)
+    quotas, lends = _quotas(spec, sources, sample), [0] * len(sources)
+    budgets = _least([source.budget_bytes for source in sources], _shared(spec, sources, spec.budget_bytes))
+    room: list[int | None] = list(lends)
+    if spec.borrow and sample is None and spec.total is not None:
+        room = [None if source.limit is None else source.limit - (quota or 0)
+                for source, quota in zip(sources, quotas, strict=True)]  # fmt: skip
+    return tuple(
+        Bound(quota=quota, budget=budget, lends=more) for quota, budget, more in zip(quotas, budgets, room, strict=True)
+    )
+
+
+def lane_parts(whole: int | None, partitions: int) -> tuple[int | None, ...]:
+    """A source's quota or budget shared among its partitions."""
+    return (None,) * partitions if whole is None else share(whole, [Fraction(1)] * partitions)
+
+
+def source_weights(spec: BuildSpec, sources: Sequence[AnySource]) -> list[Fraction]:
+    """The sources' shares: of a group's ratio where there are groups; equal ones where no ratio is given."""
+    own = [Fraction(1) if source.ratio is None else weight_of(source.ratio) for source in sources]
+    if not spec.groups:
+        return own
+    sums: dict[str, Fraction] = {}
+    for source, weight in zip(sources, own, strict=True):
+        sums[source.group] = sums.get(source.group, Fraction(0)) + weight
+    return [
+        weight_of(spec.groups[source.group]) * weight / sums[source.group]
+        for source, weight in zip(sources, own, strict=True)
+    ]
+
+
+def _quotas(spec: BuildSpec, sources: Sequence[AnySource], sample: SampleCount) -> list[int | None]:
     if sample is not None:
-        return tuple(source.sample if sample == "default" else sample for source in spec.sources)
-    if spec.total is None:
-        return tuple(source.limit for source in spec.sources)
-    shares = share(spec.total, [Fraction(str(source.ratio)) for source in spec.sources])
-    limits = [source.limit for source in spec.sources]
-    return tuple(given if limit is None else min(given, limit) for given, limit in zip(shares, limits, strict=True))
+        return [source.sample if sample == "default" else sample for source in sources]
+    return _least([source.limit for source in sources], _shared(spec, sources, spec.total))
 
 
-def lane_quotas(quota: int | None, partitions: int) -> tuple[int | None, ...]:
-    """A source's quota shared among its partitions."""
-    return (None,) * partitions if quota is None else share(quota, [Fraction(1)] * partitions)
+def _shared(spec: BuildSpec, sources: Sequence[AnySource], total: int | None) -> Sequence[int | None]:
+    return [None] * len(sources) if total is None else share(total, source_weights(spec, sources))
 
 
-def share(total: int, weights: Sequence[Fraction]) -> tuple[int, ...]:
-    """`total` in whole parts as near to the weights as can be: the largest remainders get what rounding left.
-
-    Equal remainders go to the earlier one. The parts add up to `total` exactly.
-    """
-    whole = sum(weights, Fraction(0))
-    exact = [total * weight / whole for weight in weights]
-    parts = [int(part) for part in exact]
-    by_remainder = sorted(range(len(parts)), key=lambda at: (parts[at] - exact[at], at))
-    for at in by_remainder[: total - sum(parts)]:
-        parts[at] += 1
-    return tuple(parts)
+def _least(own: Sequence[int | None], given: Sequence[int | None]) -> list[int | None]:
+    """Of two bounds of each source the smaller one."""
+    return [min((bound for bound in pair if bound is not None), default=None) for pair in zip(own, given, strict=True)]

@@ -15,9 +15,10 @@ from shardkit.build.estimate import DryRun as DryRun
 from shardkit.build.estimate import dry_run as dry_run
 from shardkit.build.finish import finish, tidy
 from shardkit.build.jobs import lane_view, open_jobs, workers_within
+from shardkit.build.lend import lend, shortages, still_missing
 from shardkit.build.phase import phase
-from shardkit.build.plan import Plan
-from shardkit.build.progress import Done, Event, OnEvent, Planned, Warned
+from shardkit.build.plan import Plan, write_plan
+from shardkit.build.progress import Done, Event, OnEvent, Planned, Short, Warned
 from shardkit.build.quotas import SampleCount, check_sample
 from shardkit.build.settle import Commits, Origin, Wish, lane_is_done, settle_plan
 from shardkit.errors import (
@@ -39,7 +40,8 @@ from shardkit.store.urls import open_store
 
 class BuildResult(msgspec.Struct, frozen=True, kw_only=True):
     """A finished build. `samples` are live ones; `dead_letters` counts refused rows, `duplicates` those left out while
-    building, `omitted` those left out across shards. `unchanged`: the dataset was complete before.
+    building, `omitted` those left out across shards. `shortages` are samples that sources lacked of their quotas, of
+    which nobody made up for `missing`. `unchanged`: the dataset was complete before.
     """
 
     dataset: str
@@ -50,6 +52,8 @@ class BuildResult(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
     duplicates: int
     omitted: int
+    shortages: dict[str, int] = {}
+    missing: int = 0
     unchanged: bool = False
 
 
@@ -75,7 +79,7 @@ def build(
     Raises SpecError, PlanConflict, Locked, StorageFailed, SourceFailed; PartlyDone where lanes stopped early: calling
     again goes on. Interrupt it any time, by any signal: calling again goes on, to the same version.
     """
-    wish = Wish(spec=spec, sample=check_sample(sample), update=update)
+    wish = Wish(spec=spec, sample=check_sample(sample), update=update, out=str(out))
     if workers < 0:
         raise SpecError(f"workers is {workers}; 0 runs everything in this process, N starts N processes")
     root = Path(out).absolute()
@@ -86,7 +90,8 @@ def build(
         on_event(_planned(out, plan, origin, commits))
         there = _published(root, plan, commits, on_event)
         version, manifest = there or _run(root, plan, wish, workers, commits, on_event)
-    result = _result(out, version, manifest, unchanged=there is not None)
+        commits = {lane.name: read_commits(root, lane.name) for lane in manifest.plan.lanes}
+    result = _result(out, version, manifest, commits, unchanged=there is not None)
     on_event(Done(**msgspec.structs.asdict(result)))
     return result
 
@@ -118,11 +123,21 @@ def _run(root: Path, plan: Plan, wish: Wish, workers: int, commits: Commits, on_
     allowed = workers_within(wish.spec.limits.memory_bytes, workers)
     if allowed < workers:
         on_event(Warned(message=f"limits.memory_bytes allows {allowed} workers side by side, not {workers}"))
-    jobs = open_jobs(root, plan, wish.spec, commits, allowed)
-    failures = run_lanes(root, jobs, allowed, on_event)
-    if failures:
-        raise _failed(root, failures, len(plan.record.lanes))
-    return finish(root, plan, {lane.name: read_commits(root, lane.name) for lane in plan.record.lanes}, on_event)
+    while True:
+        jobs = open_jobs(root, plan, wish.spec, commits, allowed)
+        failures = run_lanes(root, jobs, allowed, on_event)
+        if failures:
+            raise _failed(root, failures, len(plan.record.lanes))
+        commits = {lane.name: read_commits(root, lane.name) for lane in plan.record.lanes}
+        longer = lend(plan, commits)
+        if longer is None:
+            break
+        plan = longer
+        write_plan(root, plan)
+        on_event(_planned(Path(wish.out), plan, "lent", commits))
+    for short in shortages(plan.record, commits):
+        on_event(Short(**msgspec.structs.asdict(short)))
+    return finish(root, plan, commits, on_event)
 
 
 def _failed(root: Path, failures: tuple[LaneFailure, ...], lanes: int) -> ShardkitError:
@@ -145,7 +160,7 @@ def _next_step(failures: tuple[LaneFailure, ...]) -> str:
 
 
 def _planned(out: Path, plan: Plan, origin: Origin, commits: Commits) -> Planned:
-    decisions = [source.decision for source in plan.record.sources if source.decision]
+    decisions = [*plan.record.left_out, *(source.decision for source in plan.record.sources if source.decision)]
     left = {lane.source for lane in plan.record.lanes if not lane_is_done(commits, lane.name)}
     pins = [pin for name, pin in plan.pins.items() if name in left and origin == "resumed"]
     rereads = [f"going on reads again {pin.reread}" for pin in pins if pin.reread]
@@ -159,8 +174,9 @@ def _planned(out: Path, plan: Plan, origin: Origin, commits: Commits) -> Planned
     )
 
 
-def _result(out: Path, version: str, manifest: Manifest, unchanged: bool) -> BuildResult:
+def _result(out: Path, version: str, manifest: Manifest, commits: Commits, unchanged: bool) -> BuildResult:
     lanes = manifest.lanes.values()
+    short = shortages(manifest.plan, commits)
     return BuildResult(
         dataset=str(out),
         version=version,
@@ -170,5 +186,7 @@ def _result(out: Path, version: str, manifest: Manifest, unchanged: bool) -> Bui
         bytes=manifest.totals.bytes,
         duplicates=sum(lane.duplicates for lane in lanes),
         omitted=manifest.totals.omitted,
+        shortages={one.source: one.missing for one in short},
+        missing=still_missing(manifest.plan, commits),
         unchanged=unchanged,
     )

@@ -18,12 +18,14 @@ from shardkit.build.plan import (
     Plan,
     PlanFile,
     decide_places,
+    digest_of,
     make_plan,
     outline,
     read_plan,
     remove_strays,
     strip,
     toolchain_of,
+    without_lent,
     write_plan,
 )
 from shardkit.build.quotas import SampleCount
@@ -35,15 +37,16 @@ from shardkit.store.manifest import read_pointer
 from shardkit.store.urls import open_store
 
 Commits = Mapping[str, tuple[Commit, ...]]
-Origin = Literal["new", "resumed", "updated"]
+Origin = Literal["new", "resumed", "updated", "lent"]
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
-    """What the user asks for."""
+    """What the user asks for; `out` is the folder as the user named it."""
 
     spec: BuildSpec
     sample: SampleCount = None
     update: bool = False
+    out: str = ""
 
 
 def settle_plan(root: Path, wish: Wish, commits: Commits) -> tuple[Plan, Origin]:
@@ -82,7 +85,7 @@ def lane_is_done(commits: Commits, lane: str) -> bool:
 def _update(root: Path, wish: Wish, stored: PlanFile) -> tuple[Plan, Origin]:
     """Look at all sources anew. Lanes whose name comes out the same keep their commits: see plan.lane names."""
     plan = make_plan(wish.spec, sample=wish.sample, folder=_pins_folder(root), parent=current_version(root))
-    same = plan.digest == stored.plan_digest
+    same = plan.digest == digest_of(without_lent(stored.plan))
     if same:  # what was pinned may be lost: keep the fresh one
         plan = msgspec.structs.replace(plan, parent=stored.parent)
     write_plan(root, plan)
@@ -92,7 +95,7 @@ def _update(root: Path, wish: Wish, stored: PlanFile) -> tuple[Plan, Origin]:
 
 def _same_places(root: Path, wish: Wish, stored: PlanFile) -> tuple[Place, ...]:
     places = decide_places(wish.spec, wish.sample, _records(stored))
-    lines = diff_plans(strip(stored.plan), outline(wish.spec, places))
+    lines = diff_plans(strip(without_lent(stored.plan)), outline(wish.spec, places))
     if lines:
         raise PlanConflict(
             f"{root} holds a build of another spec:\n"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from shardkit.build.lend import Shortage, shortages
 from shardkit.build.plan import read_plan
 from shardkit.errors import NotADataset
 from shardkit.store.layout import BUILD_FOLDER, Commit, LaneRecord
@@ -31,6 +32,7 @@ class LaneStatus(msgspec.Struct, frozen=True, kw_only=True):
     samples: int
     duplicates: int
     refused: dict[str, int]
+    filtered: int
     shards: int
     bytes: int
     done: bool
@@ -52,6 +54,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
     lanes: tuple[LaneStatus, ...]
     decisions: tuple[str, ...] = ()
+    shortages: tuple[Shortage, ...] = ()
 
     def text(self) -> str:
         """The same as a table for a terminal."""
@@ -67,11 +70,14 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
         for lane in self.lanes:
             quota = "all" if lane.quota is None else f"{lane.quota:,}"
             refused = ", ".join(f"{count:,} {reason}" for reason, count in lane.refused.items())
-            state = ("done" if lane.done else "open") + (f"; refused: {refused}" if refused else "")
+            passed = f"; passed over: {lane.filtered:,}" if lane.filtered else ""
+            state = ("done" if lane.done else "open") + passed + (f"; refused: {refused}" if refused else "")
             yield (
                 f"{lane.name:<{width}}  {lane.samples:>10,}  {quota:>10}  {lane.shards:>6,}  "
                 f"{lane.bytes / 2**20:>9,.1f}  {lane.duplicates:>6,}  {state}"
             )
+        for short in self.shortages:
+            yield f"{short.source} is short of its quota: {short.samples:,} samples of {short.quota:,}, it has no more"
         yield f"in all: {self.samples:,} samples, {self.bytes / 2**20:,.1f} MiB"
 
 
@@ -80,7 +86,8 @@ def read_status(dataset: Path) -> Status:
     stored = read_plan(dataset)
     if stored is None:
         raise NotADataset(f"{dataset} holds no build: found no {BUILD_FOLDER}/plan.json; give the folder of a build")
-    lanes = tuple(_lane(lane, read_commits(dataset, lane.name)) for lane in stored.plan.lanes)
+    commits = {lane.name: read_commits(dataset, lane.name) for lane in stored.plan.lanes}
+    lanes = tuple(_lane(lane, commits[lane.name]) for lane in stored.plan.lanes)
     try:
         version = read_pointer(open_store(dataset)).version
     except NotADataset:
@@ -95,7 +102,8 @@ def read_status(dataset: Path) -> Status:
         samples=sum(lane.samples for lane in lanes),
         bytes=sum(lane.bytes for lane in lanes),
         lanes=lanes,
-        decisions=tuple(source.decision for source in stored.plan.sources if source.decision),
+        decisions=(*stored.plan.left_out, *(source.decision for source in stored.plan.sources if source.decision)),
+        shortages=shortages(stored.plan, commits),
     )
 
 
@@ -110,6 +118,7 @@ def _lane(lane: LaneRecord, commits: tuple[Commit, ...]) -> LaneStatus:
         samples=last.totals.samples if last else 0,
         duplicates=last.totals.duplicates if last else 0,
         refused=last.totals.refused if last else {},
+        filtered=last.totals.filtered if last else 0,
         shards=len(shards),
         bytes=sum(entry.shard.bytes for entry in shards),
         done=last.done if last else False,

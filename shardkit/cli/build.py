@@ -12,13 +12,15 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from shardkit.cli.options import JsonOption, SetOption, show
+from shardkit.cli.options import CatalogOption, JsonOption, SetOption, named, show
 from shardkit.errors import SpecError
 from shardkit.exits import parse_settings
 
 
 def build(
-    spec: Annotated[Path, typer.Argument(metavar="SPEC", help="A build spec in YAML.")],
+    spec: Annotated[
+        str, typer.Argument(metavar="SPEC", help="A build spec in YAML, or a name in the catalog (see `sources`).")
+    ],
     out: Annotated[
         str | None,
         typer.Option(metavar="DATASET", help="Default: data/NAME, or data/NAME-sample-N."),
@@ -27,6 +29,18 @@ def build(
         str | None,
         typer.Option(metavar="N", help="At most N samples a source; `default`: each source's own number."),
     ] = None,
+    total: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="N samples in all, in the ratio of the sources.")
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Bytes of tar in all, such as 20GB, in the ratio of the sources.")
+    ] = None,
+    borrow: Annotated[
+        bool | None, typer.Option("--borrow/--no-borrow", help="Others make up for what a source lacks of its quota.")
+    ] = None,
+    content_warnings: Annotated[
+        bool, typer.Option("--with-content-warnings", help="Take sources too whose content is harmful.")
+    ] = False,
     workers: Annotated[int, typer.Option(min=0, max=256, help="Processes that run lanes; 0 runs all in this one.")] = 1,
     settings: SetOption = None,
     engine: Annotated[str, typer.Option(help="Where lanes run: `local`.")] = "local",
@@ -34,22 +48,38 @@ def build(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show lanes, quotas, tools, estimates; write nothing.")
     ] = False,
+    catalog: CatalogOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Build a dataset, or go on with an interrupted build: the same command is the resume.
 
+    SPEC is a file, or an entry of the catalog, of which NAME:VARIANT is another reading.
+
     Example: shardkit build specs/builds/demo.yaml --sample 20 --workers 2
+
+    Example: shardkit build slimorca --sample 5
     """
     from shardkit.build.progress import open_renderer
-    from shardkit.build.run import build as run_build
+    from shardkit.build.quotas import bounded
     from shardkit.build.run import dry_run as run_dry
-    from shardkit.spec import load_spec
+    from shardkit.curate.build import build as run_build
+    from shardkit.plain import parse_size
+    from shardkit.spec import open_spec
 
     if engine != "local":
         raise SpecError(f"--engine {engine}: this version has the engine `local` only")
-    loaded = load_spec(spec, parse_settings(settings))
+    loaded = open_spec(named(spec, "SPEC"), parse_settings(settings), catalog)
     wanted = _sample_count(sample)
-    folder = default_folder(loaded.name, sample) if out is None else Path(out)
+    if sample is not None and total is not None:
+        raise SpecError("--sample is so many of each source, --total so many of all together; give one of them")
+    loaded = bounded(
+        loaded,
+        total=total,
+        budget_bytes=None if budget is None else parse_size(budget, "--budget"),
+        borrow=borrow,
+        content_warnings=content_warnings or None,
+    )
+    folder = default_folder(loaded.name, sample, total, budget) if out is None else Path(out)
     if out == "":
         raise SpecError("--out names no folder (an empty shell variable?); name one, or leave it out")
     if dry_run:
@@ -91,9 +121,10 @@ def schema(out: Annotated[Path | None, typer.Option(help="Write to this file in 
         show(text)
 
 
-def default_folder(name: str, sample: str | None) -> Path:
-    """Where a build goes without `--out`: data/NAME-sample-N, or data/NAME for a full build."""
-    return Path("data") / (name if sample is None else f"{name}-sample-{sample}")
+def default_folder(name: str, sample: str | None, total: int | None = None, budget: str | None = None) -> Path:
+    """Where a build goes without `--out`: data/NAME-sample-N and the like, or data/NAME for a full build."""
+    bounds = {"sample": sample, "total": total, "budget": budget}
+    return Path("data") / "-".join([name, *(f"{word}-{bound}" for word, bound in bounds.items() if bound is not None)])
 
 
 def _sample_count(text: str | None) -> Any:

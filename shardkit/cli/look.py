@@ -1,4 +1,4 @@
-"""The commands that look at a dataset: `stats`, `ls`, `cat`, `report`, `serve`.
+"""The commands that look at a dataset: `stats`, `ls`, `cat`, `lineage`, `licences`, `card`, `report`, `serve`.
 
 Here: their options.
 Elsewhere: what they do (shardkit.report, shardkit.read).
@@ -15,6 +15,7 @@ import msgspec
 import typer
 
 from shardkit.cli.options import DatasetArgument, JsonOption, named, show
+from shardkit.errors import PolicyRefused, SpecError
 
 
 def stats(dataset: DatasetArgument, as_json: JsonOption = False) -> None:
@@ -44,7 +45,7 @@ def ls(
     Example: shardkit ls https://host/data/demo --where 'modality~image,text_characters<500' --limit 20
     """
     from shardkit.read.dataset import open_dataset
-    from shardkit.report.listing import list_samples
+    from shardkit.read.listing import list_samples
 
     for listed in list_samples(open_dataset(dataset), where, limit):
         show(msgspec.json.encode(listed).decode() if as_json else listed.text())
@@ -73,6 +74,70 @@ def cat(
             show(str(path))
     else:
         show(msgspec.json.encode(sample.as_json(item)).decode() if as_json else sample.as_text(item))
+
+
+def lineage(
+    dataset: DatasetArgument,
+    key: Annotated[str, typer.Argument(metavar="KEY", help="A sample's key, or enough of its beginning.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Where a sample comes from: source, revision, row, steps, configuration, licence, versions and splits.
+
+    Example: shardkit lineage data/demo-sample-20 5f3a
+    """
+    from shardkit.read.dataset import open_dataset
+    from shardkit.report.lineage import trace_sample
+
+    found = trace_sample(open_dataset(dataset), key)
+    show(msgspec.json.encode(found).decode() if as_json else found.text())
+
+
+def licences(
+    dataset: DatasetArgument,
+    allow: Annotated[
+        str | None,
+        typer.Option(metavar="CLASS,…", help="Fail where there are others: free, share-alike, mit, …"),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Sum the licences of a dataset up; under a policy (--allow), fail where it holds others.
+
+    Classes, from the freest: free, share-alike, non-commercial, research, unknown.
+
+    Example: shardkit licences data/demo-sample-20 --allow free,share-alike
+    """
+    from shardkit.curate.licences import sum_licences
+    from shardkit.read.dataset import open_dataset
+
+    policy = None if allow is None else [word.strip() for word in named(allow, "--allow").split(",") if word.strip()]
+    found = sum_licences(open_dataset(dataset), policy)
+    show(msgspec.json.encode(found).decode() if as_json else found.text())
+    if found.refused:
+        told = ", ".join(f"{entry.source}: {entry.licence or 'none given'}" for entry in found.refused)
+        raise PolicyRefused(
+            f"{dataset}: not allowed by --allow {allow}: {told}; leave these sources out, or allow them"
+        )
+
+
+def card(
+    dataset: DatasetArgument,
+    out: Annotated[Path | None, typer.Option(help="Write to this file, .md or .html, in place of stdout.")] = None,
+) -> None:
+    """Print the data card of a version: contents, sources, licences, what was left out. Builds write it to cards/.
+
+    Example: shardkit card data/demo-sample-20 --out card.html
+    """
+    from shardkit.curate.card import make_card, render_card
+    from shardkit.read.dataset import open_dataset
+
+    if out is not None and out.suffix not in (".md", ".html"):
+        raise SpecError(f"--out {out}: a card is written as .md or .html")
+    text = render_card(make_card(open_dataset(dataset)), out.suffix[1:] if out else "md")
+    if out is None:
+        show(text)
+    else:
+        out.write_text(text, encoding="utf-8")
+        show(str(out))
 
 
 def report(

@@ -1,7 +1,8 @@
 """The command `shardkit`: build, look at, verify and serve datasets.
 
 Here: the program, its list of commands, how errors and signals end it.
-Elsewhere: the commands (build.py, index.py, look.py, keep.py); each imports its room when it runs.
+Elsewhere: the commands (build.py, curate.py, dedup.py, index.py, look.py, keep.py, sources.py); each imports its
+room when it runs.
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ import sys
 import typer
 
 from shardkit.cli.build import build, schema, status
+from shardkit.cli.curate import split
+from shardkit.cli.dedup import dedup
 from shardkit.cli.index import index
 from shardkit.cli.keep import repair, verify
-from shardkit.cli.look import cat, ls, report, serve, stats
+from shardkit.cli.look import card, cat, licences, lineage, ls, report, serve, stats
+from shardkit.cli.sources import app as sources
 from shardkit.exits import exit_codes
 
 app = typer.Typer(
@@ -27,8 +31,11 @@ app = typer.Typer(
     "Example: [bold]shardkit build specs/builds/demo.yaml --sample 20[/bold]",
 )
 
-for _command in (build, status, stats, index, ls, cat, verify, repair, schema, serve, report):
+for _command in (
+    build, status, stats, index, ls, cat, lineage, licences, card, verify, repair, split, dedup, schema, serve, report,
+):  # fmt: skip
     app.command()(_command)
+app.add_typer(sources, name="sources")
 
 
 def main() -> None:
@@ -39,6 +46,6 @@ def main() -> None:
 
 def _advice() -> str:
     """What to tell after a signal."""
-    if sys.argv[1:2] not in (["build"], ["index"]):
+    if sys.argv[1:2] not in (["build"], ["index"], ["dedup"]):
         return ""
     return f"what is committed is kept. To go on, run: {shlex.join(['shardkit', *sys.argv[1:]])}"

@@ -6,6 +6,7 @@ Elsewhere: the commands (build.py, look.py, keep.py), running them (main.py).
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,6 +24,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object per ev
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Fill a variable of the spec or override a field by its path."),
+]
+CatalogOption = Annotated[
+    Path | None, typer.Option(metavar="FOLDER", help="Entries of your own, before those of the catalog.")
 ]
 
 

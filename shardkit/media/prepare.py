@@ -37,6 +37,7 @@ TYPES: dict[Modality, tuple[str, ...]] = {
     "audio": get_args(AudioType),
     "video": get_args(VideoType),
 }
+_NO_MEDIA = Modalities()
 CHECK_PIXELS = 1 << 28
 """Pixels of a stored image beyond which `check_member` takes it for a bomb; a build's own limit is usually lower."""
 
@@ -47,6 +48,8 @@ def prepare(draft: Draft, options: MediaOptions, limits: Limits) -> Prepared:
     Members are named `image0.png`, `audio0.flac`, `video0.kf00000.jpg`, `video0.audio.flac`. Pure: the same draft,
     options and toolchain give the same bytes. Raises Refused with the reason of the first medium that cannot be stored.
     """
+    if not draft.media:
+        return Prepared(sample=_record(draft, _NO_MEDIA))
     images = [_image(medium, at, options, limits) for at, medium in _each(draft, "image")]
     sounds = [_audio(medium, at, options, limits) for at, medium in _each(draft, "audio")]
     videos = [_video(medium, at, options, limits) for at, medium in _each(draft, "video")]
@@ -59,8 +62,7 @@ def prepare(draft: Draft, options: MediaOptions, limits: Limits) -> Prepared:
         audio=tuple(record for record, _ in sounds),
         video=tuple(record for record, _ in videos),
     )
-    fields = {name: getattr(draft, name) for name in Draft.__struct_fields__ if name != "media"}
-    return Prepared(sample=Sample(**fields, modalities=modalities), members=members)
+    return Prepared(sample=_record(draft, modalities), members=members)
 
 
 def check_options(options: MediaOptions) -> None:
@@ -96,6 +98,21 @@ def check_member(name: str, data: bytes | memoryview) -> None:
         raise Refused("image-damaged", f"the bytes are not {kind}")
     else:
         decode_image(data, kind, CHECK_PIXELS)
+
+
+def _record(draft: Draft, modalities: Modalities) -> Sample:
+    return Sample(
+        id=draft.id,
+        messages=draft.messages,
+        domain=draft.domain,
+        category=draft.category,
+        source=draft.source,
+        modalities=modalities,
+        preference=draft.preference,
+        repetition_style=draft.repetition_style,
+        licence=draft.licence,
+        provenance=draft.provenance,
+    )
 
 
 def _each(draft: Draft, modality: Modality) -> list[tuple[int, RawMedium]]:

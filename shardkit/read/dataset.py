@@ -119,15 +119,19 @@ class Dataset:
 
     def __iter__(self) -> Iterator[Item]:
         """All live samples in stored order, block by block. Raises ShardDamaged, StorageFailed."""
-        for shard, entry in enumerate(self.manifest.shards):
-            left_out = set(self._omitted.get(shard, ()))
-            for start in range(0, entry.samples, entry.block_samples):
-                ordinals = range(start, min(start + entry.block_samples, entry.samples))
-                if left_out.issuperset(ordinals):
-                    continue
-                for item in self._block(shard, ordinals):
-                    if item.ordinal not in left_out:
-                        yield item
+        for shard in range(len(self.manifest.shards)):
+            yield from self.shard_items(shard)
+
+    def shard_items(self, shard: int) -> Iterator[Item]:
+        """The live samples of one shard, by its number in the manifest, in stored order. Raises as iterating does."""
+        entry, left_out = self.manifest.shards[shard], set(self._omitted.get(shard, ()))
+        for start in range(0, entry.samples, entry.block_samples):
+            ordinals = range(start, min(start + entry.block_samples, entry.samples))
+            if left_out.issuperset(ordinals):
+                continue
+            for item in self._block(shard, ordinals):
+                if item.ordinal not in left_out:
+                    yield item
 
     def open_member(self, sample: int | str, name: str) -> MemberFile:
         """One member of a sample, by number or key, as a seekable read-only file; every byte of it is checked.

@@ -34,7 +34,7 @@ def escape_marks(text: str) -> str:
 
     `unescape_marks` gives exactly `text` back.
     """
-    return _BARE.sub(r"<|\\", text)
+    return _BARE.sub(r"<|\\", text) if "<|" in text else text
 
 
 def unescape_marks(text: str) -> str:

@@ -31,9 +31,27 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def size_bytes(self) -> int:
-        """Bytes that the row occupies in a queue: its blobs and its text fields, in UTF-8 at most 4 a character."""
-        text = sum(len(value) for value in self.fields.values() if isinstance(value, (str, bytes)))
-        return 512 + text + sum(len(blob) for blob in self.blobs.values())
+        """Bytes that the row occupies in a queue: its blobs and its texts, in UTF-8 at most 4 a character."""
+        size = 512 + sum(map(len, self.blobs.values()))
+        for value in self.fields.values():
+            if isinstance(value, (str, bytes)):
+                size += len(value)
+            elif isinstance(value, (list, dict)):
+                size += _nested_bytes(value)
+        return size
+
+
+def _nested_bytes(value: list[Any] | dict[str, Any]) -> int:
+    """About the bytes of a value within a row; without recursion, rows may nest as they like."""
+    size, inner = 0, [value]
+    for here in inner:
+        size += 64
+        for entry in here.values() if isinstance(here, dict) else here:
+            if isinstance(entry, (str, bytes)):
+                size += 16 + len(entry)
+            elif isinstance(entry, (list, dict)):
+                inner.append(entry)
+    return size
 
 
 class RawMedium(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,7 +1,7 @@
 """One sample, found by its key from anywhere, as a person or a machine looks at it.
 
 Here: the text of a sample, writing its members out.
-Elsewhere: finding its key (read.find), listing many (listing.py), reading it (read.dataset).
+Elsewhere: finding its key (read.find), listing many (read.listing), reading it (read.dataset).
 """
 
 from __future__ import annotations

@@ -21,7 +21,8 @@ class Pinned(msgspec.Struct, frozen=True, kw_only=True):
     `revision` identifies its content (a digest or a commit), never its location; `toolchain` names what makes its
     rows (component to version: git, generator fonts, espeak-ng; empty for plain files); `rows` is the exact number
     of rows where it is known at no cost, and `bytes` their size, for estimates. `reread` says what a resume must read
-    again because it has no random access (empty: nothing).
+    again because it has no random access (empty: nothing). `note` is for the user and stands in the manifest: that it
+    has another name now.
     """
 
     revision: str
@@ -29,15 +30,16 @@ class Pinned(msgspec.Struct, frozen=True, kw_only=True):
     rows: int | None = None
     bytes: int | None = None
     reread: str = ""
+    note: str = ""
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """One row, or one refusal, and the cursor just behind it.
+    """One row, one refusal, or rows passed over, and the cursor just behind it.
 
-    `row` is a Row, or a (position, Refused reason, detail) triple for a record that cannot even be a row.
+    `row` is a Row, a BadRow for a record that cannot even be a row, or Passed for rows that are not wanted.
     """
 
-    row: Row | BadRow
+    row: Row | BadRow | Passed
     cursor: Cursor
 
 
@@ -47,6 +49,13 @@ class BadRow(msgspec.Struct, frozen=True, kw_only=True):
     position: str
     reason: str
     detail: str = ""
+
+
+class Passed(msgspec.Struct, frozen=True, kw_only=True):
+    """Rows that the source's `where` passes over, one after the other up to `position`: no samples, no dead letters."""
+
+    position: str
+    count: int
 
 
 class Source(Protocol):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,7 +43,7 @@ def damage_named(raw: BinaryIO, path: str, name: str) -> Iterator[None]:
     """Turn a decompressor's complaint into SourceDamaged that names the file and how far it was read."""
     try:
         yield
-    except (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError):
+    except (EOFError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, zstandard.ZstdError):
         raise SourceDamaged(
             f"source {name}: {path} is damaged or cut off near byte {raw.tell()}; "
             "replace it with a whole copy and build with --update"

@@ -12,9 +12,11 @@ from pathlib import Path, PurePosixPath
 from shardkit.errors import SourceChanged
 from shardkit.records.row import Cursor, Modality, Row
 from shardkit.sources.base import BadRow, Pinned, Step
-from shardkit.sources.listing import Entry, open_pinned, pin_files, read_listing
+from shardkit.sources.listing import Entry, read_listing
 from shardkit.sources.patterns import selector
-from shardkit.sources.walk import shown, walk
+from shardkit.sources.places import LocalPlace, Place
+from shardkit.sources.sampling import Scanned
+from shardkit.sources.walk import shown
 from shardkit.spec import FilesSource, Limits
 
 SUFFIXES: dict[str, Modality] = {
@@ -26,10 +28,14 @@ SUFFIXES: dict[str, Modality] = {
 
 
 class Files:
-    """A `files` source. Partition p of P takes every file whose number in the listing is p modulo P."""
+    """A `files` source. Partition p of P takes every file whose number in the listing is p modulo P.
 
-    def __init__(self, spec: FilesSource, limits: Limits) -> None:
+    `place` is where its files lie: the local folder of its spec, unless another is given.
+    """
+
+    def __init__(self, spec: FilesSource, limits: Limits, place: Place | None = None) -> None:
         self.spec, self.limits = spec, limits
+        self._place = place or LocalPlace(spec.path, spec.name)
 
     def missing_tool(self) -> str:
         """Empty: nothing is needed."""
@@ -39,12 +45,11 @@ class Files:
         """List the folder with the digest of every file."""
         spec = self.spec
         selected = selector(spec.include, spec.exclude, spec.name)
-        files = (
-            (relative, size)
-            for relative, size in walk(spec.path, selected, spec.name)
-            if size >= spec.min_bytes and (spec.max_bytes is None or size <= spec.max_bytes)
-        )
-        revision, count, total = pin_files(folder, spec.path, files, spec.name)
+
+        def fits(size: int) -> bool:
+            return size >= spec.min_bytes and (spec.max_bytes is None or size <= spec.max_bytes)
+
+        revision, count, total = self._place.pin(folder, selected, fits)
         return Pinned(revision=revision, rows=count, bytes=total)
 
     def rows(self, folder: Path, partition: int, partitions: int, cursor: Cursor | None) -> Iterator[Step]:
@@ -54,14 +59,22 @@ class Files:
             if index >= start and index % partitions == partition:
                 yield Step(row=self._row(entry), cursor={"index": index + 1})
 
+    def scan(self, folder: Path, columns: tuple[str, ...]) -> Iterator[Scanned]:
+        """Every file's path and name; its bytes are not read."""
+        for index, entry in enumerate(read_listing(folder, self.spec.name)):
+            path = shown(entry.path)
+            yield Scanned({"path": path, "name": PurePosixPath(path).name}, {"index": index})
+
     def _row(self, entry: Entry) -> Row | BadRow:
         path = shown(entry.path)
+        if not entry.digest:
+            return BadRow(position=path, reason="no-media", detail="there was no such file when it was planned")
         modality = SUFFIXES.get(PurePosixPath(path).suffix.lower())
         if modality is None and entry.size > 4 * self.limits.text_characters:
             return BadRow(position=path, reason="too-long", detail=f"{entry.size} bytes")
         if entry.size > self.limits.member_bytes:
             return BadRow(position=path, reason="too-big", detail=f"{entry.size} bytes")
-        with open_pinned(self.spec.path, entry, self.spec.name) as stream:
+        with self._place.open(entry) as stream:
             data = stream.read(entry.size)
         if len(data) != entry.size:
             raise SourceChanged(f"source {self.spec.name}: {path} became shorter while it was read; run again")

@@ -7,7 +7,9 @@ Elsewhere: the generators themselves (synth).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from blake3 import blake3
@@ -15,6 +17,7 @@ from blake3 import blake3
 from shardkit.errors import Refused, SpecError
 from shardkit.records.row import Cursor
 from shardkit.sources.base import BadRow, Pinned, Step
+from shardkit.sources.sampling import Scanned
 from shardkit.spec import GeneratedSource
 
 
@@ -29,7 +32,6 @@ class Generated:
             raise SpecError(f"source {spec.name}: no generator {spec.generator!r}; there are: {known}")
         self.spec, self.generator = spec, GENERATORS[spec.generator]
         self.generator.check(spec.parameters)
-        self.generator.check(spec.parameters)
         self.seed = seed if spec.seed is None else spec.seed
 
     def missing_tool(self) -> str:
@@ -41,6 +43,15 @@ class Generated:
         identity = {"generator": self.spec.generator, "seed": self.seed, "parameters": self.spec.parameters}
         revision = blake3(msgspec.json.encode(identity, order="deterministic")).hexdigest()
         return Pinned(revision=revision, toolchain=self.generator.toolchain(), rows=self.spec.count)
+
+    def scan(self, folder: Path, columns: tuple[str, ...]) -> Iterator[Scanned]:
+        """Every index, with the row's fields where some are wanted."""
+        for index in range(self.spec.count):
+            fields: dict[str, Any] = {}
+            if columns:
+                with suppress(Refused):
+                    fields = self.generator.make(self.seed, index, dict(self.spec.parameters)).fields
+            yield Scanned(fields, {"index": index})
 
     def rows(self, folder: Path, partition: int, partitions: int, cursor: Cursor | None) -> Iterator[Step]:
         """Rows in order of index; the cursor is the next index."""

@@ -3,8 +3,8 @@
 Here: lines, their partitions and cursors.
 Elsewhere: one line's JSON (strict_json.py), decompression (compressed.py), digests of the files (listing.py).
 
-Partitions of several files: every P-th file. Of one plain file: ranges of bytes. Of one compressed file: every P-th
-line, since it has no random access; each partition decompresses all of it.
+Partitions of several files: every P-th file. Of one plain file: ranges of bytes. Of one compressed file, or one that
+was not read when it was pinned: every P-th line, since where lines begin is not known; each partition reads all of it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,17 @@ from shardkit.errors import Refused
 from shardkit.records.row import Cursor, Row
 from shardkit.sources.base import BadRow, Pinned, Step
 from shardkit.sources.compressed import damage_named, is_compressed, open_stream
-from shardkit.sources.listing import CHUNK_BYTES, Entry, open_pinned, pin_files, read_listing
+from shardkit.sources.listing import CHUNK_BYTES, Entry, read_listing
 from shardkit.sources.patterns import selector
+from shardkit.sources.places import LocalPlace, Place
+from shardkit.sources.record_files import advance
+from shardkit.sources.sampling import Scanned
 from shardkit.sources.strict_json import parse_object
-from shardkit.sources.walk import shown, walk
+from shardkit.sources.walk import shown
 from shardkit.spec import JsonlSource
+
+NEAR_BYTES = 256 << 10
+"""Rows so near are reached by reading on, where only some are wanted."""
 
 
 class Line(NamedTuple):
@@ -46,10 +52,12 @@ class Share(NamedTuple):
 
 
 class Jsonl:
-    """A `jsonl` source."""
+    """A `jsonl` source. `place` is where its files lie: the local folder of its spec, unless another is given."""
 
-    def __init__(self, spec: JsonlSource) -> None:
+    def __init__(self, spec: JsonlSource, place: Place | None = None) -> None:
         self.spec = spec
+        self._place = place or LocalPlace(spec.path, spec.name)
+        self._packed: bytes | None = None
 
     def missing_tool(self) -> str:
         """Empty: nothing is needed."""
@@ -57,8 +65,7 @@ class Jsonl:
 
     def pin(self, folder: Path) -> Pinned:
         """List the files with their digests. Rows are not counted, compressed files not opened."""
-        files = walk(self.spec.path, selector(self.spec.include, (), self.spec.name), self.spec.name)
-        revision, _, total = pin_files(folder, self.spec.path, files, self.spec.name)
+        revision, _, total = self._place.pin(folder, selector(self.spec.include, (), self.spec.name))
         packed = any(is_compressed(shown(entry.path)) for entry in read_listing(folder, self.spec.name))
         reread = "the decompressed start of the open .gz or .zst file" if packed else ""
         return Pinned(revision=revision, bytes=total, reread=reread)
@@ -76,17 +83,38 @@ class Jsonl:
 
     def _file_rows(self, index: int, entry: Entry, share: Share, at: tuple[int, int] | None) -> Iterator[Step]:
         path, spec = shown(entry.path), self.spec
-        with open_pinned(spec.path, entry, spec.name) as raw, damage_named(raw, path, spec.name):
+        with self._place.open(entry) as raw, damage_named(raw, path, spec.name):
             stream = open_stream(raw, path)
             offset, number = at or _seek_share(stream, entry, share)
             if at:
-                _skip(stream, offset)
+                advance(stream, 0, offset)
             for line in read_lines(stream, offset, number, spec.line_bytes):
                 if share.stop is not None and line.start >= share.stop:
                     return
-                if line.number % share.every == share.rest and (line.data is None or line.data.strip()):
-                    cursor: Cursor = {"file": index, "offset": line.end, "line": line.number + 1}
-                    yield Step(row=_row(line, path, spec.line_bytes), cursor=cursor)
+                if line.number % share.every == share.rest and (line.data is None or not line.data.isspace()):
+                    yield Step(row=_row(line, path, spec.line_bytes), cursor=_behind(line, index))
+
+    def scan(self, folder: Path, columns: tuple[str, ...]) -> Iterator[Scanned]:
+        """Every row's fields, parsed only where some are wanted, and the cursor before it."""
+        before: Cursor | None = None
+        for index, entry in enumerate(read_listing(folder, self.spec.name)):
+            path = shown(entry.path)
+            with self._place.open(entry) as raw, damage_named(raw, path, self.spec.name):
+                for line in read_lines(open_stream(raw, path), 0, 0, self.spec.line_bytes):
+                    if line.data is None or not line.data.isspace():
+                        row = _row(line, path, self.spec.line_bytes) if columns else None
+                        yield Scanned(row.fields if isinstance(row, Row) else {}, before)
+                        before = _behind(line, index)
+
+    def reads_on(self, folder: Path, at: Cursor | None, wanted: Cursor) -> bool:
+        """Within a file: opening one anew reads a chunk of 1 MiB, and a compressed one from its beginning."""
+        file = int(wanted["file"])
+        if (0 if at is None else at["file"]) != file:
+            return False
+        if self._packed is None:
+            listing = read_listing(folder, self.spec.name)
+            self._packed = bytes(is_compressed(shown(entry.path)) for entry in listing)
+        return bool(self._packed[file]) or int(wanted["offset"]) - int(at["offset"] if at else 0) < NEAR_BYTES
 
 
 def read_lines(stream: io.BufferedReader, offset: int, number: int, limit: int) -> Iterator[Line]:
@@ -101,6 +129,10 @@ def read_lines(stream: io.BufferedReader, offset: int, number: int, limit: int) 
         offset, number = end, number + 1
 
 
+def _behind(line: Line, file: int) -> Cursor:
+    return {"file": file, "offset": line.end, "line": line.number + 1}
+
+
 def _row(line: Line, path: str, limit: int) -> Row | BadRow:
     position = f"{path}:{line.number + 1}"
     if line.data is None:
@@ -113,7 +145,7 @@ def _row(line: Line, path: str, limit: int) -> Row | BadRow:
 
 
 def _share(entry: Entry, partition: int, partitions: int) -> Share:
-    if is_compressed(shown(entry.path)):
+    if is_compressed(shown(entry.path)) or not entry.newlines:  # the number of a line in the middle is not known
         return Share(every=partitions, rest=partition)
     return Share(start=entry.size * partition // partitions, stop=entry.size * (partition + 1) // partitions)
 
@@ -133,12 +165,3 @@ def _seek_share(stream: io.BufferedReader, entry: Entry, share: Share) -> tuple[
             number += 1
             break
     return offset, number
-
-
-def _skip(stream: io.BufferedReader, offset: int) -> None:
-    """Go to an offset: at once in a plain file, by decompressing up to it in a compressed one."""
-    if isinstance(stream.raw, io.RawIOBase) and stream.seekable():
-        stream.seek(offset)
-        return
-    while offset > 0 and (data := stream.read(min(offset, CHUNK_BYTES))):
-        offset -= len(data)

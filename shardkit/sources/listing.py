@@ -91,7 +91,7 @@ def read_listing(folder: Path, name: str) -> Iterator[Entry]:
 def write_private(path: Path, parts: Iterable[bytes]) -> None:
     """Write a file of a source's private folder whole: temporary, fsync, read back, rename, fsync of the folder."""
     fs.make_folders(path.parent)
-    temporary = path.with_name(fs.STAGE + path.name)
+    temporary = path.with_name(f"{fs.STAGE}{path.name}-{os.getpid()}")  # lanes of one source may run side by side
     fs.unlink(temporary)
     written, read = blake3(), blake3()
     with fs.NewFile(temporary) as file:

@@ -1,18 +1,53 @@
 """The table of kinds of sources.
 
 Here: from a spec to the source that it describes.
-Elsewhere: the kinds themselves (files.py, jsonl.py, parquet.py, git.py, generated.py), their protocol (base.py).
+Elsewhere: the kinds themselves (a file each), their protocol (base.py).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from shardkit.sources.base import Source
+from shardkit.sources.csv import Csv
 from shardkit.sources.files import Files
 from shardkit.sources.generated import Generated
 from shardkit.sources.git import Git
+from shardkit.sources.http import Http
+from shardkit.sources.hub import Hub
+from shardkit.sources.json_list import Json
 from shardkit.sources.jsonl import Jsonl
+from shardkit.sources.kaggle import Kaggle
 from shardkit.sources.parquet import Parquet
-from shardkit.spec import AnySource, FilesSource, GeneratedSource, GitSource, JsonlSource, Limits
+from shardkit.spec import (
+    AnySource,
+    CsvSource,
+    FilesSource,
+    GeneratedSource,
+    GitSource,
+    HttpSource,
+    HubSource,
+    JsonlSource,
+    JsonSource,
+    KaggleSource,
+    Limits,
+    ParquetSource,
+    SourceSpec,
+)
+
+KINDS: dict[type[SourceSpec], Callable[..., Source]] = {
+    CsvSource: lambda spec, seed, limits: Csv(spec),
+    FilesSource: lambda spec, seed, limits: Files(spec, limits),
+    GeneratedSource: lambda spec, seed, limits: Generated(spec, seed),
+    HubSource: lambda spec, seed, limits: Hub(spec, limits),
+    GitSource: lambda spec, seed, limits: Git(spec),
+    HttpSource: lambda spec, seed, limits: Http(spec, limits),
+    JsonlSource: lambda spec, seed, limits: Jsonl(spec),
+    JsonSource: lambda spec, seed, limits: Json(spec),
+    KaggleSource: lambda spec, seed, limits: Kaggle(spec, limits),
+    ParquetSource: lambda spec, seed, limits: Parquet(spec),
+}
+"""From a kind's struct to what reads it. A new kind is a struct in spec/kinds.py, a file here and a row."""
 
 
 def open_source(spec: AnySource, seed: int, limits: Limits | None = None) -> Source:
@@ -21,12 +56,4 @@ def open_source(spec: AnySource, seed: int, limits: Limits | None = None) -> Sou
     `seed` is the build's, used by generators that have none of their own. `limits` bound the files that are read whole.
     Raises SpecError (an unknown generator, wrong parameters).
     """
-    if isinstance(spec, FilesSource):
-        return Files(spec, limits or Limits())
-    if isinstance(spec, JsonlSource):
-        return Jsonl(spec)
-    if isinstance(spec, GitSource):
-        return Git(spec)
-    if isinstance(spec, GeneratedSource):
-        return Generated(spec, seed)
-    return Parquet(spec)
+    return KINDS[type(spec)](spec, seed, limits or Limits())

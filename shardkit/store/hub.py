@@ -22,7 +22,7 @@ from shardkit.store.hub_login import find_endpoint, find_token, is_offline
 from shardkit.store.layout import UNREADABLE
 from shardkit.store.patience import Again, Patience, Reading, persist
 from shardkit.store.scrub import scrub
-from shardkit.store.web import origin, reason_of, retry_after
+from shardkit.store.web import is_unreachable, origin, reason_of, retry_after
 
 MAX_PAGES = 10_000
 MAX_PAGE_BYTES = 32 << 20
@@ -47,13 +47,76 @@ class HubPlace(NamedTuple):
         return f"hf://{kind}{self.repository}{at}{'/' if self.folder else ''}{self.folder}"
 
 
-class HubStore(HttpStore):
-    """Files under a folder of a repository, all of one commit: the one that the revision meant at the first request."""
+class HubInfo(msgspec.Struct, frozen=True, rename={"card": "cardData"}):
+    """What the Hub says of a repository at a revision: the name that it has now, the commit, and what its page shows.
 
-    def __init__(self, url: str, patience: Patience | None = None, commit: str = "") -> None:
-        self._place = parse_hub(url)
-        self._endpoint = find_endpoint()
-        token = find_token()
+    `gated` is false or how access is granted; `card` the YAML of its README. These may be anything: people write them.
+    """
+
+    sha: str
+    id: str = ""
+    gated: Any = False
+    disabled: Any = False
+    tags: Any = ()
+    card: Any = None
+
+
+class Lfs(msgspec.Struct, frozen=True):
+    """Of a large file: its SHA-256 in hex."""
+
+    oid: str = ""
+
+
+class HubEntry(msgspec.Struct, frozen=True):
+    """A file or a folder of a commit: path from the top, bytes, git's digest; that of a large file is of a pointer."""
+
+    type: str
+    path: str
+    size: int = 0
+    oid: str = ""
+    lfs: Lfs | None = None
+
+    @property
+    def digest(self) -> str:
+        """The digest by which the Hub tags the file when it gives it out."""
+        return self.lfs.oid if self.lfs and self.lfs.oid else self.oid
+
+
+class HubDenied(StorageFailed):
+    """The Hub does not give it to us: `status` 401 or 403, `code` its own word for why, `said` its message."""
+
+    def __init__(self, message: str, status: int, code: str, said: str = "") -> None:
+        super().__init__(message)
+        self.status, self.code, self.said = status, code, said
+
+
+class HubMissing(FileMissing):
+    """The Hub has it not; `code` is its word for what is missing: RepoNotFound, RevisionNotFound, EntryNotFound."""
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class HubUnreachable(StorageFailed):
+    """No server answered at all."""
+
+
+class HubStore(HttpStore):
+    """Files under a folder of a repository, all of one commit: the one that the revision meant at the first request.
+
+    Another `endpoint` than the user's own gets no token.
+    """
+
+    def __init__(
+        self, url: str | HubPlace, patience: Patience | None = None, commit: str = "", endpoint: str = ""
+    ) -> None:
+        self._place = url if isinstance(url, HubPlace) else parse_hub(url)
+        own = find_endpoint()
+        self._endpoint = endpoint.rstrip("/") or own
+        token = find_token() if self._endpoint == own else ""
+        self.last_status = 0
+        """Of the latest answer: what tells a Hub that has enough of us (429) from one that is down."""
         super().__init__(self._endpoint, patience)
         self._begin({"Authorization": f"Bearer {token}"} if token else {})
         self._has_token = bool(token)
@@ -68,22 +131,38 @@ class HubStore(HttpStore):
 
     def pin(self) -> str:
         """The commit that is read, asked for once. Raises FileMissing, StorageFailed."""
-        if not self._commit:
-            found = msgspec.json.decode(self._get(self._api("revision"), "")[0], type=_Revision)
-            if not _COMMIT.fullmatch(found.sha):
-                raise StorageFailed(f"cannot read {self.url}: found no commit in the Hub's answer")
-            self._commit = found.sha
-        return self._commit
+        return self._commit or self.info().sha
+
+    def info(self) -> HubInfo:
+        """The repository's present name and the commit, which is what is read from now on. Raises as `pin`."""
+        try:
+            found = msgspec.json.decode(self._get(self._api("revision"), "")[0], type=HubInfo)
+        except UNREADABLE:
+            found = HubInfo(sha="")
+        if not _COMMIT.fullmatch(found.sha):
+            raise StorageFailed(f"cannot read {self.url}: found no commit in the Hub's answer; check HF_ENDPOINT")
+        self._commit = found.sha
+        return found
+
+    def tree(self, folder: str = "", *, deep: bool = True) -> Iterator[HubEntry]:
+        """Files and folders below a folder of the whole repository, page by page. Raises HubMissing, StorageFailed."""
+        address = f"{self._api('tree')}/{quote(folder.strip('/'))}".rstrip("/")
+        address += "?" + urlencode({"recursive": str(deep).lower(), "expand": "false"})
+        return self._pages(address, folder)
+
+    def exports(self) -> Any:
+        """What the Hub's own parquet of a data set holds: addresses by configuration and split. Raises as `pin`."""
+        address = f"{self._endpoint}/api/{self._place.kind}/{self._place.repository}/parquet"
+        return msgspec.json.decode(self._get(address, "")[0])
 
     def list_files(self, folder: str = "", *, deep: bool = True) -> list[str]:
         """See ByteStore; all pages of the listing."""
         start = "/".join(part for part in (self._place.folder, folder.strip("/")) if part)
-        address = f"{self._api('tree')}/{quote(start)}".rstrip("/")
-        address += "?" + urlencode({"recursive": str(deep).lower(), "expand": "false"})
         own = f"{self._place.folder}/" if self._place.folder else ""
         found = []
+        entries = self.tree(start, deep=deep)
         try:
-            for entry in self._pages(address, folder):
+            for entry in entries:
                 if entry.type == "file" or not deep:
                     found.append(entry.path[len(own) :] + ("/" if entry.type == "directory" else ""))
         except FileMissing:
@@ -97,7 +176,7 @@ class HubStore(HttpStore):
         return self._digests.get(path, "")
 
     def __getstate__(self) -> Any:
-        return self.url, self._patience, self._commit
+        return self._place, self._patience, self._commit, self._endpoint
 
     def __setstate__(self, state: Any) -> None:
         self.__init__(*state)  # type: ignore[misc]
@@ -129,8 +208,19 @@ class HubStore(HttpStore):
                 self._links[reading.path] = last, time.monotonic() + LINK_SECONDS
         return answer
 
+    def _check_answer(self, answer: BaseHTTPResponse, reading: Reading) -> None:
+        self.last_status = answer.status
+        if answer.status in (404, 410):
+            with self._lock:
+                self.requests += 1
+            code = answer.headers.get("X-Error-Code", "")
+            name = f"{self.url}/{reading.path}"
+            raise HubMissing(f"{name} is missing (status {answer.status}); check the URL", code or "EntryNotFound")
+        super()._check_answer(answer, reading)
+
     def _denied(self, answer: BaseHTTPResponse, name: str) -> StorageFailed:
-        return StorageFailed(f"cannot read {name}: {self._refusal(answer)}")
+        code, said = (answer.headers.get(header, "")[:200] for header in ("X-Error-Code", "X-Error-Message"))
+        return HubDenied(f"cannot read {name}: {self._refusal(answer)}", answer.status, code, said)
 
     def _refusal(self, answer: BaseHTTPResponse) -> str:
         """What the Hub's status and error code mean for the user."""
@@ -149,7 +239,7 @@ class HubStore(HttpStore):
             revision = self.pin()
         return f"{self._endpoint}/api/{self._place.kind}/{self._place.repository}/{what}/{quote(revision, safe='')}"
 
-    def _pages(self, address: str, folder: str) -> Iterator[_Entry]:
+    def _pages(self, address: str, folder: str) -> Iterator[HubEntry]:
         for _ in range(MAX_PAGES):
             data, link = self._get(address, folder)
             yield from _decode_page(data, self.url)
@@ -169,7 +259,7 @@ class HubStore(HttpStore):
         name = f"{self.url}/{path}".rstrip("/")
 
         def attempt() -> None:
-            answer = self._web.get(address, {}, reading.silence_seconds).response
+            answer = self._first(address, name, reading)
             try:
                 self._check_json(answer, name)
                 data = answer.read(MAX_PAGE_BYTES + 1)
@@ -185,9 +275,19 @@ class HubStore(HttpStore):
         persist(reading, name, attempt, (HTTPError, OSError), reason_of)
         return found[0]
 
+    def _first(self, address: str, name: str, reading: Reading) -> BaseHTTPResponse:
+        try:
+            return self._web.get(address, {}, reading.silence_seconds).response
+        except HTTPError as error:
+            if self.requests or self._patience.wait_for_network or not is_unreachable(error):
+                raise
+            reason = reason_of(error)
+        raise HubUnreachable(f"cannot read {name}: {self._endpoint} cannot be reached ({reason}); check the network")
+
     def _check_json(self, answer: BaseHTTPResponse, name: str) -> None:
         with self._lock:
             self.requests += 1
+            self.last_status = answer.status
         if answer.status in (408, 425, 429) or answer.status >= 500:
             raise Again(f"the Hub answered with status {answer.status}", retry_after(answer))
         if answer.status in (401, 403):
@@ -195,18 +295,9 @@ class HubStore(HttpStore):
         if answer.status == 404:
             code = answer.headers.get("X-Error-Code", "")
             what = {"RevisionNotFound": "the revision", "RepoNotFound": "the repository"}.get(code, "it")
-            raise FileMissing(f"{name} is missing: {what} does not exist on the Hub; check the URL")
+            raise HubMissing(f"{name} is missing: {what} does not exist on the Hub; check the URL", code)
         if answer.status != 200:
             raise StorageFailed(f"cannot read {name}: status {answer.status}; check the URL and HF_ENDPOINT")
-
-
-class _Revision(msgspec.Struct):
-    sha: str
-
-
-class _Entry(msgspec.Struct):
-    type: str
-    path: str
 
 
 def parse_hub(url: str) -> HubPlace:
@@ -225,9 +316,9 @@ def parse_hub(url: str) -> HubPlace:
     return HubPlace(kind, f"{owner}/{name}", unquote(revision), "/".join(folder))
 
 
-def _decode_page(data: bytes, url: str) -> list[_Entry]:
+def _decode_page(data: bytes, url: str) -> list[HubEntry]:
     try:
-        return msgspec.json.decode(data, type=list[_Entry])
+        return msgspec.json.decode(data, type=list[HubEntry])
     except UNREADABLE:
         raise StorageFailed(f"cannot list {url}: found no listing in the Hub's answer; check HF_ENDPOINT") from None
 

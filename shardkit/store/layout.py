@@ -90,17 +90,30 @@ class SourceRecord(Stored, frozen=True, kw_only=True):
 
 
 class LaneRecord(Stored, frozen=True, kw_only=True):
-    """One build lane: a partition of a source and at most how many samples it gives (none: all)."""
+    """One build lane: a partition of a source and at most how many samples it gives (none: all).
+
+    `chosen` is how many rows the source's sampling chooses, over all its lanes (none: rows come as they are).
+    `budget` is how many bytes of tar the lane gives: it ends with the sample that reaches it (none: any number).
+    `lends` is how many samples more it may give to make up for what others lack (none: any number); `after` names the
+    lane behind which this one goes on, with such samples.
+    """
 
     name: str
     source: str
     partition: int
     partitions: int
     quota: int | None = None
+    chosen: int | None = None
+    budget: int | None = None
+    lends: int | None = 0
+    after: str = ""
 
 
 class PlanRecord(Stored, frozen=True, kw_only=True):
-    """A plan without locations: what the bytes of a build depend on, and nothing else."""
+    """A plan without locations: what the bytes of a build depend on, and nothing else.
+
+    `left_out` says of which sources of the spec there are no samples, and why.
+    """
 
     name: str
     seed: int
@@ -108,22 +121,27 @@ class PlanRecord(Stored, frozen=True, kw_only=True):
     limits: dict[str, Any]
     sources: tuple[SourceRecord, ...]
     lanes: tuple[LaneRecord, ...]
+    left_out: tuple[str, ...] = ()
 
 
 class ColumnRef(Stored, frozen=True, kw_only=True):
-    """A file of per-version columns: `omitted` (ordinals left out), later `split`, quality scores."""
+    """A file of per-version columns: `omitted` (ordinals left out), `split`, later quality scores."""
 
     name: str
     file: FileRef
 
 
 class LaneTotals(Stored, frozen=True, kw_only=True):
-    """What became of a lane's rows. rows = samples + duplicates + refused; `refused` counts reason codes."""
+    """What became of a lane's rows. rows = samples + duplicates + refused + filtered; `refused` counts reason codes.
+
+    `filtered` rows were passed over because the source's spec does not want them.
+    """
 
     rows: int = 0
     samples: int = 0
     duplicates: int = 0
     refused: dict[str, int] = {}
+    filtered: int = 0
 
 
 class Totals(Stored, frozen=True, kw_only=True):
@@ -139,8 +157,18 @@ class Totals(Stored, frozen=True, kw_only=True):
     licences: tuple[str, ...] = ()
 
 
+class StepRecord(Stored, frozen=True, kw_only=True):
+    """What was done to a version's parent to make it without a build: a name (`split`, …) and its options."""
+
+    name: str
+    options: dict[str, Any] = {}
+
+
 class Manifest(Stored, frozen=True, kw_only=True):
-    """One immutable version of a dataset. Shards in the order of lanes, then of ordinals within a lane."""
+    """One immutable version of a dataset. Shards in the order of lanes, then of ordinals within a lane.
+
+    `step` is absent where a build made the version, else what made it out of its parent's shards.
+    """
 
     format: int = FORMAT
     name: str
@@ -153,6 +181,7 @@ class Manifest(Stored, frozen=True, kw_only=True):
     shards: tuple[ShardEntry, ...]
     columns: tuple[ColumnRef, ...] = ()
     dead_letters: tuple[FileRef, ...] = ()
+    step: StepRecord | None = None
 
 
 class Pointer(Stored, frozen=True, kw_only=True):
@@ -221,3 +250,4 @@ def version_path(digest: str) -> str:
 
 POINTER_PATH = "manifest.json"
 BUILD_FOLDER = ".build"
+CARDS_FOLDER = "cards"

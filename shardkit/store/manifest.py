@@ -275,12 +275,14 @@ def read_split(store: ByteStore, manifest: Manifest) -> SplitColumn | None:
 
 
 def read_columns(store: ByteStore, manifest: Manifest) -> dict[int, tuple[int, ...]]:
-    """Which ordinals each shard (by position in the manifest) leaves out of this version; digests are checked."""
+    """Which ordinals each shard (by position in the manifest) leaves out of this version; the digest is checked.
+
+    Other columns are not read: who opens a dataset does not need them, and `reasons` may be long.
+    """
     omitted: dict[int, tuple[int, ...]] = {}
     for column in manifest.columns:
-        data = read_column(store, column)
         if column.name == OMITTED:
-            omitted = decode_omitted(data, column_path(column.file.digest))
+            omitted = decode_omitted(read_column(store, column), column_path(column.file.digest))
     return omitted
 
 

@@ -16,8 +16,6 @@ from shardkit.errors import StorageFailed
 
 SLOWEST_BYTES_PER_SECOND = 1 << 17
 """A read's deadline grows with its length as if the network were at least this fast."""
-LONGEST_WISH_SECONDS = 30.0
-"""A pause that a server asks for is kept up to this long."""
 
 
 class Patience(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,6 +23,8 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
 
     A connection that is silent or slow for `slow_seconds` is given up for another, which goes on where it stopped;
     in the second half of the attempts it may be as slow as the deadline allows: then it is the network.
+    A pause that a server asks for is kept up to `longest_wish_seconds`. Without `wait_for_network` a server that could
+    not be reached even once is given up at once: then it is rather the machine that is offline.
     """
 
     deadline_seconds: float = 60.0
@@ -33,6 +33,8 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int = 8
     first_pause_seconds: float = 0.1
     longest_pause_seconds: float = 5.0
+    longest_wish_seconds: float = 30.0
+    wait_for_network: bool = True
 
 
 class Again(Exception):
@@ -109,7 +111,7 @@ def persist(
             reading.begin(number)
             return attempt()
         except Again as again:
-            reason, wish = str(again), min(again.pause_seconds, LONGEST_WISH_SECONDS)
+            reason, wish = str(again), min(again.pause_seconds, patience.longest_wish_seconds)
         except transient as error:
             reason = reason_of(error)
         nap = max(wish, random.uniform(pause / 2, pause))

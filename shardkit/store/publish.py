@@ -112,13 +112,17 @@ def publish_dead_letters(root: Path, letters: Iterable[DeadLetter]) -> FileRef:
 
 def publish_omitted(root: Path, omitted: Mapping[int, Iterable[int]]) -> ColumnRef:
     """Store the column `omitted` of a version: position of a shard in the manifest -> ordinals left out."""
-    file = _publish_addressed(root, encode_omitted(dict(omitted)), column_path)
-    return ColumnRef(name=OMITTED, file=file)
+    return publish_column(root, OMITTED, encode_omitted(dict(omitted)))
 
 
 def publish_split(root: Path, splits: Mapping[int, Sequence[str]]) -> ColumnRef:
     """Store the column `split` of a version: position of a shard in the manifest -> each stored sample's split."""
-    return ColumnRef(name=SPLIT, file=_publish_addressed(root, encode_split(splits), column_path))
+    return publish_column(root, SPLIT, encode_split(splits))
+
+
+def publish_column(root: Path, name: str, encoded: bytes) -> ColumnRef:
+    """Store a file of columns of a version. Raises StorageFailed."""
+    return ColumnRef(name=name, file=_publish_addressed(root, encoded, column_path))
 
 
 def write_commit(root: Path, commit: Commit) -> None:

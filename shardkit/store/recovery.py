@@ -17,6 +17,7 @@ from shardkit.errors import ShardDamaged
 from shardkit.store import fs
 from shardkit.store.layout import (
     BUILD_FOLDER,
+    CARDS_FOLDER,
     Commit,
     FileRef,
     Manifest,
@@ -67,16 +68,22 @@ def recover(root: Path) -> Recovery:
     Sizes of all files that commits name are checked, and digests of each lane's last shard and what follows it. From
     the first bad one on, a lane's commits are discarded, and the build makes them again. Raises StorageFailed.
     """
-    temporaries = list(_temporaries(root))
-    for path in temporaries:
-        fs.unlink(path)
+    temporaries = remove_temporaries(root)
     _sync_folders(root)
     commits: dict[str, tuple[Commit, ...]] = {}
     discarded: list[str] = []
     for lane in _lanes(root):
         commits[lane] = good = good_commits(root, lane)
         discarded += _discard(root, lane, len(good))
-    return Recovery(commits=commits, discarded=tuple(discarded), temporaries=len(temporaries))
+    return Recovery(commits=commits, discarded=tuple(discarded), temporaries=temporaries)
+
+
+def remove_temporaries(root: Path) -> int:
+    """Under the lock: remove what a process that was killed left half-written; how many files. Raises StorageFailed."""
+    found = list(_temporaries(root))
+    for path in found:
+        fs.unlink(path)
+    return len(found)
 
 
 def good_commits(root: Path, lane: str) -> tuple[Commit, ...]:
@@ -154,7 +161,7 @@ def content_files(root: Path) -> Iterator[Path]:
 def _temporaries(root: Path) -> Iterator[Path]:
     pattern = f"{fs.STAGE}*"
     yield from sorted(root.glob(pattern))
-    for name in (*CONTENT_FOLDERS, BUILD_FOLDER):
+    for name in (*CONTENT_FOLDERS, CARDS_FOLDER, BUILD_FOLDER):
         yield from sorted(path for path in (root / name).rglob(pattern) if path.is_file())
 
 

@@ -22,6 +22,7 @@ from shardkit.store.layout import (
     version_path,
 )
 from shardkit.store.manifest import OMITTED, decode_omitted, read_column, read_dead_letters, read_manifest, read_pointer
+from shardkit.store.reasons import CONTAMINATED, REASONS, WORDS, Reasons, decode_reasons
 from shardkit.store.recovery import plan_gc
 from shardkit.store.urls import ByteStore
 from shardkit.store.verify_bytes import verify_bytes
@@ -102,6 +103,8 @@ def _columns(store: ByteStore, manifest: Manifest, findings: Findings) -> None:
                 left_out = decode_omitted(data, path)
                 omitted = sum(len(ordinals) for ordinals in left_out.values())
                 _check_ordinals(manifest, left_out)
+            elif column.name == REASONS:
+                _check_reasons(manifest, decode_reasons(data, path))
     totals = manifest.totals
     stored = sum(entry.samples for entry in manifest.shards)
     if (totals.samples, totals.shards, totals.omitted) != (stored - omitted, len(manifest.shards), omitted):
@@ -112,6 +115,16 @@ def _check_ordinals(manifest: Manifest, omitted: dict[int, tuple[int, ...]]) -> 
     for shard, ordinals in omitted.items():
         if not 0 <= shard < len(manifest.shards) or ordinals[-1] >= manifest.shards[shard].samples:
             raise ShardDamaged(f"it names sample {ordinals[-1]} of shard {shard}, which is not there")
+
+
+def _check_reasons(manifest: Manifest, reasons: Reasons) -> None:
+    for shard in reasons.shards:
+        rows = reasons.of_shard(shard)
+        if shard >= len(manifest.shards) or int(rows["ordinal"][-1]) >= manifest.shards[shard].samples:
+            raise ShardDamaged(f"it speaks of sample {rows['ordinal'][-1]} of shard {shard}, which is not there")
+        kept = rows[rows["reason"] != WORDS.index(CONTAMINATED)]
+        if len(kept) and int(kept["of_shard"].max()) >= len(manifest.shards):
+            raise ShardDamaged(f"it names shard {kept['of_shard'].max()}, which is not there")
 
 
 def _dead_letters(store: ByteStore, manifest: Manifest, findings: Findings) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import threading
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -16,7 +17,7 @@ from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 from urllib.request import getproxies_environment, proxy_bypass
 
 import urllib3
-from urllib3.exceptions import MaxRetryError
+from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NameResolutionError, NewConnectionError
 from urllib3.response import BaseHTTPResponse
 
 from shardkit.errors import StorageFailed
@@ -158,9 +159,22 @@ def reason_of(error: BaseException) -> str:
     return type(error).__name__
 
 
+def is_unreachable(error: BaseException) -> bool:
+    """Whether there was no server to talk to: no name, no route, nobody listening."""
+    if isinstance(error, MaxRetryError) and error.reason is not None:
+        error = error.reason
+    return isinstance(error, (NewConnectionError, NameResolutionError, ConnectTimeoutError))
+
+
 def retry_after(answer: BaseHTTPResponse) -> float:
-    """The seconds for which a busy server asks to be left alone; 0 where it names none."""
-    said = answer.headers.get("Retry-After", "")
+    """The seconds for which a busy server asks to be left alone; 0 where it names none.
+
+    It says so in Retry-After, or, as the Hub does, in RateLimit: `"resolvers";r=0;t=55` (a draft of the IETF).
+    """
+    said = answer.headers.get("Retry-After", "").strip()
+    if not said and answer.status == 429:
+        reset = re.search(r"\bt\s*=\s*([0-9]{1,8})\b", answer.headers.get("RateLimit", ""))
+        said = reset[1] if reset else ""
     return float(said) if said.isascii() and said.isdigit() and len(said) < 9 else 0.0
 
 

@@ -49,6 +49,8 @@ def test_last_json_line_is_the_result(tmp_path: Path, out: Path) -> None:
         "bytes": 0,
         "duplicates": 0,
         "omitted": 0,
+        "shortages": {},
+        "missing": 0,
         "unchanged": False,
     }
 

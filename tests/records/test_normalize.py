@@ -12,7 +12,8 @@ from shardkit.errors import REASONS, Refused, SpecError
 from shardkit.records.marks import count_marks, unescape_marks
 from shardkit.records.normalize import NORMALIZERS, check_normalizer, columns_read, normalize, possible_modalities
 from shardkit.records.row import Draft, Row
-from shardkit.spec import FilesSource, JsonlSource, Limits
+from shardkit.records.sample import Sample, encode_sample
+from shardkit.spec import FilesSource, Gather, JsonlSource, Limits
 
 
 def spec(normalizer: str, **fields: Any) -> FilesSource:
@@ -66,6 +67,7 @@ def test_row_becomes_messages(
 
 TWO = {"chosen": "because", "rejected": "dunno"}
 SYSTEM_TURN = {"role": "system", "content": "s"}
+OTHER = [{"role": "assistant", "content": "no"}]
 REPEATED = [{"role": "user", "content": "why?"}, {"role": "assistant", "content": "because"}]
 
 
@@ -74,7 +76,8 @@ REPEATED = [{"role": "user", "content": "why?"}, {"role": "assistant", "content"
     [
         ({"prompt": "why?", **TWO}, ["why?"], ("because", "dunno")),
         ({"prompt": [SYSTEM_TURN, MESSAGES[0]], **TWO}, ["s", "hi"], ("because", "dunno")),
-        ({"prompt": "why?", "chosen": REPEATED, "rejected": REPEATED[1:]}, ["why?"], ("because", "because")),
+        ({"prompt": "why?", "chosen": REPEATED, "rejected": OTHER}, ["why?"], ("because", "no")),
+        ({"chosen": REPEATED, "rejected": [REPEATED[0], *OTHER]}, ["why?"], ("because", "no")),
         ({"prompt": "why?", "completion": "so", "label": True}, ["why?"], ("so", "")),
         ({"prompt": "why?", "completion": "so", "label": False}, ["why?"], ("", "so")),
     ],
@@ -214,6 +217,7 @@ def test_text_beyond_the_limit_is_refused() -> None:
         ({"normalizer": "plain_text", "columns": {"question": "q"}}, "it reads: text"),
         ({"normalizer": "plain_text", "options": {"marks": True}}, "no option 'marks'; there are: none"),
         ({"normalizer": "messages", "options": {"marks": 1}}, "must be of type bool"),
+        ({"normalizer": "mcq", "options": {"form": "word"}}, "it may be: letter, text, both"),
         ({"normalizer": "unlabelled", "media_type": "cartoon"}, "no media_type 'cartoon'; there are: screenshot"),
         ({"normalizer": "plain_text", "media_type": "photo"}, "takes no media"),
     ],
@@ -239,20 +243,42 @@ messages = st.lists(
     st.fixed_dictionaries({}, optional={"role": roles | json_values, "content": json_values, "extra": json_values}),
     max_size=4,
 )
-names = ("messages", "question", "answer", "prompt", "completion", "text", "path", "code", "licence_file", "who")
-rows = st.builds(
-    Row,
-    position=st.text(max_size=5),
-    fields=st.fixed_dictionaries({}, optional=dict.fromkeys(names, json_values | messages)),
-    blobs=st.dictionaries(st.sampled_from(["image", "image.0", "image.1", "audio", "video"]), st.binary(max_size=3)),
-)
+likely = st.sampled_from([
+    0, 1, -1, "A", "b", "?", "2", True, ["a", "b"], "['a', \"b\"]", "[" * 300, "['a'", "\n\nHuman: a\n\nAssistant: b",
+    [{"from": "human", "value": "<image>"}, {"from": "gpt", "value": "b"}], [["a", "b"]], [{"input": "a", "output": 1}],
+    {"text": ["a"], "label": ["A"]}, [{"role": "prompter", "text": "a", "rank": 0}, {"role": "assistant", "text": "b"}],
+    [{"response": "a", "annotations": {"honesty": {"Rating": "4"}}}, {"answer": "b", "rank": 1.0}], "x = 1\n#### 2",
+    {"violence": True}, "<image 1> <image 9>", "<|image|>",
+])  # fmt: skip
 
 
-@given(row=rows, normalizer=st.sampled_from(sorted(NORMALIZERS)), marks=st.booleans())
-@settings(max_examples=200)
-def test_any_row_is_a_draft_or_refused(row: Row, normalizer: str, marks: bool) -> None:
-    options = {"marks": marks} if "marks" in NORMALIZERS[normalizer].options else {}
-    wanted = spec(normalizer, columns={"id": "who"}, options=options)
+GATHERS = {
+    "": None,
+    "by": Gather(by="prompt"),
+    "tree": Gather(tree=True),
+    "siblings": Gather(tree=True, siblings=True),
+}
+
+
+@st.composite
+def rows_of(draw: st.DrawFn, normalizer: str) -> Row:
+    """Rows that have the columns of a normaliser, with likely and unlikely values."""
+    names = (*NORMALIZERS[normalizer].roles, "rows", "replies", "who")
+    fields = draw(st.fixed_dictionaries({}, optional=dict.fromkeys(names, json_values | messages | likely)))
+    media = ["image", "image.0", "image.1", "image_1", "image_2", "audio", "video"]
+    blobs = draw(st.dictionaries(st.sampled_from(media), st.binary(max_size=3)))
+    return Row(position=draw(st.text(max_size=5)), fields=fields, blobs=blobs)
+
+
+@pytest.mark.parametrize("normalizer", NORMALIZERS)
+@given(data=st.data())
+@settings(max_examples=30)
+def test_any_row_is_a_draft_or_refused(normalizer: str, data: st.DataObject) -> None:
+    row, entry = data.draw(rows_of(normalizer)), NORMALIZERS[normalizer]
+    options = {name: data.draw(st.sampled_from(values)) for name, values in entry.choices.items()}
+    options |= {name: data.draw(st.booleans()) for name, value in entry.options.items() if isinstance(value, bool)}
+    gather = GATHERS[data.draw(st.sampled_from(entry.gathers))]
+    wanted = spec(normalizer, columns={"id": "who"}, options=options, gather=gather)
     try:
         made = normalize(row, wanted, "revision")
     except Refused as refused:
@@ -262,6 +288,21 @@ def test_any_row_is_a_draft_or_refused(row: Row, normalizer: str, marks: bool) -
         assert (again.value.reason, again.value.detail) == (refused.reason, refused.detail)
         return
     assert made == normalize(row, wanted, "revision")
+    assert encode_sample(prepared(made))
     for modality in ("image", "audio", "video"):
         marked = sum(count_marks(message.content)[modality] for message in made.messages)
-        assert marked in (0, sum(medium.modality == modality for medium in made.media))
+        assert marked == sum(medium.modality == modality for medium in made.media) or not made.messages
+
+
+def prepared(made: Draft) -> Sample:
+    """The draft's texts as a sample: they must be ones that can be stored."""
+    return Sample(
+        id=made.id,
+        messages=made.messages,
+        preference=made.preference,
+        domain=made.domain,
+        category=made.category,
+        source=made.source,
+        licence=made.licence,
+        provenance=made.provenance,
+    )

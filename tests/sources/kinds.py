@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
+import io
 import json
 import subprocess
 from collections.abc import Callable
@@ -14,7 +16,16 @@ import zstandard
 from shardkit.records.row import Cursor, Row
 from shardkit.sources.base import BadRow, Source, Step
 from shardkit.sources.table import open_source
-from shardkit.spec import AnySource, FilesSource, GeneratedSource, GitSource, JsonlSource, ParquetSource
+from shardkit.spec import (
+    AnySource,
+    CsvSource,
+    FilesSource,
+    GeneratedSource,
+    GitSource,
+    JsonlSource,
+    JsonSource,
+    ParquetSource,
+)
 
 LINES = [json.dumps({"question": f"{number}?" + "x" * number, "answer": "é\n"}) for number in range(11)]
 
@@ -85,6 +96,42 @@ def in_many_jsonl(tmp: Path) -> AnySource:
     return JsonlSource(name="s", path=str(tmp / "many"), normalizer="question_answer")
 
 
+RECORDS = [["id", "question", "answer"], *([str(at), f'"{at}"\r\n?' + "é" * at, "a,b"] for at in range(11))]
+
+
+def csv_text(rows: list[list[str]]) -> bytes:
+    written = io.StringIO()
+    csv.writer(written).writerows(rows)
+    return written.getvalue().encode()
+
+
+def in_csv(tmp: Path) -> AnySource:
+    (tmp / "one.csv").write_bytes(b"\xef\xbb\xbf" + csv_text(RECORDS) + b"\r\nonly one field\r\nlast,1,2")
+    return CsvSource(name="s", path=str(tmp / "one.csv"), normalizer="question_answer")
+
+
+def in_many_csv(tmp: Path) -> AnySource:
+    (tmp / "many").mkdir()
+    (tmp / "many" / "a.csv").write_bytes(csv_text(RECORDS[:4]))
+    (tmp / "many" / "b.csv.gz").write_bytes(gzip.compress(csv_text(RECORDS[:1] + RECORDS[4:9])))
+    (tmp / "many" / "c.tsv").write_text("question\tanswer\nq\ta\n")
+    return CsvSource(name="s", path=str(tmp / "many"), normalizer="question_answer")
+
+
+def in_json(tmp: Path) -> AnySource:
+    (tmp / "one.json").write_text("[" + ",\n".join([*LINES[:4], "7", *LINES[4:]]) + "]\n", "utf-8")
+    return JsonSource(name="s", path=str(tmp / "one.json"), normalizer="question_answer")
+
+
+def in_many_json(tmp: Path) -> AnySource:
+    (tmp / "many").mkdir()
+    (tmp / "many" / "a.json").write_text(
+        '{"version": {"data": [1]}, "data": [' + ",".join(LINES[:6]) + '], "more": "]"}'
+    )
+    (tmp / "many" / "b.json.zst").write_bytes(zstandard.compress(f"[{','.join(LINES[6:])}]".encode()))
+    return JsonSource(name="s", path=str(tmp / "many"), normalizer="question_answer")
+
+
 def in_parquet(tmp: Path) -> AnySource:
     import pyarrow
     import pyarrow.parquet
@@ -116,6 +163,10 @@ KINDS: dict[str, Callable[[Path], AnySource]] = {
     "one gz": in_gz,
     "one zst": in_zst,
     "many jsonl": in_many_jsonl,
+    "one csv": in_csv,
+    "many csv": in_many_csv,
+    "one json": in_json,
+    "many json": in_many_json,
     "parquet": in_parquet,
     "git": in_git,
     "generated": in_generator,

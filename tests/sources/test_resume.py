@@ -56,7 +56,7 @@ def test_opening_touches_nothing(kind: str, tmp_path: Path) -> None:
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.parametrize("kind", ["files", "one plain jsonl", "many jsonl", "parquet", "git"])
+@pytest.mark.parametrize("kind", ["files", "one plain jsonl", "many jsonl", "one csv", "many json", "parquet", "git"])
 def test_revision_does_not_depend_on_the_place(kind: str, tmp_path: Path, opened: Callable[..., Opened]) -> None:
     spec = KINDS[kind](tmp_path)
     here = opened(spec)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from shardkit.build.phase import PHASES
 from shardkit.spec import Codec
-from tools.faults import calls, command, errors, kill, memory, power, strace, tiny
+from tools.faults import calls, command, errors, kill, memory, mix, power, strace, tiny
 from tools.faults.runner import build_here, record, scratch_folder
 from tools.faults.warm import Warm
 
@@ -82,6 +82,24 @@ def run_kill(work: Work) -> Figures:
         "longest_chain": max(len(chain.hits) for chain in chains),
         "with_2_workers": sum(len(chain.hits) for chain in chains if chain.workers == 2),
         **hits,
+    }
+
+
+def run_mix(work: Work) -> Figures:
+    """Random SIGKILLs of a mix of five sources, with exact quotas."""
+    count = work.options.count or 50
+    spec = mix.write_mix(work.scratch, work.options.data)
+    golden = build_here(mix.mix_of(spec), work.scratch / "golden").version
+    work.problems.extend(mix.problems_of_quotas(work.scratch / "golden"))
+    killer = kill.Killer(spec, golden, work.rng, work.scratch / "work")
+    chains = work.watch(killer.chains(count), count)
+    return {
+        "kills": killer.hits.total(),
+        "builds": len(chains),
+        "longest_chain": max(len(chain.hits) for chain in chains),
+        "real_files": work.options.data.is_dir(),
+        "quotas": mix.QUOTAS,
+        **killer.hits,
     }
 
 
@@ -194,6 +212,7 @@ def run_integrity(work: Work) -> Figures:
 
 PROOFS: dict[str, Callable[[Work], Figures]] = {
     "kill": run_kill,
+    "mix": run_mix,
     "strace": run_strace,
     "calls": run_calls,
     "power": run_power,
@@ -219,6 +238,8 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument("--seed", type=int, default=0)
         one.add_argument("--size", choices=("tiny", "least", "large"), default="least", help="which small build")
         one.add_argument("--commands", type=int, default=20, help="how many faults also go through the command line")
+        if name == "mix":
+            one.add_argument("--data", type=Path, default=mix.REAL, help="a folder of real files")
         one.add_argument("--json", action="store_true", help="the figures as one JSON object")
     return parser
 

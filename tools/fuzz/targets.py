@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import blake3
 import msgspec
+import numpy as np
 import zstandard
 
 from shardkit import Dataset, ShardkitError, open_dataset, open_loader
@@ -26,7 +27,7 @@ from shardkit.read.pack import Cost, Pack
 from shardkit.read.table import Table
 from shardkit.read.where import parse_where
 from shardkit.records.sample import decode_sample
-from shardkit.store import manifest, tar
+from shardkit.store import manifest, reasons, tar
 from shardkit.store.foreign import ForeignLimits, read_foreign
 from shardkit.store.index import MAGIC as INDEX_MAGIC
 from shardkit.store.index import Facts, IndexHead, IndexPage, IndexReader, blake3_128, decode_head, decode_page
@@ -153,11 +154,14 @@ def pointer(data: bytes) -> None:
 
 
 def columns(data: bytes) -> None:
-    """Columns of a version: omissions and splits."""
+    """Columns of a version: omissions, splits, reasons."""
     try:
         manifest.decode_omitted(data, "fuzz")
     except ShardkitError:
-        manifest.decode_split(data, "fuzz")
+        try:
+            manifest.decode_split(data, "fuzz")
+        except ShardkitError:
+            list(reasons.decode_reasons(data, "fuzz").all())
 
 
 def dead_letters(data: bytes) -> None:
@@ -293,7 +297,13 @@ def _letters() -> list[bytes]:
 
 
 def _columns() -> list[bytes]:
-    return [manifest.encode_omitted({0: [1, 5], 3: [0]}), manifest.encode_split({0: ["train", "test"], 1: ["train"]})]
+    rows = np.zeros(2, reasons.OMISSION)
+    rows["ordinal"], rows["reason"] = (1, 5), (2, 1)
+    return [
+        manifest.encode_omitted({0: [1, 5], 3: [0]}),
+        manifest.encode_split({0: ["train", "test"], 1: ["train"]}),
+        reasons.encode_reasons({3: rows}, [{"step": "dedup", "parent": "é"}], ["gsm8k"]),
+    ]
 
 
 def _records() -> list[bytes]:

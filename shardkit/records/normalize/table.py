@@ -1,60 +1,193 @@
-"""The table of normalisers and the door to it.
+"""The table of normalisers.
 
-Here: which normalisers there are, their roles, options and modalities; checking a spec; from a row to a draft.
-Elsewhere: what each does (text.py, media.py).
+Here: which normalisers there are, their roles, options and modalities.
+Elsewhere: what each does (chat.py and its neighbours), the way to them (door.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import msgspec
 
-from shardkit.errors import Refused, SpecError
-from shardkit.records.normalize import media, text
-from shardkit.records.normalize.columns import MEDIA_TYPES, Columns, Content, Options, checked_text
-from shardkit.records.row import Draft, Modality, Row
-from shardkit.spec import GitSource, JsonlSource, Limits, SourceSpec
+from shardkit.records.normalize import chat, choice, code, documents, instruct, media, preference, ratings, safety, tree
+from shardkit.records.normalize.columns import Columns, Content, Options
+from shardkit.records.normalize.dialogue import ALL_MEDIA
+from shardkit.records.normalize.pictures import NUMBERED
+from shardkit.records.row import Modality
 
-ALL_MEDIA: tuple[Modality, ...] = ("image", "audio", "video")
-COMMON_ROLES = ("id", "category")
-"""Roles that every normaliser knows, read only where `columns` maps them."""
+Gathers = Literal["", "by", "tree", "siblings"]
 
 
 class Normalizer(msgspec.Struct, frozen=True, kw_only=True):
     """One row of the table. `roles` are the columns it reads, `modalities` those that it may take from a row.
 
-    `options` are its options with their defaults, whose types are those wanted.
+    `options` are its options with their defaults, whose types are those wanted; `choices` what one may be, if not
+    anything. `gathers` says which rows it takes: those of the source as they are, rows gathered `by` columns, paths
+    of a `tree`, or the replies (`siblings`) to one message of a tree.
     """
 
     make: Callable[[Columns], Content]
     roles: tuple[str, ...]
     modalities: tuple[Modality, ...] = ()
     options: Options = {}
+    choices: dict[str, tuple[str, ...]] = {}
+    gathers: tuple[Gathers, ...] = ("",)
 
 
-NORMALIZERS: dict[str, Normalizer] = {
+REJECTED = ("lowest", "next")
+UNANSWERED = ("refuse", "unlabelled")
+
+CHATS: dict[str, Normalizer] = {
     "messages": Normalizer(
-        make=text.from_messages,
+        make=chat.from_messages,
         roles=("messages", *ALL_MEDIA),
         modalities=ALL_MEDIA,
         options={"marks": False},
     ),
+    "sharegpt": Normalizer(
+        make=chat.from_sharegpt,
+        roles=("conversations", "system", *ALL_MEDIA),
+        modalities=ALL_MEDIA,
+        options={"needs_media": False},
+    ),
+    "turns": Normalizer(
+        make=chat.from_turns,
+        roles=("turns", "caption", *ALL_MEDIA),
+        modalities=ALL_MEDIA,
+        options={"instruction": "Describe it.", "needs_media": False},
+    ),
+    "alpaca": Normalizer(
+        make=chat.from_alpaca,
+        roles=("instruction", "input", "output", "system"),
+        options={"instruction_as_system": False},
+    ),
+    "tree": Normalizer(make=tree.from_tree, roles=("role", "text"), gathers=("tree",)),
+}
+
+PAIRS: dict[str, Normalizer] = {
     "question_answer": Normalizer(
-        make=text.from_question_answer,
+        make=instruct.from_question_answer,
         roles=("question", "answer", *ALL_MEDIA),
         modalities=ALL_MEDIA,
         options={"marks": False},
     ),
-    "preference": Normalizer(make=text.from_preference, roles=("prompt", "chosen", "rejected", "completion", "label")),
-    "prompt_completion": Normalizer(make=text.from_prompt_completion, roles=("prompt", "completion")),
-    "plain_text": Normalizer(make=text.from_plain_text, roles=("text",)),
-    "repository_file": Normalizer(make=text.from_repository_file, roles=("text", "path", "licence_file")),
+    "problem_solution": Normalizer(make=instruct.pair("problem", "solution"), roles=("problem", "solution")),
+    "prompt_completion": Normalizer(make=instruct.pair("prompt", "completion"), roles=("prompt", "completion")),
+    "math": Normalizer(
+        make=instruct.from_math,
+        roles=("question", "solution", "final", "is_correct"),
+        options={"calculator": False, "final": "keep"},
+        choices={"final": ("keep", "drop", "sentence")},
+    ),
+    "chain_of_thought": Normalizer(
+        make=instruct.from_chain_of_thought,
+        roles=("question", "rationale", "answer"),
+        options={"form": "plain"},
+        choices={"form": ("plain", "think")},
+    ),
+    "mcq": Normalizer(
+        make=choice.from_multiple_choice,
+        roles=("question", "options", "answer", "image", *NUMBERED),
+        modalities=("image",),
+        options={
+            "answer_is": "auto",
+            "form": "letter",
+            "instruction": "Answer with the letter of the right option.",
+            "unanswered": "refuse",
+        },
+        choices={
+            "answer_is": ("auto", "index", "letter", "text"),
+            "form": ("letter", "text", "both"),
+            "unanswered": UNANSWERED,
+        },
+    ),
+}
+
+PROGRAMS: dict[str, Normalizer] = {
+    "code_task": Normalizer(
+        make=code.from_code_task,
+        roles=("task", "solution", "tests", "setup", "entry_point"),
+        options={"tests": "provenance", "whole": False},
+        choices={"tests": ("provenance", "message")},
+    ),
+    "commit": Normalizer(
+        make=code.from_commit,
+        roles=("subject", "old_contents", "new_contents", "old_file", "new_file", "commit"),
+    ),
+    "github_issue": Normalizer(
+        make=code.from_github_issue,
+        roles=("title", "body", "code", "url", "image"),
+        modalities=("image",),
+    ),
+}
+
+DOCUMENTS: dict[str, Normalizer] = {
+    "plain_text": Normalizer(make=documents.from_plain_text, roles=("text",)),
+    "repository_file": Normalizer(make=code.from_repository_file, roles=("text", "path", "licence_file")),
+}
+
+PREFERENCES: dict[str, Normalizer] = {
+    "preference": Normalizer(
+        make=preference.from_preference,
+        roles=("prompt", "chosen", "rejected", "completion", "label"),
+        options={"swap": False},
+    ),
+    "transcript_preference": Normalizer(make=preference.from_transcripts, roles=("chosen", "rejected")),
+    "rated_completions": Normalizer(
+        make=ratings.from_rated_completions,
+        roles=("instruction", "completions"),
+        options={"rejected": "lowest"},
+        choices={"rejected": REJECTED},
+    ),
+    "rated_responses": Normalizer(
+        make=ratings.from_rated_responses,
+        roles=("prompt", "response", "score", "tie_break_1", "tie_break_2"),
+        options={"rejected": "lowest"},
+        choices={"rejected": REJECTED},
+        gathers=("by",),
+    ),
+    "ranked_answers": Normalizer(
+        make=ratings.from_ranked_answers,
+        roles=("prompt", "answers"),
+        options={"rejected": "lowest"},
+        choices={"rejected": REJECTED},
+    ),
+    "ranked_replies": Normalizer(
+        make=tree.from_ranked_replies,
+        roles=("role", "text", "rank"),
+        options={"rejected": "lowest"},
+        choices={"rejected": REJECTED},
+        gathers=("siblings",),
+    ),
+    "safety_preference": Normalizer(
+        make=safety.from_safety_preference,
+        roles=("prompt", "response_0", "response_1", "better_response_id", "safer_response_id"),
+        options={"by": "harmless", "agreeing": False},
+        choices={"by": ("helpful", "harmless")},
+    ),
+    "moderation": Normalizer(
+        make=safety.from_moderation,
+        roles=("prompt", "response", "is_safe", "categories"),
+        options={"instruction": "Is this answer safe? If not, say what is wrong with it."},
+    ),
+}
+
+MEDIA: dict[str, Normalizer] = {
     "transcript": Normalizer(
-        make=media.from_transcript,
+        make=media.from_asr,
         roles=("audio", "text"),
         modalities=("audio",),
-        options={"instruction": ""},
+        options={"instruction": "", "case": "keep"},
+        choices={"case": ("keep", "sentence")},
+    ),
+    "asr": Normalizer(
+        make=media.from_asr,
+        roles=("audio", "text"),
+        modalities=("audio",),
+        options={"instruction": "Transcribe this recording.", "case": "keep"},
+        choices={"case": ("keep", "sentence")},
     ),
     "screenshot_to_code": Normalizer(
         make=media.from_screenshot_to_code,
@@ -64,89 +197,21 @@ NORMALIZERS: dict[str, Normalizer] = {
     ),
     "caption": Normalizer(
         make=media.from_caption,
-        roles=("image", "video", "text"),
-        modalities=("image", "video"),
-        options={"instruction": ""},
+        roles=(*ALL_MEDIA, "text"),
+        modalities=ALL_MEDIA,
+        options={"instruction": "", "several": "first"},
+        gathers=("", "by"),
+        choices={"several": ("first", "longest", "all")},
+    ),
+    "vqa": Normalizer(
+        make=media.from_vqa,
+        roles=("question", "answer", *ALL_MEDIA),
+        modalities=ALL_MEDIA,
+        options={"unanswered": "refuse"},
+        choices={"unanswered": UNANSWERED},
     ),
     "unlabelled": Normalizer(make=media.from_unlabelled, roles=ALL_MEDIA, modalities=ALL_MEDIA),
 }
+
+NORMALIZERS: dict[str, Normalizer] = {**CHATS, **PAIRS, **PROGRAMS, **DOCUMENTS, **PREFERENCES, **MEDIA}
 """Normalisers by the name that a spec gives. A new one is a function and a row here."""
-
-
-def normalize(row: Row, spec: SourceSpec, revision: str, limits: Limits | None = None) -> Draft:
-    """The draft of a row: final messages, raw media. A pure function of its arguments.
-
-    `revision` is the source's, as pinned. Raises Refused: a field is absent or of another type, text is empty, not
-    UTF-8 or too long, roles are impossible, media are absent.
-    """
-    entry = NORMALIZERS[spec.normalizer]
-    columns = Columns(row, spec, {**entry.options, **spec.options})
-    content = entry.make(columns)
-    _check_length(content, limits or Limits())
-    return Draft(
-        id=_identifier(columns),
-        messages=content.messages,
-        preference=content.preference,
-        media=content.media,
-        domain=spec.domain or spec.name,
-        category=columns.text("category") if "category" in spec.columns else spec.category or spec.normalizer,
-        source=spec.name,
-        licence=spec.licence,
-        provenance={"revision": revision, "position": checked_text(row.position, "position"), **content.provenance},
-    )
-
-
-def check_normalizer(spec: SourceSpec) -> None:
-    """Raises SpecError where a source names a normaliser, role, option or media type that does not exist."""
-    entry = NORMALIZERS.get(spec.normalizer)
-    if entry is None:
-        raise SpecError(f"source {spec.name}: no normalizer {spec.normalizer!r}; there are: {', '.join(NORMALIZERS)}")
-    where = f"source {spec.name}, normalizer {spec.normalizer}"
-    roles = (*entry.roles, *COMMON_ROLES)
-    for role in spec.columns:
-        if role not in roles:
-            raise SpecError(f"{where}: columns maps {role!r}, which it does not read; it reads: {', '.join(roles)}")
-    for name, value in spec.options.items():
-        if name not in entry.options:
-            known = ", ".join(entry.options) or "none"
-            raise SpecError(f"{where}: no option {name!r}; there are: {known}")
-        wanted = type(entry.options[name])
-        if type(value) is not wanted:
-            raise SpecError(f"{where}: option {name} is {value!r}; it must be of type {wanted.__name__}")
-    _check_media_type(spec, entry, where)
-
-
-def possible_modalities(spec: SourceSpec) -> tuple[Modality, ...]:
-    """The modalities that samples of a source may have; the tools for them are part of its lanes' toolchain."""
-    if isinstance(spec, (JsonlSource, GitSource)):  # rows of text alone
-        return ()
-    return NORMALIZERS[spec.normalizer].modalities
-
-
-def columns_read(spec: SourceSpec) -> tuple[str, ...]:
-    """Names of the columns that a source's normaliser may read; a columnar source needs no others."""
-    roles = (*NORMALIZERS[spec.normalizer].roles, *(role for role in COMMON_ROLES if role in spec.columns))
-    return tuple(spec.columns.get(role, role) for role in roles)
-
-
-def _check_media_type(spec: SourceSpec, entry: Normalizer, where: str) -> None:
-    allowed = [name for modality in entry.modalities for name in MEDIA_TYPES[modality]]
-    if spec.media_type and spec.media_type not in allowed:
-        known = f"there are: {', '.join(allowed)}" if allowed else "leave it out, it takes no media"
-        raise SpecError(f"{where}: no media_type {spec.media_type!r}; {known}")
-
-
-def _check_length(content: Content, limits: Limits) -> None:
-    characters = sum(len(message.content) for message in content.messages)
-    if content.preference is not None:
-        characters += len(content.preference.chosen) + len(content.preference.rejected)
-    if characters > limits.text_characters:
-        raise Refused("too-long", f"{characters} characters, at most {limits.text_characters}")
-
-
-def _identifier(columns: Columns) -> str:
-    """The row's own id where `columns` maps one, else the source and the row's position in it."""
-    if "id" not in columns.spec.columns:
-        return f"{columns.spec.name}/{checked_text(columns.row.position, 'position')}"
-    value = columns.value("id")
-    return str(value) if type(value) is int else columns.text("id")

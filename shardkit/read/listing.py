@@ -1,7 +1,7 @@
 """Samples listed from the index alone: keys, where they lie, what the index says of them.
 
 Here: what `shardkit ls` prints.
-Elsewhere: one sample whole (show.py), the filter's grammar (read.where).
+Elsewhere: one sample whole (report.show), the filter's grammar (read.where).
 """
 
 from __future__ import annotations

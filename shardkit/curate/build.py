@@ -1,0 +1,55 @@
+"""A build with what its spec asks for once all lanes are complete.
+
+Here: `build`, which is `shardkit build` and `shardkit.build_dataset`.
+Elsewhere: the build itself (build.run), splits (split.py), cards (card.py).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from shardkit.build.progress import Done, Event, OnEvent
+from shardkit.build.quotas import SampleCount
+from shardkit.build.run import BuildResult, ignore
+from shardkit.build.run import build as build_lanes
+from shardkit.curate.card import has_card, write_card
+from shardkit.curate.split import is_split, split_dataset
+from shardkit.read.dataset import open_dataset
+from shardkit.spec import BuildSpec
+
+
+def build(
+    spec: BuildSpec,
+    *,
+    out: Path,
+    sample: SampleCount = None,
+    workers: int = 1,
+    update: bool = False,
+    on_event: OnEvent = ignore,
+) -> BuildResult:
+    """Build the dataset of `spec` in the folder `out`, or go on with what is there; then split it where it says so.
+
+    Every version gets its data card.
+
+    `sample`: at most so many samples from every source, or "default" for each source's own number. `workers`
+    processes run lanes side by side; with 0 everything happens in this thread. The result does not depend on it.
+    `update` lets a changed spec, or changed sources, make a new version that keeps the lanes that did not change.
+
+    Raises SpecError, PlanConflict, Locked, StorageFailed, SourceFailed; PartlyDone where lanes stopped early: calling
+    again goes on. Interrupt it any time, by any signal: calling again goes on, to the same version.
+    """
+
+    def show(event: Event) -> None:
+        if not isinstance(event, Done):  # it names the version, which a split changes
+            on_event(event)
+
+    result = build_lanes(spec, out=out, sample=sample, workers=workers, update=update, on_event=show)
+    if spec.split is not None and not is_split(open_dataset(out), spec.split):
+        figures = split_dataset(Path(out), spec.split)
+        result = msgspec.structs.replace(result, version=figures.version, unchanged=False)
+    if not has_card(Path(out), result.version):
+        write_card(Path(out), open_dataset(out))
+    on_event(Done(**msgspec.structs.asdict(result)))
+    return result

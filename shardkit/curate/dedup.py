@@ -1,0 +1,307 @@
+"""Deduplication and decontamination: the room's door.
+
+Here: the stages of a search, what it found, the version that leaves it out, near-duplicate groups for splits.
+Elsewhere: each stage: ngrams.py, fingerprints.py, table.py, clusters.py, omit.py; the page that shows it (report).
+
+Of a cluster of near-duplicates the first sample in dataset order stays. Samples that hold a benchmark's row go first
+and are in no cluster: another copy of one that is not recognised as such stays. Everything is a function of the
+version, the options and the benchmarks; not of the number of processes, nor of how much is held in memory.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from shardkit.curate import text
+from shardkit.curate.benchmarks import open_benchmarks
+from shardkit.curate.card import write_card
+from shardkit.curate.clusters import ClusterCounts, Nearness, find_clusters
+from shardkit.curate.fingerprints import HIT, Rows, key_bytes
+from shardkit.curate.images import RADIUS
+from shardkit.curate.ngrams import Counts, Grams, gather_grams
+from shardkit.curate.omit import publish_without
+from shardkit.curate.options import DedupOptions
+from shardkit.curate.table import Table
+from shardkit.curate.workers import Work, fingerprint_all
+from shardkit.errors import SpecError
+from shardkit.read.dataset import Dataset, open_dataset
+from shardkit.read.find import keys_of, read_indexes
+from shardkit.store.layout import BUILD_FOLDER
+from shardkit.store.publish import lock
+from shardkit.store.reasons import CONTAMINATED, DUPLICATE, NEAR_DUPLICATE, OMISSION, WORDS, Omissions
+from shardkit.store.recovery import remove_temporaries
+from shardkit.store.urls import require_dataset_folder
+
+FOUND = np.dtype([("shard", "<u4"), *((name, OMISSION[name]) for name in OMISSION.names or ())])
+"""OMISSION with the shard it belongs to."""
+
+ROWS_AT_ONCE = 1 << 15
+
+Progress = Callable[[str, int, int], None]
+"""Called with a stage's name, how much is done and how much there is."""
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """What a search found in a version. `omissions` is an array of FOUND in stored order.
+
+    `compared` counts samples that were compared, `passed` those that have nothing of what is compared, `unreadable`
+    those of others that have no record. `clusters` counts those of two samples and more.
+    """
+
+    version: str
+    options: DedupOptions
+    omissions: Omissions
+    benchmarks: tuple[Counts, ...]
+    compared: int
+    passed: int
+    unreadable: int
+    clusters: int
+    counts: ClusterCounts
+
+    def count(self, reason: str) -> int:
+        """How many samples go for a reason."""
+        return int(np.count_nonzero(self.omissions["reason"] == WORDS.index(reason)))
+
+    def by_shard(self) -> dict[int, Omissions]:
+        """The omissions of each shard, as OMISSION rows."""
+        shards, starts = np.unique(self.omissions["shard"], return_index=True)
+        stops = [*starts[1:].tolist(), len(self.omissions)]
+        plain = np.zeros(len(self.omissions), OMISSION)
+        for name in OMISSION.names or ():
+            plain[name] = self.omissions[name]
+        parts = zip(shards.tolist(), starts.tolist(), stops, strict=True)
+        return {shard: plain[start:stop] for shard, start, stop in parts}
+
+
+class DedupResult(msgspec.Struct, frozen=True, kw_only=True):
+    """How a run of `dedup` ended. `samples` are those that the version has, `omitted` those that it leaves out newly.
+
+    `unchanged`: nothing was found, or it was a dry run, so `version` is the one that was there.
+    """
+
+    dataset: str
+    version: str
+    parent: str | None
+    samples: int
+    omitted: int
+    duplicates: int
+    near_duplicates: int
+    contaminated: dict[str, int]
+    clusters: int
+    compared: int
+    passed: int
+    unreadable: int
+    crowded: int
+    benchmarks: tuple[Counts, ...]
+    unchanged: bool
+
+
+def ignore(stage: str, done: int, total: int) -> None:
+    """Show nothing."""
+
+
+class How(NamedTuple):
+    """How a search is run, which its result does not depend on: processes, who is told how far it has come."""
+
+    workers: int = 1
+    on_progress: Progress = ignore
+
+
+ALONE = How()
+
+
+def dedup(root: str, options: DedupOptions, how: How = ALONE) -> DedupResult:
+    """Find duplicates and contaminated samples of the dataset in a folder; publish the version that omits them.
+
+    Killed anywhere and run again it ends with the same version. Raises SpecError (a URL), NotADataset, Locked,
+    ShardDamaged, StorageFailed.
+    """
+    if "://" in root:
+        raise SpecError(f"{root} is a URL; give the folder where its files lie, or --dry-run to look at what there is")
+    folder = Path(root).absolute()
+    require_dataset_folder(folder)
+    with lock(folder):
+        remove_temporaries(folder)
+        dataset = open_one(folder)
+        found = find(dataset, options, folder / BUILD_FOLDER, how)
+        if not len(found.omissions):
+            return result(dataset, found)
+        names = [counts.name for counts in found.benchmarks]
+        publish_without(folder, dataset, found.by_shard(), steps(found), names)
+    write_card(folder, open_one(folder))
+    return result(open_one(folder), found, parent=dataset.version)
+
+
+def find(dataset: Dataset, options: DedupOptions, folder: Path, how: How = ALONE) -> Found:
+    """What of a dataset is said twice or asked by a benchmark. Temporary files go to `folder` and are removed.
+
+    Raises SpecError (a benchmark), ShardDamaged, StorageFailed.
+    """
+    grams, benchmarks = _benchmarks(options, how)
+    with _filled(Work(dataset, options, grams, folder), how) as filled:
+        roots, counts = find_clusters(filled.table, options, lambda at, of: how.on_progress("comparing", at, of))
+        near = _near(filled.table, options, roots)
+    hits = np.concatenate([*filled.hits, np.zeros(0, HIT)])
+    omissions = np.concatenate((near, _contaminated(hits)))
+    return Found(
+        version=dataset.version,
+        options=options,
+        omissions=omissions[np.lexsort((omissions["ordinal"], omissions["shard"]))],
+        benchmarks=benchmarks,
+        compared=filled.rows,
+        passed=filled.passed,
+        unreadable=filled.unreadable,
+        clusters=len(np.unique(roots[roots != np.arange(len(roots))])),
+        counts=counts,
+    )
+
+
+def read_groups(
+    dataset: Dataset, options: DedupOptions | None = None, how: How = ALONE
+) -> Iterator[npt.NDArray[np.uint64]]:
+    """Of each shard in order, (stored samples, 2): the key of the first sample of each one's near-duplicate cluster.
+
+    A sample that is near no other has its own key, as two halves (the first the higher). What must stay on one side of
+    a split has the same group. Raises ShardDamaged, StorageFailed.
+    """
+    options = msgspec.structs.replace(options or DedupOptions(), against=())
+    with scratch_folder() as folder, _filled(Work(dataset, options, None, folder), how) as filled:
+        roots, _ = find_clusters(filled.table, options)
+        start = 0
+        for shard, _, page in read_indexes(dataset, range(len(dataset.manifest.shards))):
+            keys = np.frombuffer(b"".join(map(key_bytes, keys_of(page))), ">u8").reshape(-1, 2).astype(np.uint64)
+            stop = start + filled.rows_by_shard.get(shard, 0)
+            numbers = np.arange(start, stop)
+            moved = numbers[roots[start:stop] != numbers]
+            firsts, back = np.unique(roots[moved].astype(np.int64), return_inverse=True)
+            keys[filled.table.take(moved)["ordinal"]] = filled.table.take(firsts)["key"][back]
+            start = stop
+            yield keys
+
+
+def result(dataset: Dataset, found: Found, parent: str | None = None) -> DedupResult:
+    """The result of a search; `dataset` is the version that it left, `parent` the one that was searched, if another."""
+    contaminated = found.omissions[found.omissions["reason"] == WORDS.index(CONTAMINATED)]["of_shard"]
+    names = enumerate(counts.name for counts in found.benchmarks)
+    return DedupResult(
+        dataset=dataset.url,
+        version=dataset.version,
+        parent=parent or dataset.manifest.parent,
+        samples=len(dataset),
+        omitted=len(found.omissions),
+        duplicates=found.count(DUPLICATE),
+        near_duplicates=found.count(NEAR_DUPLICATE),
+        contaminated={name: int(np.count_nonzero(contaminated == at)) for at, name in names},
+        clusters=found.clusters,
+        compared=found.compared,
+        passed=found.passed,
+        unreadable=found.unreadable,
+        crowded=found.counts.crowded,
+        benchmarks=found.benchmarks,
+        unchanged=parent is None,
+    )
+
+
+def steps(found: Found) -> list[dict[str, str]]:
+    """What was done, for the record of a version: nothing in it depends on where or when."""
+    options = found.options
+    made = [
+        {"step": "decontaminate", "benchmark": counts.name, "digest": counts.digest, "rows": str(counts.rows),
+         "run_words": str(options.run_words), "parent": found.version}
+        for counts in found.benchmarks
+    ]  # fmt: skip
+    if options.compare:
+        step = {"step": "dedup", "compare": " ".join(sorted(options.compare)), "parent": found.version}
+        if "text" in options.compare:
+            step |= {"threshold": f"{options.threshold:g}", "text": text.method()}
+        if "images" in options.compare:
+            step |= {"images": f"pHash 64, radius {RADIUS}"}
+        made.append(step)
+    return made
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A folder for temporary files where the dataset must not be written to ($TMPDIR, or the system's)."""
+    with tempfile.TemporaryDirectory(prefix="shardkit-dedup-") as folder:
+        yield Path(folder)
+
+
+def open_one(url: str | Path, version: str | None = None) -> Dataset:
+    """A dataset by its name. Raises as open_dataset does."""
+    found = open_dataset(url, version)
+    assert isinstance(found, Dataset), "one name opens one dataset"
+    return found
+
+
+class _Filled:
+    """A sealed table, and what was counted while it was filled."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self.hits: list[Rows] = []
+        self.rows_by_shard: dict[int, int] = {}
+        self.passed = self.unreadable = self.rows = 0
+
+
+@contextmanager
+def _filled(work: Work, how: How) -> Iterator[_Filled]:
+    shards = len(work.dataset.manifest.shards)
+    with Table(work.folder, len(work.dataset)) as table:
+        filled = _Filled(table)
+        for shard, batch in fingerprint_all(work, how.workers):
+            if shard not in filled.rows_by_shard:
+                how.on_progress("reading", shard, shards)
+            table.append(batch)
+            filled.rows_by_shard[shard] = filled.rows_by_shard.get(shard, 0) + len(batch.rows)
+            filled.hits.append(batch.hits)
+            filled.passed += batch.passed
+            filled.unreadable += batch.unreadable
+        table.seal()
+        filled.rows = table.rows
+        how.on_progress("reading", shards, shards)
+        yield filled
+
+
+def _benchmarks(options: DedupOptions, how: How) -> tuple[Grams | None, tuple[Counts, ...]]:
+    if not options.against:
+        return None, ()
+    how.on_progress("benchmarks", 0, len(options.against))
+    return gather_grams(open_benchmarks(options.against), options.run_words)
+
+
+def _near(table: Table, options: DedupOptions, roots: npt.NDArray[np.uint32]) -> Omissions:
+    """The rows that are not the first of their cluster, and how near they are to it."""
+    gone = np.flatnonzero(roots != np.arange(len(roots)))
+    found = np.zeros(len(gone), FOUND)
+    nearness = Nearness(table, options)
+    for start in range(0, len(gone), ROWS_AT_ONCE):
+        numbers = gone[start : start + ROWS_AT_ONCE]
+        firsts, back = np.unique(roots[numbers].astype(np.int64), return_inverse=True)
+        rows, kept = table.take(numbers), table.take(firsts)[back]
+        part = found[start : start + len(numbers)]
+        part["shard"], part["ordinal"] = rows["shard"], rows["ordinal"]
+        part["of_shard"], part["of_ordinal"] = kept["shard"], kept["ordinal"]
+        same = (rows["key"] == kept["key"]).all(axis=1)
+        part["reason"] = np.where(same, WORDS.index(DUPLICATE), WORDS.index(NEAR_DUPLICATE))
+        part["similarity"] = [
+            1000 if equal else round(1000 * nearness.similarity(first, second))
+            for equal, first, second in zip(same.tolist(), kept, rows, strict=True)
+        ]
+    return found
+
+
+def _contaminated(hits: Rows) -> Omissions:
+    found = np.zeros(len(hits), FOUND)
+    found["shard"], found["ordinal"] = hits["shard"], hits["ordinal"]
+    found["reason"], found["similarity"] = WORDS.index(CONTAMINATED), 1000
+    found["of_shard"], found["of_ordinal"] = hits["benchmark"], hits["row"]
+    return found

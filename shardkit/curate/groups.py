@@ -1,0 +1,132 @@
+"""Samples as a split sees them: which belong together, and which stratum each group is in.
+
+Here: group and stratum of every live sample.
+Elsewhere: dividing the groups (assign.py), near-duplicates (clusters.py).
+
+A sample carries labels: its values of the group fields, its near-duplicate cluster; samples that share one, directly or
+through others, are one group. A sample without a label is its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import xxhash
+
+from shardkit.curate.assign import I64, U64
+from shardkit.curate.records import read_records
+from shardkit.read.dataset import Dataset
+from shardkit.read.listing import Listed, list_samples
+from shardkit.records.sample import Sample
+from shardkit.spec.curation import SplitOptions
+
+DURATIONS = (5.0, 15.0, 60.0, 600.0)
+"""Edges in seconds between the strata of sound and video."""
+
+Labels = Mapping[tuple[int, int], str]
+"""(shard, stored ordinal) -> the near-duplicate cluster of a sample that has one."""
+
+
+class Groups(NamedTuple):
+    """Live samples in stored order, and what a split needs of them; arrays of one length each.
+
+    Of samples: `shards`, stored `ordinals`, `group` (a number). Of groups: `hashes`, `strata`, `sizes`.
+    """
+
+    shards: I64
+    ordinals: I64
+    group: I64
+    hashes: U64
+    strata: I64
+    sizes: I64
+
+
+def gather_groups(dataset: Dataset, options: SplitOptions, clusters: Labels) -> Groups:
+    """Groups and strata of a dataset's live samples; memory grows by about 200 bytes a sample.
+
+    Records are read only where a group field stands in them. Raises ShardDamaged, StorageFailed.
+    """
+    joined = _Joined()
+    roots: list[int] = []
+    strata: list[int] = []
+    places: list[tuple[int, int]] = []
+    for listed, labels in zip(list_samples(dataset), _labels(dataset, options, clusters), strict=True):
+        own = [_hash(options.seed, label) for label in labels] or [_hash(options.seed, listed.key)]
+        roots.append(joined.join(own))
+        strata.append(_hash(options.seed, _stratum(listed, options)))
+        places.append((listed.shard, listed.ordinal))
+    found = np.array([joined.find(root) for root in roots], dtype=np.uint64)
+    hashes, first, group, sizes = np.unique(found, return_index=True, return_inverse=True, return_counts=True)
+    _, ranks = np.unique(np.array(strata, dtype=np.uint64)[first], return_inverse=True)
+    where = np.array(places, dtype=np.int64).reshape(-1, 2)
+    return Groups(where[:, 0], where[:, 1], group.astype(np.int64), hashes, ranks.astype(np.int64), sizes)
+
+
+def _labels(dataset: Dataset, options: SplitOptions, clusters: Labels) -> Iterator[list[str]]:
+    """The labels of every live sample in stored order."""
+    if not options.group:
+        facts: Iterable[tuple[tuple[int, int], list[str]]] = (
+            ((listed.shard, listed.ordinal), []) for listed in list_samples(dataset)
+        )
+    elif set(options.group) <= {"source", "category"}:
+        facts = (((row.shard, row.ordinal), _values(row, options.group)) for row in list_samples(dataset))
+    else:
+        facts = (((shard, at), _values(record, options.group)) for shard, at, record in read_records(dataset))
+    for place, labels in facts:
+        cluster = clusters.get(place)
+        yield [*labels, f"near={cluster}"] if cluster is not None else labels
+
+
+def _values(row: Sample | Listed, names: tuple[str, ...]) -> list[str]:
+    found = []
+    for name in names:
+        if name.startswith("provenance."):
+            field = name.removeprefix("provenance.")
+            value = row.provenance.get(field, "") if isinstance(row, Sample) else ""
+            label = f"{row.source}/{field}={value}"  # speaker 7 of one corpus is not speaker 7 of another
+        else:
+            value = str(getattr(row, name))
+            label = f"{name}={value}"
+        found += [label] if value else []
+    return found
+
+
+def _stratum(row: Listed, options: SplitOptions) -> str:
+    facts = {"source": row.source, "category": row.category, "modality": row.modalities, "duration": ""}
+    facts["duration"] = str(np.searchsorted(DURATIONS, row.audio_ms / 1000)) if row.audio_ms else ""
+    return msgspec.json.encode([facts[name] for name in options.by]).decode()
+
+
+def _hash(seed: int, label: str) -> int:
+    return xxhash.xxh3_64_intdigest(f"{seed}\0{label}".encode())
+
+
+class _Joined:
+    """Labels joined into groups, a group's name being its smallest label: no matter in which order they came."""
+
+    def __init__(self) -> None:
+        self._up: dict[int, int] = {}
+
+    def find(self, label: int) -> int:
+        """The smallest label of the group."""
+        root = label
+        while root in self._up:
+            root = self._up[root]
+        while label != root:  # shorten the way for the next one
+            above, self._up[label] = self._up[label], root
+            label = above
+        return root
+
+    def join(self, labels: list[int]) -> int:
+        """Make all labels one group; its smallest label so far."""
+        if len(labels) == 1 and labels[0] not in self._up:
+            return labels[0]
+        roots = [self.find(label) for label in labels]
+        least = min(roots)
+        for root in roots:
+            if root != least:
+                self._up[root] = least
+        return least

@@ -1,0 +1,119 @@
+"""Near-duplicate text: shingles, MinHash signatures, bands, and the true Jaccard similarity that decides.
+
+Here: the shingles of texts, their signatures (rensa's R-MinHash), the bands under which candidates meet.
+Elsewhere: words (words.py), where candidates meet (table.py), which pairs become clusters (clusters.py).
+
+A shingle is a run of three words, a text of fewer words is one shingle. Two texts are near-duplicates where the
+shingles that both have are at least `threshold` of those that either has (Jaccard, as sets). Of 100 words, three
+changed ones leave 0.83. Characters in place of words would find a changed word in a short text as well, but also two
+questions of one template with other numbers; and unrelated texts in one language share a tenth of their 5-grams.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shardkit.curate.words import U64, hash_runs, mix
+from shardkit.errors import SpecError
+
+SHINGLE_WORDS = 3
+PERMUTATIONS, BAND_ROWS = 120, 6
+BANDS = PERMUTATIONS // BAND_ROWS
+"""20 bands of 6: a pair at 0.8 meets with probability 0.998, at 0.85 0.9999, at 0.5 0.27, at 0.1 0.00002."""
+
+SEED = 20
+SLACK = 0.2
+"""A pair whose signatures agree by less than the threshold minus this is no candidate: five standard deviations."""
+
+U32 = npt.NDArray[np.uint32]
+
+
+class Shingles:
+    """Shingles of many texts: those of text i are `values[starts[i]:starts[i + 1]]`, ascending, each once."""
+
+    def __init__(self, values: U32, starts: npt.NDArray[np.int64]) -> None:
+        self.values, self.starts = values, starts
+
+    @property
+    def counts(self) -> npt.NDArray[np.int64]:
+        """How many each text has."""
+        return np.diff(self.starts)
+
+
+def shingle(texts: Sequence[U64]) -> Shingles:
+    """The shingles of texts, given as hashes of their words; an empty text has none."""
+    runs = hash_runs([_at_least_a_run(words) for words in texts], SHINGLE_WORDS)
+    whole = (runs.texts.astype(np.uint64) << np.uint64(32)) | (runs.hashes >> np.uint64(32))
+    whole.sort()
+    first = np.ones(len(whole), dtype=bool)
+    first[1:] = whole[1:] != whole[:-1]
+    whole = whole[first]
+    starts = np.searchsorted(whole, np.arange(len(texts) + 1, dtype=np.uint64) << np.uint64(32))
+    return Shingles((whole & np.uint64(0xFFFFFFFF)).astype(np.uint32), starts.astype(np.int64))
+
+
+def sign(shingles: Shingles) -> U32:
+    """MinHash signatures (texts, PERMUTATIONS); of a text without shingles, all the highest number.
+
+    Raises SpecError where rensa is not installed.
+    """
+    rensa = _rensa()
+    flat = mix(shingles.values.astype(np.uint64) + np.uint64(1))
+    made = rensa.RMinHash.digest_matrix_from_flat_token_hashes(
+        flat, shingles.starts.astype(np.uint64), num_perm=PERMUTATIONS, seed=SEED
+    )
+    return np.array(made.to_rows(), dtype=np.uint32).reshape(len(shingles.starts) - 1, PERMUTATIONS)
+
+
+def band(signatures: U32, exact: U64) -> U64:
+    """(texts, BANDS): two texts share a value where a whole band of their signatures is equal, and so is `exact`."""
+    values: U64 = mix(exact)[:, None] + np.arange(1, BANDS + 1, dtype=np.uint64)[None, :]
+    grouped = signatures.reshape(-1, BANDS, BAND_ROWS).astype(np.uint64)
+    for row in range(BAND_ROWS):
+        values = mix(values + grouped[:, :, row])
+    return values
+
+
+def shorten(signatures: U32) -> npt.NDArray[np.uint8]:
+    """The low octet of each entry: enough to see whether two signatures agree."""
+    return (signatures & np.uint32(0xFF)).astype(np.uint8)
+
+
+def agreement(first: npt.NDArray[np.uint8], second: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    """An estimate of the Jaccard similarity of pairs of texts, from shortened signatures (pairs, PERMUTATIONS)."""
+    equal: npt.NDArray[np.float64] = np.count_nonzero(first == second, axis=1) / first.shape[1]
+    return (equal - 1 / 256) / (1 - 1 / 256)
+
+
+def jaccard(first: U32, second: U32) -> float:
+    """The Jaccard similarity of two sets of shingles, ascending; of two empty ones 1."""
+    if len(first) == len(second) and np.array_equal(first, second):
+        return 1.0
+    both = np.concatenate((first, second))
+    both.sort()
+    shared = int(np.count_nonzero(both[1:] == both[:-1]))
+    return shared / (len(both) - shared)
+
+
+def method() -> str:
+    """What the signatures were made with, for the record of a version."""
+    rensa = _rensa()
+    return f"R-MinHash {rensa.RMinHash.ALGORITHM_VERSION}, {BANDS}x{BAND_ROWS}, seed {SEED}, {SHINGLE_WORDS} words"
+
+
+def _at_least_a_run(words: U64) -> U64:
+    if 0 < len(words) < SHINGLE_WORDS:
+        return np.concatenate((words, np.zeros(SHINGLE_WORDS - len(words), np.uint64)))
+    return words
+
+
+def _rensa() -> Any:
+    try:
+        import rensa
+    except ImportError:
+        raise SpecError("near-duplicate text needs rensa; install it with `pip install 'shardkit[curate]'`") from None
+    return rensa

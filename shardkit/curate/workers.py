@@ -1,0 +1,119 @@
+"""Fingerprints of all shards, in this process or several, always in the order of the dataset.
+
+Here: the processes, what they hand over, in which order it is taken.
+Elsewhere: the fingerprints of a shard (fingerprints.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from shardkit.curate.fingerprints import Batch, fingerprint_shard
+from shardkit.curate.ngrams import Grams
+from shardkit.curate.options import DedupOptions
+from shardkit.read.dataset import Dataset
+from shardkit.store import fs
+
+
+class Work(NamedTuple):
+    """What every process is given; `folder` is where they leave what they made."""
+
+    dataset: Dataset
+    options: DedupOptions
+    grams: Grams | None
+    folder: Path
+
+
+def fingerprint_all(work: Work, workers: int) -> Iterator[tuple[int, Batch]]:
+    """(shard, batch) of all shards in order; the batches do not depend on `workers`.
+
+    With 0 or 1 this process does it all. Otherwise whole shards are made side by side and wait on disk for their turn.
+    Raises ShardDamaged, StorageFailed.
+    """
+    shards = range(len(work.dataset.manifest.shards))
+    if workers <= 1 or len(shards) == 1:
+        for shard in shards:
+            for batch in fingerprint_shard(work.dataset, shard, work.options, work.grams):
+                yield shard, batch
+        return
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_begin, initargs=(work,)) as pool:
+        waiting: deque[tuple[int, Future[Handed]]] = deque()
+        try:
+            for shard in shards:
+                waiting.append((shard, pool.submit(_make, shard)))
+                if len(waiting) > 2 * workers:
+                    yield from _taken(*waiting.popleft())
+            while waiting:
+                yield from _taken(*waiting.popleft())
+        finally:
+            for _, future in waiting:
+                future.cancel()
+            for _, future in waiting:
+                with contextlib.suppress(BaseException):
+                    fs.unlink(future.result().path)
+
+
+class Handed(NamedTuple):
+    """A shard's batches in a file, and the XXH3-64 of what was written."""
+
+    path: Path
+    digest: bytes
+
+
+_work: Work | None = None
+
+
+def _begin(work: Work) -> None:
+    global _work
+    _work = work
+
+
+def _make(shard: int) -> Handed:
+    """Write a shard's batches into a file of its own."""
+    assert _work is not None, "the initializer sets it"
+    path = _work.folder / f"{fs.STAGE}dedup-shard-{shard}-{os.getpid()}"
+    digest = xxhash.xxh3_64()
+    with fs.NewFile(path) as file:
+        for batch in fingerprint_shard(_work.dataset, shard, _work.options, _work.grams):
+            counts = np.array([batch.passed, batch.unreadable])
+            for array in (batch.rows, batch.shingles, batch.photos, batch.bands, batch.hits, counts):
+                packed = _packed(array)
+                file.write(packed)
+                digest.update(packed)
+    return Handed(path, digest.digest())
+
+
+def _packed(array: npt.NDArray[Any]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _taken(shard: int, future: Future[Handed]) -> Iterator[tuple[int, Batch]]:
+    path, digest = future.result()
+    try:
+        found = xxhash.xxh3_64()
+        for chunk in fs.read_chunks(path):
+            found.update(chunk)
+        if found.digest() != digest:
+            raise fs.read_back_differs(path)
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            while file.tell() < size:
+                rows, shingles, photos, bands, hits, counts = (np.load(file, allow_pickle=False) for _ in range(6))
+                yield shard, Batch(rows, shingles, photos, bands, hits, *counts.tolist())
+    finally:
+        fs.unlink(path)

@@ -1,0 +1,125 @@
+"""Rules applied to samples that are otherwise whole.
+
+Here: the first rule that a sample breaks, redacting, what must be installed.
+Elsewhere: patterns (patterns.py), languages (language.py), the order of roles (turns.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from itertools import chain
+from typing import Protocol
+
+import msgspec
+
+from shardkit.errors import Refused
+from shardkit.records.row import Draft
+from shardkit.records.rules.language import identify, missing_identifier
+from shardkit.records.rules.patterns import Finding, find_personal, find_secrets, redact
+from shardkit.records.sample import Message, Preference
+from shardkit.spec.licences import classify
+from shardkit.spec.rules import Rules
+
+
+class Ruled(Protocol):
+    """What rules look at: a draft or a finished sample."""
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The conversation."""
+        ...
+
+    @property
+    def preference(self) -> Preference | None:
+        """Two answers to it."""
+        ...
+
+    @property
+    def licence(self) -> str:
+        """The licence's identifier."""
+        ...
+
+
+def check_rules(rules: Rules | None) -> str:
+    """Empty where the rules can be applied here, else what to install."""
+    return missing_identifier() if rules is not None and rules.languages else ""
+
+
+def rules_toolchain(rules: Rules | None) -> dict[str, str]:
+    """Versions of what decides: another version may decide otherwise."""
+    return {"py3langid": version("py3langid")} if rules is not None and rules.languages else {}
+
+
+def apply_rules(draft: Draft, rules: Rules) -> Draft:
+    """The draft, redacted where the rules say so. Raises Refused with the rule that it breaks.
+
+    Reasons: `licence`, `language`, `text-length`, `media-type`, `secret`, `personal-data`.
+    """
+    broken = break_of(draft, tuple(medium.type for medium in draft.media), rules)
+    if broken is not None:
+        raise broken
+    for action, find in ((rules.secrets, find_secrets), (rules.personal, find_personal)):
+        if action == "redact":
+            draft = _redacted(draft, find)
+    return draft
+
+
+def break_of(sample: Ruled, types: Sequence[str], rules: Rules) -> Refused | None:
+    """The first rule that a sample with media of these types breaks, and how; none where it keeps all."""
+    if rules.licences and sample.licence not in rules.licences and classify(sample.licence) not in rules.licences:
+        return Refused("licence", f"{sample.licence or 'none given'} is {classify(sample.licence)}")
+    strange = [name for name in types if rules.types and name not in rules.types]
+    if strange:
+        return Refused("media-type", strange[0])
+    return _break_of_length(sample, rules) or _break_of_text(sample, rules)
+
+
+def texts_of(sample: Ruled) -> list[str]:
+    """All texts of a sample: messages in order, then the two answers."""
+    texts = [message.content for message in sample.messages]
+    return [*texts, sample.preference.chosen, sample.preference.rejected] if sample.preference else texts
+
+
+def _break_of_length(sample: Ruled, rules: Rules) -> Refused | None:
+    if rules.max_messages is not None and len(sample.messages) > rules.max_messages:
+        return Refused("text-length", f"{len(sample.messages)} messages, at most {rules.max_messages}")
+    if not rules.min_characters and rules.max_characters is None:
+        return None
+    characters = sum(map(len, texts_of(sample)))
+    if characters < rules.min_characters:
+        return Refused("text-length", f"{characters} characters, at least {rules.min_characters}")
+    if rules.max_characters is not None and characters > rules.max_characters:
+        return Refused("text-length", f"{characters} characters, at most {rules.max_characters}")
+    return None
+
+
+def _break_of_text(sample: Ruled, rules: Rules) -> Refused | None:
+    texts = texts_of(sample)
+    if rules.languages:
+        code = identify("\n".join(texts))
+        if code and code not in rules.languages:
+            return Refused("language", code)
+    for action, find, reason in (
+        (rules.secrets, find_secrets, "secret"),
+        (rules.personal, find_personal, "personal-data"),
+    ):
+        if action == "refuse":
+            kinds = {finding.kind for finding in chain.from_iterable(map(find, texts))}
+            if kinds:  # never the secret itself: dead letters are read by many
+                return Refused(reason, ", ".join(sorted(kinds)))
+    return None
+
+
+def _redacted(draft: Draft, find: Callable[[str], list[Finding]]) -> Draft:
+    found = [find(text) for text in texts_of(draft)]
+    if not any(found):
+        return draft
+    contents = [redact(text, findings) for text, findings in zip(texts_of(draft), found, strict=True)]
+    messages = tuple(
+        msgspec.structs.replace(message, content=content)
+        for message, content in zip(draft.messages, contents, strict=False)
+    )
+    answers = contents[len(messages) :]
+    preference = Preference(chosen=answers[0], rejected=answers[1]) if answers else None
+    return msgspec.structs.replace(draft, messages=messages, preference=preference)

@@ -1,0 +1,96 @@
+"""Files of a repository as streams, read by ranges.
+
+Here: how much a request asks for, and that the bytes are of the file that was pinned.
+Elsewhere: attempts, redirects and the token (store.hub), what an error means to the user (messages.py).
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from typing import TYPE_CHECKING
+
+from shardkit.sources.hub.messages import Asker, file_changed
+from shardkit.sources.listing import Entry
+from shardkit.sources.walk import shown
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+FIRST_BYTES = 64 << 10
+MOST_BYTES = 4 << 20
+"""Of one request while a file is read in order: each asks for twice as much as the one before, so that a few rows cost
+little and many few requests; what is asked for at once is one request of its own length."""
+BUFFER_BYTES = 64 << 10
+_DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
+
+class RemoteFile(io.RawIOBase):
+    """A file at the pinned commit. Memory: one request's bytes.
+
+    Reading raises SourceChanged where the Hub tags it with another digest or another size than was pinned, and what
+    Asker raises.
+    """
+
+    def __init__(self, asker: Asker, entry: Entry) -> None:
+        super().__init__()
+        self._asker, self._entry, self._path = asker, entry, shown(entry.path)
+        self._at = 0
+        self._window, self._start = memoryview(b""), 0
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def seekable(self) -> bool:
+        """True."""
+        return True
+
+    def tell(self) -> int:
+        """Offset of the next byte."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to an offset; costs nothing."""
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._entry.size}[whence]
+        return self._at
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        """As far as the bytes of one request go; 0 at the end."""
+        view = memoryview(buffer).cast("B")
+        wanted = min(len(view), self._entry.size - self._at)
+        if wanted <= 0:
+            return 0
+        if not 0 <= self._at - self._start < len(self._window):
+            self._fetch(wanted)
+        part = self._window[self._at - self._start :][:wanted]
+        view[: len(part)] = part
+        self._at += len(part)
+        return len(part)
+
+    def _fetch(self, wanted: int) -> None:
+        """Fill the window from here on with at least `wanted` bytes."""
+        goes_on = len(self._window) and self._at == self._start + len(self._window)
+        ahead = min(2 * len(self._window), MOST_BYTES) if goes_on else FIRST_BYTES
+        length = min(max(wanted, ahead), self._entry.size - self._at)
+        self._window = memoryview(b"")  # never two at once
+        with self._asker.asking(self._path):
+            data = self._asker.store.read_view(self._path, self._at, length)
+            self._check()
+        self._window, self._start = data, self._at
+
+    def _check(self) -> None:
+        """The tag is the digest in the listing; a mirror may have tags of its own, or none."""
+        size, tag = self._asker.store.size(self._path), self._asker.store.tag(self._path)
+        tag = tag.removeprefix("W/").strip('"')
+        pinned = self._entry.digest.hex()
+        if size != self._entry.size:
+            raise file_changed(self._asker.name, self._path, f"it has {size} bytes, {self._entry.size} before")
+        if _DIGEST.fullmatch(tag) and len(tag) == len(pinned) and tag != pinned:
+            raise file_changed(self._asker.name, self._path, "it has another digest")
+
+
+def open_remote(asker: Asker, entry: Entry) -> io.BufferedReader:
+    """A buffered stream over a RemoteFile."""
+    return io.BufferedReader(RemoteFile(asker, entry), BUFFER_BYTES)

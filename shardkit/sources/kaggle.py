@@ -1,0 +1,134 @@
+"""One file of a Kaggle dataset as a source.
+
+Here: pinning version and file, the zip around it.
+Elsewhere: Kaggle's API (store.kaggle), ranges and changes (web_place.py), what is in the file (formats.py), taking the
+fallback where it cannot be had (build.plan).
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import cast
+
+import msgspec
+
+from shardkit.errors import ShardDamaged, SourceDamaged, SourceFailed, SourceUnavailable, StorageFailed
+from shardkit.records.row import Cursor
+from shardkit.sources.base import Pinned, Source, Step
+from shardkit.sources.formats import open_format
+from shardkit.sources.listing import CHUNK_BYTES, Entry, write_private
+from shardkit.sources.web_place import Opener, WebPlace, reason_of
+from shardkit.spec import KaggleSource, Limits
+from shardkit.store.kaggle import KaggleStore, find_login
+from shardkit.store.patience import Patience
+
+PIN = "pin.json"
+PLANNING = Patience(deadline_seconds=45.0, attempts=5)
+"""A plan has something else to fall back to: it asks for a shorter while than a build."""
+SHOWN = 20
+ZIP = b"PK\x03\x04"
+
+
+class Pin(msgspec.Struct, frozen=True):
+    """What was pinned: the version's number, and whether the file lies in a zip."""
+
+    version: int
+    zipped: bool
+
+
+class Kaggle:
+    """A `kaggle` source."""
+
+    def __init__(self, spec: KaggleSource, limits: Limits) -> None:
+        self.spec, self.limits = spec, limits
+        self._name = spec.file.removesuffix(".zip")
+
+    def missing_tool(self) -> str:
+        """Empty: nothing is needed; without credentials Kaggle decides what may be read."""
+        return ""
+
+    def pin(self, folder: Path) -> Pinned:
+        """Pin the version, and the file by its length and tag. Raises SourceUnavailable, SpecError."""
+        try:
+            version = self._pin_version()
+        except (StorageFailed, ShardDamaged) as error:
+            raise SourceUnavailable(f"source {self.spec.name}: {error}", reason_of(error)) from None
+        place = self._place(version, PLANNING)
+        zipped = place.is_zipped()
+        write_private(folder / PIN, [msgspec.json.encode(Pin(version, zipped))])
+        pinned = self._inner(place).pin(folder)
+        reread = "the decompressed start of the zip's file" if zipped else pinned.reread
+        return msgspec.structs.replace(pinned, revision=f"v{version}-{pinned.revision}", reread=reread)
+
+    def rows(self, folder: Path, partition: int, partitions: int, cursor: Cursor | None) -> Iterator[Step]:
+        """Rows as the format has them."""
+        place = self._place(self._read_pin(folder).version, Patience())
+        return self._inner(place).rows(folder, partition, partitions, cursor)
+
+    def _inner(self, place: WebPlace) -> Source:
+        return open_format(self.spec, (self._name,), place, self.limits)
+
+    def _place(self, version: int, patience: Patience) -> KagglePlace:
+        store = KaggleStore(self.spec.dataset, version, find_login(), patience)
+        return KagglePlace(self.spec.name, {self._name: Opener((store, self.spec.file))})
+
+    def _pin_version(self) -> int:
+        """The version's number, once it is known to have the file. Raises as KaggleStore, SourceUnavailable."""
+        spec = self.spec
+        login = find_login()
+        version = spec.version or KaggleStore(spec.dataset, 0, login, PLANNING).current_version()
+        names = []
+        for file in KaggleStore(spec.dataset, version, login, PLANNING).files():
+            if file.name == spec.file:
+                return version
+            names.append(file.name)
+        raise SourceUnavailable(
+            f"source {spec.name}: version {version} of kaggle {spec.dataset} has no file {spec.file!r}; it has: "
+            f"{', '.join(islice(names, SHOWN)) or 'none'}",
+            "no such file",
+        )
+
+    def _read_pin(self, folder: Path) -> Pin:
+        try:
+            return msgspec.json.decode((folder / PIN).read_bytes(), type=Pin)
+        except (OSError, msgspec.DecodeError):
+            raise SourceFailed(
+                f"source {self.spec.name}: its pin under .build is missing; build with --update to make it again"
+            ) from None
+
+
+class KagglePlace(WebPlace):
+    """One file at Kaggle, out of the zip around it where there is one; nothing is stored."""
+
+    def is_zipped(self) -> bool:
+        """Whether the file begins as a zip does. Raises SourceUnavailable, SourceFailed."""
+        name, file = next(iter(self._files.items()))
+        return super().open(self._entry(name, file)).read(len(ZIP)) == ZIP
+
+    def open(self, entry: Entry) -> io.BufferedReader:
+        """See Place."""
+        stream = super().open(entry)
+        if stream.peek(len(ZIP))[: len(ZIP)] != ZIP:
+            return stream
+        try:
+            archive = zipfile.ZipFile(stream)
+            inside = archive.open(self._member(archive, entry))
+        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError):
+            raise self._damaged(entry, "is no zip that can be read") from None
+        return io.BufferedReader(cast(io.RawIOBase, inside), CHUNK_BYTES >> 2)
+
+    def _member(self, archive: zipfile.ZipFile, entry: Entry) -> zipfile.ZipInfo:
+        """The member of the file's own name, or the only one."""
+        files = [info for info in archive.infolist() if not info.is_dir()]
+        name = PurePosixPath(entry.path.decode()).name
+        same = [info for info in files if PurePosixPath(info.filename).name == name]
+        if len(same) != 1 and len(files) != 1:
+            raise self._damaged(entry, f"is a zip of {len(files)} files, of which none alone has its name")
+        return (same or files)[0]
+
+    def _damaged(self, entry: Entry, how: str) -> SourceDamaged:
+        return SourceDamaged(f"source {self._name}: {entry.path.decode()} {how}; give another file")

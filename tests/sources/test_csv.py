@@ -1,0 +1,136 @@
+"""Records of csv: quotes, line ends, headers, bad records, bounds."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shardkit.errors import SourceDamaged, SpecError
+from shardkit.records.row import Row
+from shardkit.sources.base import BadRow
+from shardkit.sources.csv import Dialect, read_records
+from shardkit.spec import CsvSource
+from tests.sources.kinds import Opened
+
+
+def spec(path: Path, **fields: object) -> CsvSource:
+    return CsvSource(name="here", path=str(path), normalizer="question_answer", **fields)  # type: ignore[arg-type]
+
+
+def write(path: Path, data: bytes) -> Path:
+    path.write_bytes(data)
+    return path
+
+
+def seen(rows: list[Row | BadRow]) -> list[object]:
+    return [list(row.fields.values()) if isinstance(row, Row) else row.reason for row in rows]
+
+
+def test_quotes_line_feeds_and_blank_lines(tmp_path: Path, opened: Callable[..., Opened]) -> None:
+    path = write(tmp_path / "x.csv", b'question,answer\r\n"a\nb","say ""hi"""\r\n\r\n5" pipe,\xc3\xa9\r\n"a"b,\r\n')
+    rows = opened(spec(path)).rows()
+    assert seen(rows) == [["a\nb", 'say "hi"'], ['5" pipe', "é"], ["ab", ""]]
+    assert [row.position for row in rows] == ["x.csv:1", "x.csv:2", "x.csv:3"]
+
+
+def test_bad_records_become_bad_rows_between_good_ones(tmp_path: Path, opened: Callable[..., Opened]) -> None:
+    path = write(tmp_path / "x.csv", b'question,answer\n1,2\n1\n1,2,3\n\xff,2\na\rb,2\n3,4\n"never,closed\n5,6\n')
+    rows = opened(spec(path)).rows()
+    assert seen(rows) == [["1", "2"], "not-csv", "not-csv", "not-utf8", "not-csv", ["3", "4"], "not-csv"]
+    assert isinstance(rows[-1], BadRow)
+    assert rows[-1].detail == "a quote that is never closed"
+
+
+def test_tabs_delimiters_names_and_quotes_without_meaning(tmp_path: Path, opened: Callable[..., Opened]) -> None:
+    tabs = write(tmp_path / "x.tsv", b'question\tanswer\n"a\tb"\n')
+    assert seen(opened(spec(tabs, quote="")).rows()) == [['"a', 'b"']]
+    bars = write(tmp_path / "y.csv", b"1|2\n3|4")
+    got = opened(spec(bars, delimiter="|", header=False, names=("question", "answer"))).rows()
+    assert seen(got) == [["1", "2"], ["3", "4"]]
+    renamed = opened(spec(bars, delimiter="|", names=("question", "answer"))).rows()
+    assert seen(renamed) == [["3", "4"]]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"delimiter": "ab"}, "delimiter is 'ab'; one ASCII character"),
+        ({"quote": "é"}, "quote is 'é'"),
+        ({"delimiter": '"'}, "must differ"),
+        ({"header": False}, "need `names`"),
+        ({"names": ("a", "a")}, "one twice"),
+    ],
+)
+def test_impossible_options_are_refused(fields: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        spec(Path("x"), **fields)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"a,b\n1,2\n", r"x\.csv has none of the columns that question_answer reads .*; it has: a, b; map them"),
+        (b"a,a,question\n", "has a column twice in its header: a; rename one"),
+        (b"\xff,question\n", "begins with no header of csv"),
+        (b'"question,', "begins with no header of csv"),
+    ],
+)
+def test_header_that_does_not_fit_is_refused_when_planning(
+    data: bytes, message: str, tmp_path: Path, opened: Callable[..., Opened]
+) -> None:
+    with pytest.raises(SpecError, match=message):
+        opened(spec(write(tmp_path / "x.csv", data)))
+
+
+def test_record_beyond_the_limit_is_passed_over_in_bounded_memory(
+    tmp_path: Path, opened: Callable[..., Opened]
+) -> None:
+    big = b'"' + b"a line of text\n" * (1 << 18) + b'",2\n'
+    path = write(tmp_path / "x.csv", b"question,answer\n1,2\n" + big + b"3,4\n")
+    source = opened(spec(path, record_bytes=1 << 18))
+    tracemalloc.start()
+    rows = source.rows()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert seen(rows) == [["1", "2"], "too-big", ["3", "4"]]
+    assert peak < 5 << 20
+
+
+def test_fields_longer_than_the_csv_modules_own_limit(tmp_path: Path, opened: Callable[..., Opened]) -> None:
+    path = write(tmp_path / "x.csv", b"question,answer\n" + b"x" * 300_000 + b",2\n")
+    assert seen(opened(spec(path)).rows()) == [["x" * 300_000, "2"]]
+
+
+def test_cut_gz_is_noticed(tmp_path: Path, opened: Callable[..., Opened]) -> None:
+    whole = gzip.compress(b"question,answer\n" + b"1,2\n" * 100_000)
+    path = write(tmp_path / "x.csv.gz", whole[:-20])
+    with pytest.raises(SourceDamaged, match=r"x\.csv\.gz is damaged or cut off"):
+        opened(spec(path)).rows()
+
+
+@given(text=st.text('ab,;"\r\n ', max_size=40), quote=st.sampled_from(['"', ""]))
+@settings(max_examples=500)
+def test_records_end_where_the_csv_module_ends_them(text: str, quote: str) -> None:
+    dialect = Dialect(",", quote)
+    text = text.replace("\r", "\r\n")  # alone it is refused by both
+    quoting = csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE
+    wanted = list(csv.reader(io.StringIO(text, newline=""), quoting=quoting, quotechar=quote or None))
+    found = []
+    end = 0
+    for record in read_records(io.BufferedReader(io.BytesIO(text.encode())), 0, 1000, dialect):  # type: ignore[arg-type]
+        assert record.data is not None
+        assert record.end == end + len(record.data)
+        end = record.end
+        found += list(
+            csv.reader(io.StringIO(record.data.decode(), newline=""), quoting=quoting, quotechar=quote or None)
+        )
+    assert found == wanted
+    assert end == len(text.encode())
