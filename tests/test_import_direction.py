@@ -31,6 +31,7 @@ SHARDKIT = (
 )
 TRAINER = (
     ("spec",),
+    ("digests", "pickles"),
     ("data",),
     ("model",),
     ("losses",),
@@ -38,10 +39,12 @@ TRAINER = (
         "budget",
         "checkpoint",
         "checks",
+        "closing",
         "distributed",
         "failure",
         "figures",
         "flops",
+        "folder",
         "loop",
         "memory",
         "metrics",
@@ -53,6 +56,7 @@ TRAINER = (
         "scaler",
         "records",
         "run",
+        "setting",
         "stages",
         "start",
         "step",

@@ -2,7 +2,7 @@
 
 Here: settings that do not go together, what so many processes or this machine cannot do, data without what the loss
 compares.
-Elsewhere: ranges of single fields (spec), what only the model itself can tell (run.py, objective.py).
+Elsewhere: ranges of single fields (spec), what only the model itself can tell (setting.py, objective.py).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from trainer.data.reading import record_of
 from trainer.data.sources import choose_sources, open_data
 from trainer.distributed import World
 from trainer.objective import check_objective
-from trainer.run import choose_device, reading_of, share_of
+from trainer.setting import choose_device, reading_of, share_of
 from trainer.spec import PREFERENCES, RunSpec
 
 LOOKED_AT = 64

@@ -21,6 +21,8 @@ from shardkit import SpecError, convert_spec
 from trainer.checkpoint import TOKENIZER, find_checkpoint, list_checkpoints, load_model
 from trainer.data.media import Senses
 from trainer.data.tokenise import Speech, load_speech
+from trainer.digests import ExportDamaged
+from trainer.folder import SPEC
 from trainer.losses.distil import DistilLoss
 from trainer.losses.reference import Reference, differing
 from trainer.losses.table import Loss, make_loss
@@ -30,7 +32,7 @@ from trainer.model.table import Model
 from trainer.records import write_json
 from trainer.spec import PREFERENCES, LanguageSpec, ModelSpec, RunSpec, TokenizerSpec
 
-REFERENCE, RUN = "reference.json", "run.json"
+REFERENCE = "reference.json"
 
 
 def open_loss(spec: RunSpec, model: Model, speech: Speech, folder: Path, *, notes: bool = True) -> Loss:
@@ -85,7 +87,7 @@ def load_teacher(spec: RunSpec, model: Model, speech: Speech) -> Omni:
     assert spec.loss.distil is not None, "a DistilLoss has its fields"
     name, device = spec.loss.distil.teacher, next(model.parameters()).device
     with torch.random.fork_rng([device] if device.type == "cuda" else []):  # nothing of the run depends on it
-        teacher, own = _load_run(Path(name)) if (Path(name) / RUN).is_file() else _load_pretrained(name)
+        teacher, own = _load_run(Path(name)) if (Path(name) / SPEC).is_file() else _load_pretrained(name)
     _check_tokens(own, speech, name)
     _check_senses(teacher.senses, model.senses, name)
     teacher.requires_grad_(False)
@@ -97,7 +99,7 @@ def teacher_spec(spec: RunSpec) -> RunSpec:
     """What the teacher of a distilling run is made from, for its sizes. Raises SpecError."""
     assert spec.loss.distil is not None, "a distilling run has its fields"
     name = spec.loss.distil.teacher
-    if not (Path(name) / RUN).is_file():
+    if not (Path(name) / SPEC).is_file():
         language = LanguageSpec(pretrained=name, train="frozen")
         return RunSpec(name="teacher", tokenizer=TokenizerSpec(pretrained=name), model=ModelSpec(language=language))
     own = _read_run(Path(name))
@@ -109,9 +111,9 @@ def teacher_spec(spec: RunSpec) -> RunSpec:
 
 def _read_run(folder: Path) -> RunSpec:
     try:
-        spec = convert_spec(msgspec.json.decode((folder / RUN).read_bytes()), RunSpec, str(folder / RUN))
-    except (OSError, msgspec.DecodeError):
-        raise SpecError(f"loss.distil.teacher: {folder / RUN} is damaged; give a whole run's folder") from None
+        spec = convert_spec(msgspec.json.decode((folder / SPEC).read_bytes()), RunSpec, str(folder / SPEC))
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        raise SpecError(f"loss.distil.teacher: {folder / SPEC} is damaged; give a whole run's folder") from None
     if spec.model.kind != "omni":
         raise SpecError(
             f"loss.distil.teacher: {folder} trained a model of kind {spec.model.kind}, which has no language model "
@@ -136,6 +138,8 @@ def _load_pretrained(name: str) -> tuple[Omni, Speech]:
     try:
         own = load_speech(name)
         return Omni(ModelSpec(language=LanguageSpec(pretrained=name, train="frozen")), own), own
+    except ExportDamaged:
+        raise
     except SpecError as error:
         raise SpecError(f"loss.distil.teacher {name}: {error}") from None
 

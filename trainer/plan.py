@@ -22,7 +22,7 @@ from trainer.losses.distil import DistilLoss
 from trainer.losses.table import Loss, make_loss
 from trainer.model.meta import Shape, open_meta, shape_of
 from trainer.objective import teacher_spec
-from trainer.run import check_length, reading_of
+from trainer.setting import check_length, reading_of
 from trainer.spec import DataSpec, RunSpec
 
 

@@ -58,8 +58,9 @@ def sources_taken(spec: BuildSpec) -> tuple[AnySource, ...]:
     """The sources that take part: those with a content warning only where the build asks for them. Raises SpecError."""
     taken = tuple(source for source in spec.sources if spec.content_warnings or not source.content_warning)
     if not taken:
+        told = "; ".join(f"{source.name}: {source.content_warning.rstrip('.')}" for source in spec.sources)
         raise SpecError(
-            "every source has a content warning; build with --with-content-warnings, or name another source"
+            f"every source has a content warning ({told}); build with --with-content-warnings, or name another source"
         )
     return taken
 

@@ -30,6 +30,7 @@ def split(
     group: Annotated[
         str, typer.Option(metavar="FIELD,…", help="Kept together: source, category, id, provenance.NAME.")
     ] = "provenance.group",
+    near: Annotated[bool, typer.Option("--near", help="Keep near-duplicates together; see `shardkit dedup`.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the figures; write nothing.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -45,7 +46,7 @@ def split(
     from shardkit.spec import SplitOptions, convert_spec
     from shardkit.store.urls import require_dataset_folder
 
-    raw = {"ratios": _ratios(ratios), "seed": seed, "by": _words(by), "group": _words(group)}
+    raw = {"ratios": _ratios(ratios), "seed": seed, "by": _words(by), "group": _words(group), "near": near}
     options = convert_spec(raw, SplitOptions, "shardkit split")
     require_dataset_folder(dataset)
     figures = plan_split(open_dataset(dataset), options).figures if dry_run else split_dataset(dataset, options)

@@ -1,8 +1,8 @@
 """The command `shardkit`: build, look at, verify and serve datasets.
 
 Here: the program, its list of commands, how errors and signals end it.
-Elsewhere: the commands (build.py, curate.py, dedup.py, index.py, look.py, keep.py, sources.py); each imports its
-room when it runs.
+Elsewhere: the commands (build.py, curate.py, dedup.py, index.py, look.py, keep.py, sources.py, validate.py); each
+imports its room when it runs.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from shardkit.cli.index import index
 from shardkit.cli.keep import repair, verify
 from shardkit.cli.look import card, cat, licences, lineage, ls, report, serve, stats
 from shardkit.cli.sources import app as sources
+from shardkit.cli.validate import import_plain, validate
 from shardkit.exits import exit_codes
 
 app = typer.Typer(
@@ -32,9 +33,11 @@ app = typer.Typer(
 )
 
 for _command in (
-    build, status, stats, index, ls, cat, lineage, licences, card, verify, repair, split, dedup, schema, serve, report,
+    build, status, stats, index, ls, cat, lineage, licences, card, verify, repair, validate, split, dedup, schema,
+    serve, report,
 ):  # fmt: skip
     app.command()(_command)
+app.command("import")(import_plain)
 app.add_typer(sources, name="sources")
 
 
@@ -46,6 +49,6 @@ def main() -> None:
 
 def _advice() -> str:
     """What to tell after a signal."""
-    if sys.argv[1:2] not in (["build"], ["index"], ["dedup"]):
+    if sys.argv[1:2] not in (["build"], ["import"], ["index"], ["dedup"]):
         return ""
     return f"what is committed is kept. To go on, run: {shlex.join(['shardkit', *sys.argv[1:]])}"

@@ -1,7 +1,7 @@
 """Samples as a split sees them: which belong together, and which stratum each group is in.
 
 Here: group and stratum of every live sample.
-Elsewhere: dividing the groups (assign.py), near-duplicates (clusters.py).
+Elsewhere: dividing the groups (assign.py), finding near-duplicates (dedup.py).
 
 A sample carries labels: its values of the group fields, its near-duplicate cluster; samples that share one, directly or
 through others, are one group. A sample without a label is its own.
@@ -9,8 +9,8 @@ through others, are one group. A sample without a label is its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -26,8 +26,13 @@ from shardkit.spec.curation import SplitOptions
 DURATIONS = (5.0, 15.0, 60.0, 600.0)
 """Edges in seconds between the strata of sound and video."""
 
-Labels = Mapping[tuple[int, int], str]
-"""(shard, stored ordinal) -> the near-duplicate cluster of a sample that has one."""
+
+class Labels(Protocol):
+    """(shard, stored ordinal) -> the near-duplicate cluster of a sample that has one; a dict will do."""
+
+    def get(self, place: tuple[int, int], /) -> str | None:
+        """The cluster of the sample at a place."""
+        ...
 
 
 class Groups(NamedTuple):

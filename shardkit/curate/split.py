@@ -66,8 +66,9 @@ class SplitPlan(NamedTuple):
 def split_dataset(folder: Path, options: SplitOptions, clusters: Labels | None = None) -> SplitFigures:
     """Publish the version of a dataset whose column `split` follows the options; its figures.
 
-    `clusters` are near-duplicates, wanted where `options.near` is set. Samples that an ancestor split by the same
-    ratios and seed keep their split, whatever was appended since. Deterministic; killed, it is simply run again.
+    `clusters` are near-duplicates that stay together; with `options.near` they are looked for. Samples that an
+    ancestor split by the same ratios and seed keep their split, whatever was appended since. Deterministic; killed, it
+    is simply run again.
     Raises SpecError (a URL, nothing to split), Locked, ShardDamaged, StorageFailed.
     """
     dataset = open_dataset(folder)
@@ -81,10 +82,12 @@ def split_dataset(folder: Path, options: SplitOptions, clusters: Labels | None =
 
 def plan_split(dataset: Dataset, options: SplitOptions, clusters: Labels | None = None) -> SplitPlan:
     """Work a split out; nothing is written. Raises as `split_dataset`."""
-    if options.near and clusters is None:
-        raise SpecError("split.near is set, and no near-duplicates were given; `shardkit split --near` finds them")
     if not len(dataset):
         raise SpecError(f"{dataset.url} has no samples to split")
+    if clusters is None and options.near:
+        from shardkit.curate.dedup import near_labels  # only here: it brings what decodes media
+
+        clusters = near_labels(dataset)
     groups = gather_groups(dataset, options, clusters or {})
     kept = _kept(dataset, options, groups)
     shares = np.array([*options.ratios.values()])

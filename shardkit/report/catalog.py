@@ -12,8 +12,9 @@ from typing import Any
 
 import msgspec
 
-from shardkit.spec.catalog.entry import GROUPS, LICENCE_CLASSES, PRIORITIES, Entry
+from shardkit.spec.catalog.entry import GROUPS, PRIORITIES, Entry
 from shardkit.spec.catalog.resolve import entry_source
+from shardkit.spec.licences import LICENCE_CLASSES
 
 WIDTH = 110
 HEAD = ("name", "group", "media", "rows", "takes", "budget", "licence", "class", "priority", "state")

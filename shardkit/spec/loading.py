@@ -24,9 +24,12 @@ from shardkit.spec.expand import expand_sources
 
 
 def open_spec(named: str, settings: Mapping[str, str] | None = None, catalog: Path | None = None) -> BuildSpec:
-    """The build spec that a user names: a file, else an entry of the catalog. Raises SpecError."""
+    """The build spec that a user names: a file, else an entry of the catalog. Raises SpecError.
+
+    A folder that is called as an entry is (a clone of grafana, say) is not in its way.
+    """
     path = Path(named)
-    if path.exists() or path.suffix in (".yaml", ".yml"):
+    if path.is_file() or path.suffix in (".yaml", ".yml") or ("/" in named and path.exists()):
         return load_spec(path, settings, catalog)
     try:
         return load_named(named, settings, catalog)

@@ -18,6 +18,7 @@ from shardkit.build.run import build
 from shardkit.errors import SourceUnavailable, SpecError
 from shardkit.read.dataset import open_dataset
 from shardkit.report.stats import dataset_stats
+from shardkit.sources.check.entry import check_entry
 from shardkit.spec import HubSource, load_named
 from shardkit.spec.catalog.folder import catalog_folders, load_catalog
 from shardkit.spec.catalog.resolve import check_sources
@@ -120,6 +121,17 @@ def test_an_entry_builds_samples_by_its_name(hub: Hub, tmp_path: Path, reading: 
 
 def test_every_entry_of_the_hub_has_published_rows() -> None:
     assert {reading for reading in READINGS if not published(reading)} == set()
+
+
+def test_columns_of_entries_are_those_that_are_published(hub: Hub) -> None:
+    others = {"documentvqa", "hh-rlhf-red-team", "mmmu-pro"}  # the rows above are another set's, or a part of theirs
+    differing = {}
+    for name, entry in ENTRIES.items():
+        if name in READINGS and name not in others:
+            hub.commit(entry.id, repository(name))
+            found = [change for change in check_entry(entry).differences if change.fact in ("columns", "state", "id")]
+            differing |= {name: found} if found else {}
+    assert differing == {}
 
 
 def test_a_gated_entry_says_how_to_be_let_in(hub: Hub, tmp_path: Path) -> None:

@@ -11,13 +11,15 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from shardkit.errors import SourceFailed, StorageFailed
 from shardkit.records.row import Row
 from shardkit.sources.check.columns import fits, row_types, schema_types
-from shardkit.sources.check.entry import check_entry
+from shardkit.sources.check.entry import GONE, check_entry
 from shardkit.sources.check.found import Checked
-from shardkit.spec.catalog.entry import Entry
+from shardkit.spec.catalog.entry import Entry, is_type
 from shardkit.spec.catalog.folder import load_entry
 from tests.cli.conftest import Command
 from tests.servers.hub import Hub, hub_server
@@ -143,6 +145,20 @@ def test_rounded_rows_may_be_off_a_little(hub: Hub, tmp_path: Path) -> None:
     assert not check_entry(entry(tmp_path, rounded, more="rounded_rows: true\n")).differences
 
 
+@pytest.mark.parametrize(
+    ("card", "licence"),
+    [
+        ("license: cc", "cc-by"),
+        ("license: other\nlicense_name: nvidia-license", "nvidia-license"),
+        ("license: [mit, apache-2.0]", "mit"),
+        ("pretty_name: Mine", "unknown"),
+    ],
+)
+def test_licences_as_cards_declare_them(hub: Hub, tmp_path: Path, card: str, licence: str) -> None:
+    hub.commit("me/mine", {**FILES, "README.md": CARD.replace("license: mit", card)})
+    assert "licence" in check_entry(entry(tmp_path, ("licence: mit", f"licence: {licence}"))).agreed
+
+
 def test_a_repository_that_was_renamed(hub: Hub, tmp_path: Path) -> None:
     hub.commit("you/yours", FILES)
     hub.renamed["me/mine"] = "you/yours"
@@ -208,6 +224,19 @@ def test_a_repository_of_git(tmp_path: Path) -> None:
     assert differences(check_entry(wrong)) == {"state": ("available", "no revision v9")}
 
 
+@pytest.mark.parametrize(
+    ("said", "gone"),
+    [
+        ("fatal: repository 'https://github.com/a/b/' not found", True),
+        ("fatal: could not read Username for 'https://github.com': terminal prompts disabled", True),
+        ("fatal: unable to access 'https://github.com/a/b/': Could not resolve host: github.com", False),
+        ("fatal: unable to access 'https://github.com/a/b/': Failed to connect to github.com port 443", False),
+    ],
+)
+def test_a_repository_that_is_gone_and_a_network_that_is_down_are_told_apart(said: str, gone: bool) -> None:
+    assert bool(GONE.search(said)) is gone
+
+
 def test_rows_of_any_other_source_show_their_columns(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     source = f"columns: {{question: string, answer: string}}\nsource: {{kind: jsonl, path: {rows}, normalizer: math}}"
@@ -253,6 +282,26 @@ def test_types_that_fit(wanted: str, found: str, right: bool) -> None:
     assert fits(wanted, found) is right
 
 
+NAMES = st.text("abcdefg", min_size=1)
+VALUES = st.recursive(
+    st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, min_size=1, max_size=3) | st.dictionaries(NAMES, inner, min_size=1, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(VALUES)
+def test_what_was_found_is_a_type_that_fits_itself(value: object) -> None:
+    kind = row_types([Row(position="1", fields={"column": value})])["column"]
+    assert is_type(kind)
+    assert fits(kind, kind)
+
+
+@given(st.text("list<struct>,ab", max_size=40) | st.just("list<" * 5000))
+def test_any_text_is_a_type_or_is_none(text: str) -> None:
+    assert is_type(text) in (True, False)
+
+
 def test_types_of_a_schema_and_of_rows_are_the_same() -> None:
     record = {"a": "x", "b": 1, "c": 1.5, "d": True, "e": [{"f": "x"}], "g": [["x"]], "h": {"i": 1}}
     schema = schema_types(pa.Table.from_pylist([record]).schema)
@@ -261,3 +310,30 @@ def test_types_of_a_schema_and_of_rows_are_the_same() -> None:
         "a": "string", "b": "int", "c": "float", "d": "bool", "e": "list<struct<f>>", "g": "list<list<string>>",
         "h": "struct<i>",
     }  # fmt: skip
+
+
+def test_a_host_that_does_not_answer_stops_no_other(hub: Hub, tmp_path: Path, shardkit: Command) -> None:
+    entry(tmp_path)
+    other = ENTRY.replace("name: mine", "name: other").replace(
+        "kind: hub,", "kind: hub, endpoint: 'http://127.0.0.1:9',"
+    )
+    (tmp_path / "other.yaml").write_text(other)
+    both = shardkit("sources", "check", "other", "mine", "--catalog", tmp_path)
+    assert both.code == 3
+    first, second = (line for line in both.out.splitlines() if not line.startswith(" "))
+    assert first.startswith("other: not checked: ") and "cannot be reached" in first
+    assert second.endswith("as the entry says")
+    entry(tmp_path, ("train: 8", "train: 9"))
+    assert shardkit("sources", "check", "mine", "other", "--catalog", tmp_path).code == 4
+
+
+def test_entries_to_check_are_named_or_filtered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shardkit: Command
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert shardkit("sources", "check").code == 2
+    chats = shardkit("sources", "check", "--group", "chat", "--json")
+    assert chats.code == 3
+    found = [json.loads(line) for line in chats.out.splitlines()]
+    assert [one["name"] for one in found] == ["no-robots", "oasst2", "openhermes-2-5", "pure-dove"]
+    assert all("HF_HUB_OFFLINE" in one["failed"] for one in found)

@@ -12,9 +12,10 @@ from shardkit.records.normalize import check_normalizer
 from shardkit.records.normalize.columns import MEDIA_TYPES
 from shardkit.spec import GitSource
 from shardkit.spec.catalog.choose import Choice, choose
-from shardkit.spec.catalog.entry import LICENCE_CLASSES, Entry, is_type
+from shardkit.spec.catalog.entry import Entry, is_type
 from shardkit.spec.catalog.folder import catalog_folders, entry_names, find_entry, load_catalog, load_entry
 from shardkit.spec.catalog.resolve import check_sources
+from shardkit.spec.licences import LICENCE_CLASSES, ORDER, classify
 
 DATASETS = [
     "ise-uiuc/Magicoder-OSS-Instruct-75K",
@@ -175,6 +176,13 @@ def test_licences_have_a_class() -> None:
     assert unknown <= {entry.name for entry in CATALOG if entry.licence_class in ("unknown", "research")}
     assert all(entry.licence_class == "non-commercial" for entry in CATALOG if "-nc" in entry.licence)
     assert all(entry.licence_class == "share-alike" for entry in CATALOG if "gpl" in entry.licence)
+
+
+def test_classes_are_those_of_the_licences_unless_a_note_says_why() -> None:
+    for entry in CATALOG:
+        usual = classify(entry.licence)
+        assert entry.licence_class == usual or entry.licence_note or "licence" in entry.doubtful
+        assert ORDER.index(entry.licence_class) >= ORDER.index(usual) or usual == "unknown"
 
 
 def test_media_types_are_known() -> None:

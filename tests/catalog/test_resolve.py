@@ -174,6 +174,14 @@ def test_a_wrong_reference_is_told(catalog: Path, tmp_path: Path, source: str, m
         loaded(tmp_path, source)
 
 
+def test_a_folder_is_not_in_the_way_of_an_entry(catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert open_spec("mine", catalog=catalog).name == "mine"
+    with pytest.raises(SpecError, match=r"cannot read the spec .*mine: Is a directory"):
+        open_spec(str(tmp_path / "mine"), catalog=catalog)
+
+
 def test_neither_a_file_nor_an_entry() -> None:
     with pytest.raises(
         SpecError, match=r"slimorka: no such file, and the catalog has no entry .* did you mean slimorca"

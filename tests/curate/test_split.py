@@ -92,8 +92,22 @@ def test_near_duplicates_stay_on_one_side_with_their_speakers(text: Path, tmp_pa
     plan = plan_split(dataset, SplitOptions(ratios=RATIOS, group=("id",), by=(), near=True), clusters)
     assert plan.figures.groups == 35
     assert len(set(plan.groups.group[:3].tolist())) == 1
-    with pytest.raises(SpecError, match="no near-duplicates were given"):
-        plan_split(dataset, SplitOptions(ratios=RATIOS, near=True))
+
+
+def test_near_duplicates_are_found_and_kept_together(tmp_path: Path) -> None:
+    words = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+    lines = []
+    for at in range(200):
+        text = " ".join(words[(at * step + step // 3) % 10] + str(at * step) for step in range(1, 40))
+        lines += [text, text.upper(), text + " at the end"]
+    rows = (msgspec.json.encode({"question": "What?", "answer": line}) + b"\n" for line in lines)
+    (tmp_path / "near.jsonl").write_bytes(b"".join(rows))
+    spec = spec_of(tmp_path / "near.jsonl", split={"ratios": RATIOS, "near": True}, columns={"category": "question"})
+    build_dataset(spec, out=tmp_path / "data", workers=0)
+    by_key = splits(tmp_path / "data")
+    sides = [by_key[item.key] for item in open_dataset(tmp_path / "data")]
+    assert len(sides) == 600 and all(len(set(sides[at : at + 3])) == 1 for at in range(0, 600, 3))
+    assert set(sides) == set(RATIOS)
 
 
 @pytest.mark.parametrize("partitions", [1, 3])

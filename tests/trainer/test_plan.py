@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from shardkit import SpecError
-from tests.trainer.datasets import build_small, generated, mixed, tiny_run
+from tests.trainer.datasets import build_small, generated, tiny_run
 from trainer.data.tokenise import Speech
 from trainer.model.meta import KNOWN, Shape, open_meta, shape_of
 from trainer.model.omni import Omni
@@ -20,11 +20,6 @@ from trainer.plan import plan_run, plan_runs
 from trainer.spec import ModelSpec, RunSpec, SpeedSpec, load_run, stage_runs
 
 SPECS = Path(__file__).resolve().parents[2] / "specs" / "runs"
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return mixed(tmp_path_factory.mktemp("data") / "mixed")
 
 
 @pytest.fixture(autouse=True)

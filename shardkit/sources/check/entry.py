@@ -6,19 +6,32 @@ Elsewhere: the Hugging Face Hub (hub.py), what is told (found.py).
 
 from __future__ import annotations
 
+import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from shardkit.errors import SourceDamaged, SourceFailed, SourceUnavailable, SpecError
+from shardkit.errors import SourceDamaged, SourceFailed, SourceUnavailable, SpecError, StorageFailed
 from shardkit.sources.check.columns import compare_columns, seen_types
-from shardkit.sources.check.found import Checked, compared, summed, unchecked
+from shardkit.sources.check.found import Checked, compared, failed, summed, unchecked
 from shardkit.sources.check.hub import check_hub
 from shardkit.sources.git_command import remote_references
 from shardkit.sources.table import open_source
 from shardkit.spec import AnySource, GitSource, HubSource
 from shardkit.spec.catalog.entry import Entry
 from shardkit.spec.catalog.resolve import check_sources
+
+GONE = re.compile(r"not found|could not read Username|does not exist|Permission denied", re.IGNORECASE)
+"""What git says where there is no such repository: GitHub asks strangers for a name, lest they learn what it hides."""
+
+
+def check_all(wanted: Iterable[tuple[Entry, str]]) -> Iterator[Checked]:
+    """Entries with their variants, one by one; a host that does not answer stops no other. Raises SpecError."""
+    for entry, variant in wanted:
+        try:
+            yield check_entry(entry, variant)
+        except (SourceFailed, StorageFailed) as error:
+            yield failed(entry, str(error))
 
 
 def check_entry(entry: Entry, variant: str = "") -> Checked:
@@ -58,7 +71,9 @@ def check_git(entry: Entry, spec: GitSource) -> Checked:
     try:
         references = remote_references(spec.url, spec.name)
     except SourceFailed as error:
-        return summed(entry, "", [compared("state", entry.state, str(error))])
+        if not GONE.search(str(error)):
+            raise
+        return summed(entry, "", [compared("state", entry.state, "no such repository, or a private one")])
     wanted = spec.revision or "HEAD"
     named = {f"refs/heads/{wanted}", f"refs/tags/{wanted}", wanted}
     commits = [commit for name, commit in references.items() if name in named or commit == wanted]

@@ -36,6 +36,7 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     """An entry as compared. `revision` is the commit that was looked at; `agreed` facts are as the entry says.
 
     `unchecked` maps facts to why they were not looked at; `marked` are facts that the entry itself does not vouch for.
+    `failed` says why nothing could be looked at.
     """
 
     name: str
@@ -45,12 +46,16 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     unchecked: dict[str, str]
     marked: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    failed: str = ""
 
     def text(self) -> str:
         """The same as lines for a terminal."""
         return "\n".join(self._lines())
 
     def _lines(self) -> Iterator[str]:
+        if self.failed:
+            yield f"{self.name}: not checked: {self.failed}"
+            return
         count = len(self.differences)
         verdict = f"{count} difference{'s' * (count != 1)}" if count else "as the entry says"
         yield f"{self.name}{f' at {self.revision[:12]}' if self.revision else ''}: {verdict}"
@@ -66,6 +71,11 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
             yield f"  not checked: {fact} ({why})"
         for note in self.notes:
             yield f"  note: {note}"
+
+
+def failed(entry: Entry, why: str) -> Checked:
+    """An entry whose host did not answer."""
+    return msgspec.structs.replace(summed(entry, "", ()), failed=why)
 
 
 def agreed(fact: str) -> Finding:

@@ -71,7 +71,10 @@ def _identity(entry: Entry, info: HubInfo) -> Iterator[Finding]:
     yield compared("gated", _yes(entry.gated), _yes(bool(info.gated)))
     licences = licences_of(info)
     if licences or entry.licence != "unknown":
-        yield compared("licence", entry.licence, ", ".join(licences) or "none", same=entry.licence in licences)
+        same = any(
+            entry.licence == found or entry.licence.startswith(f"{found}-") for found in licences
+        )  # cc for cc-by
+        yield compared("licence", entry.licence, ", ".join(licences) or "none", same=same)
     else:
         yield agreed("licence")
 

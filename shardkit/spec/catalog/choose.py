@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from shardkit.errors import SpecError
-from shardkit.spec.catalog.entry import GROUPS, LICENCE_CLASSES, PRIORITIES, STATES, Entry
+from shardkit.spec.catalog.entry import GROUPS, PRIORITIES, STATES, Entry
+from shardkit.spec.licences import LICENCE_CLASSES
 
 MODALITIES = ("text", "image", "audio", "video")
 

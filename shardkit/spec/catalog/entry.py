@@ -10,10 +10,10 @@ import re
 from typing import Any, Literal, get_args
 
 from shardkit.spec.base import NAME, Strict
+from shardkit.spec.licences import LicenceClass
 
 Group = Literal["text", "preference", "chat", "vision", "audio", "video", "benchmark", "repository"]
 State = Literal["available", "gated", "gone", "metadata-only"]
-LicenceClass = Literal["free", "share-alike", "non-commercial", "research", "unknown"]
 Fact = Literal[
     "id", "former_ids", "configs", "splits", "rows", "columns", "files", "language", "normalizer", "licence", "gated",
     "state", "kaggle",
@@ -22,15 +22,6 @@ Fact = Literal[
 
 GROUPS: tuple[Group, ...] = get_args(Group)
 STATES: tuple[State, ...] = get_args(State)
-LICENCE_CLASSES: dict[LicenceClass, str] = {
-    "free": "any use, at most with attribution",
-    "share-alike": "any use; what is made from it comes under the same licence",
-    "non-commercial": "no commercial use",
-    "research": "research only, or so restricted by its authors in one of several places",
-    "unknown": "none is declared, or it has conditions that fit no class: read the licence itself",
-}
-"""Classes of licences and what each allows. Where a dataset's own statements disagree, the stricter one counts."""
-
 PRIORITIES: dict[int, str] = {
     0: "a benchmark that is held out, and that training data is compared with",
     1: "part of a mix of ours at full scale",
@@ -41,6 +32,8 @@ PRIORITIES: dict[int, str] = {
 """Priorities: what is to be had first."""
 
 READABLE: tuple[State, ...] = ("available", "gated")
+MOST_CHARACTERS = 1000
+"""Of a column's type: far more than any, far less than what nests too deep to be read."""
 _TYPE = re.compile(r"string|int|float|bool|binary|image|audio|video|class|date|struct(<\w+(,\w+)*>)?|list<(?P<of>.+)>")
 _KAGGLE = re.compile(r"[\w-]+/[\w.-]+")
 
@@ -56,7 +49,8 @@ class Entry(Strict, frozen=True, kw_only=True):
     all), `budget_bytes` what they may take on disk. A `content_warning` keeps it out of builds that do
     not ask for it. `held_out` names splits that are for judging models, never for
     training them. `unverified` lists facts believed but not seen in print, `doubtful` those to be checked first.
-    `overlaps` names entries with the same rows.
+    `licence_class` is the stricter
+    one where its own statements disagree. `overlaps` names entries with the same rows.
     """
 
     name: str
@@ -157,5 +151,5 @@ class Entry(Strict, frozen=True, kw_only=True):
 
 def is_type(kind: str) -> bool:
     """Whether a text is a type of a column."""
-    match = _TYPE.fullmatch(kind)
+    match = _TYPE.fullmatch(kind) if len(kind) <= MOST_CHARACTERS else None
     return match is not None and (match["of"] is None or is_type(match["of"]))
