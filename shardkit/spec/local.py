@@ -140,9 +140,9 @@ class ShardsSource(SourceSpec, frozen=True, kw_only=True, tag="shards"):
     """Shards that exist: a dataset of ours (`dataset`, a folder or URL, at `version` or the current one), or tars of
     anybody: local (`path`, a folder or file) or at `urls`, with braces.
 
-    A sample is a row. Of a dataset, the normaliser `sample` passes it on as it is. Of tars, a member `NAME.json` gives
-    its fields, texts are fields and other members blobs, each under its extension: `columns: {image: jpg, text: txt}`;
-    `jpg;png` is whichever there is.
+    A sample is a row. Of a dataset, the normaliser `sample` passes it on as it is, and says in its provenance where it
+    came from first. Of tars, a member `NAME.json` gives its fields, texts are fields and other members blobs, each
+    under its extension: `columns: {image: jpg, text: txt}`; `jpg;png` is whichever there is.
     """
 
     LOCATIONS: ClassVar[tuple[str, ...]] = ("dataset", "version", "path", "urls")
