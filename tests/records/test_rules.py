@@ -137,6 +137,7 @@ def test_languages_are_told_apart_and_code_says_nothing() -> None:
     assert identify("Please write a function that adds two numbers, and handle lists that are empty.") == "en"
     assert identify("```python\ndef wie_viele_aepfel(anna): return anna - 3 # und zwei verschenkt\n```") == ""
     assert identify("ok") == ""
+    assert identify("De snelle bruine vos springt over de luie hond, en dan gaat hij in de tuin zitten.") == "nl"
     rules = Rules(languages=("en",))
     with pytest.raises(Refused, match="language: de"):
         apply_rules(draft("Wie viele Äpfel bleiben übrig, wenn Anna drei davon isst und zwei verschenkt?"), rules)

@@ -116,6 +116,8 @@ def _made(kind: str, words: tuple[str, ...], pattern: str, holds: Callable[[str]
     return Pattern(kind, words, re.compile(pattern, re.ASCII), holds)
 
 
+FORMS: tuple[Callable[[str], str], ...] = (str.lower, str.upper, str.capitalize)
+
 SECRETS: tuple[Pattern, ...] = (
     _made(
         "private-key", ("PRIVATE KEY-----",),
@@ -140,7 +142,7 @@ SECRETS: tuple[Pattern, ...] = (
         _not_example,
     ),
     _made(
-        "assigned-secret", ("=", ":"),
+        "assigned-secret", tuple(form(word) for word in ("key", "token", "secret", "passw") for form in FORMS),
         r"(?i:api[_-]?key|secret[_-]?key|access[_-]?token|auth[_-]?token|client[_-]?secret|passw(?:or)?d)"
         r"[\"']?\s{0,8}[:=]\s{0,8}[\"']([A-Za-z0-9+/=_.-]{16,256})[\"']",
         _not_example,
