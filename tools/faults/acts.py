@@ -1,4 +1,4 @@
-"""What writes into a dataset beside a plain build: a split, a build with one, `dedup`, `import`; disturbed at every call.
+"""Splits, builds with one, `dedup` and `import`: what else writes into a dataset, disturbed at every call.
 
 Here: these acts, killed and failing; each must end as if nothing had happened, to the last file.
 Elsewhere: plain builds (calls.py, errors.py), the observer that kills (runner.py), their inputs (tiny.py).
