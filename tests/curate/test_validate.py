@@ -62,6 +62,8 @@ BAD: tuple[tuple[dict[str, Any], str], ...] = (
     ({"messages": CHAT, "images": ["../outside.png"]}, "no-media"),
     ({"messages": CHAT, "images": ["/etc/passwd"]}, "no-media"),
     ({"messages": CHAT, "images": ["https://host/a.png"]}, "no-media"),
+    ({"messages": CHAT, "images": ["longer than any name/" + "x" * 5000]}, "no-media"),
+    ({"messages": CHAT, "images": ["media/a.png\0"]}, "no-media"),
     ({"messages": CHAT, "images": ["media/broken.png"]}, "image-damaged"),
     ({"messages": CHAT, "images": ["media/a.png", "media/a.png"]}, "schema"),
     ({"messages": CHAT, "modalities": {"image": [{"path": "media/a.png", "type": "painting"}]}}, "schema"),

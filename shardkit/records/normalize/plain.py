@@ -30,7 +30,10 @@ def from_plain(row: Columns) -> Content:
     With `preference` the messages are what is answered, and may end with the user's. Without messages a row with media
     is unlabelled. Media stand where `<|image|>` or `<image>` stands, else before the first user turn.
     """
-    media = tuple(_medium(about, row) for about in row.value("media") or ())
+    listed = row.value("media") or []
+    if not isinstance(listed, list):
+        raise Refused("missing-field", "media: wanted a list of media")
+    media = tuple(_medium(about, row) for about in listed)
     turns = row.value("messages") or []
     if not isinstance(turns, list) or not (turns or media):
         raise Refused("missing-field", "messages: wanted a list of messages, or media")
@@ -43,16 +46,19 @@ def from_plain(row: Columns) -> Content:
     return Content(messages=placed, preference=preference, media=media)
 
 
-def _medium(about: dict[str, Any], row: Columns) -> RawMedium:
-    known = {KINDS.get(name, name): value for name, value in about.items() if isinstance(value, str)}
-    modality = about["modality"]
+def _medium(about: Any, row: Columns) -> RawMedium:
+    said = about.items() if isinstance(about, dict) else ()
+    known = {KINDS.get(name, name): value for name, value in said if isinstance(value, str)}
+    modality, blob = known.get("modality", ""), known.get("blob", "")
+    if modality not in DEFAULT_TYPES or blob not in row.row.blobs:
+        raise Refused("missing-field", "media: wanted what the source kind `plain` makes of files that a row names")
     kind = known.get("type") or row.spec.media_type or DEFAULT_TYPES[modality]
     if kind not in MEDIA_TYPES[modality]:
         raise Refused("schema", f"{modality} type {kind!r} is not one of {', '.join(MEDIA_TYPES[modality])}")
     return RawMedium(
         modality=modality,
         type=kind,
-        data=row.row.blobs[about["blob"]],
+        data=row.row.blobs[blob],
         description=checked_text(known.get("description", ""), "description"),
         language=known.get("language", row.spec.language if modality == "audio" else ""),
     )
