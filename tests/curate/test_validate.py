@@ -117,6 +117,16 @@ def test_a_folder_of_lines_finds_media_beside_each_file(folder: Path) -> None:
     assert found.passed and found.samples == 2
 
 
+def test_links_that_lead_out_of_the_folder_are_no_media(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    outside = tmp_path_factory.mktemp("outside")
+    Image.new("RGB", (8, 8), (0, 0, 255)).save(outside / "b.png")
+    (folder / "media" / "link.png").symlink_to(outside / "b.png")
+    (folder / "out").symlink_to(outside)
+    rows = [{"messages": CHAT, "images": [path]} for path in ("media/link.png", "out/b.png")]
+    found = validate(str(rows_of(folder, GOOD[0], *rows)), Rules())
+    assert (found.good, reasons(found)) == (1, {"no-media": 2})
+
+
 def test_media_that_changed_since_planned_are_noticed(folder: Path) -> None:
     from shardkit.sources.plain import Plain
     from shardkit.spec import Limits, PlainSource

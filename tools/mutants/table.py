@@ -6,10 +6,12 @@ Elsewhere: trying them (trial.py). Whoever changes a line named here changes it 
 
 from __future__ import annotations
 
+from tools.mutants.curating import CURATING
 from tools.mutants.foreign import FOREIGN
 from tools.mutants.mixing import MIXING
 from tools.mutants.packing import PACKING
 from tools.mutants.stores import STORES
+from tools.mutants.taking import TAKING
 from tools.mutants.trial import Mutant
 from tools.mutants.writing import WRITING
 
@@ -392,4 +394,5 @@ CACHING = (
 MUTANTS = (
     *FORCES, *READ_BACKS, *ORDERS, *LOCKS, *CHAIN_DIGESTS, *INDEX_DIGESTS, *SAMPLE_DIGESTS, *VERIFYING, *READING,
     *RESUMING, *CACHING, *FOREIGN, *MIXING, *PACKING, *STORES, *WRITING,
+    *TAKING, *CURATING,
 )  # fmt: skip
