@@ -39,11 +39,6 @@ QA = {"question": "why?", "answer": "so"}
 MESSAGES = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
 
 
-@pytest.mark.parametrize("media", [3, ["a.png"], [{}], [{"modality": True}], [{"modality": "image", "blob": "other"}]])
-def test_media_that_no_plain_source_has_read_are_refused(media: Any) -> None:
-    assert refusal("plain", {"messages": MESSAGES, "media": media}) == "missing-field"
-
-
 CODE_REQUEST = "<|image|>\nWrite the HTML and CSS of this page."
 BECOMES: list[tuple[str, dict[str, Any], dict[str, bytes], list[str]]] = [
     ("messages", {"messages": MESSAGES}, {}, ["hi", "ho"]),
