@@ -20,6 +20,7 @@ from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from shardkit.errors import ShardkitError
 from shardkit.records.normalize import normalize
@@ -78,7 +79,7 @@ def zipped(data: bytes) -> None:
     """What Kaggle packs, read as a stream."""
     try:
         with damage_named(raw := io.BytesIO(data), "a.csv", "fuzz"):
-            stream = unzipped(io.BufferedReader(raw), "a.csv")  # type: ignore[arg-type]
+            stream = unzipped(io.BufferedReader(raw), "a.csv")
             for _ in range(64):
                 if not stream.read(1 << 16):
                     break
@@ -102,8 +103,8 @@ def answers(data: bytes) -> None:
     address = _server(data)
     once = Patience(attempts=1)
     hub = HubStore("hf://datasets/a/b", once, commit="0" * 40, endpoint=address)
-    os.environ["KAGGLE_API_ENDPOINT"] = address
-    kaggle = KaggleStore("a/b", 0, Login(), once)
+    with patch.dict(os.environ, {"KAGGLE_API_ENDPOINT": address}):
+        kaggle = KaggleStore("a/b", 0, Login(), once)
     failed = 0
     tried: tuple[Callable[[], object], ...] = (
         lambda: list(hub.tree()), hub.exports, hub.info, kaggle.current_version, lambda: list(kaggle.files())
