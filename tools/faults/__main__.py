@@ -173,7 +173,7 @@ def run_io(work: Work) -> Figures:
 
 
 def run_acts(work: Work) -> Figures:
-    """Splits, builds with one, dedup and imports, killed and failing at every call."""
+    """Splits, builds with one, dedup and imports: killed and failing at every call, power cuts at random ones."""
     figures: Figures = {}
     for name, act in acts.ACTS.items():
         folder = work.scratch / name
@@ -183,7 +183,9 @@ def run_acts(work: Work) -> Figures:
         kills = work.watch(acts.kill_each(act, golden, called, work.rng, folder), len(called))
         chosen = list(errors.settings(len(golden.log), writes, work.options.every))
         done = work.watch(acts.fail_each(act, golden, chosen, folder), len(chosen))
-        figures[name] = f"{len(golden.log)} calls, {len(kills)} killed, {len(done)} failing"
+        count = work.options.count or 50
+        cuts = work.watch(acts.cut_each(act, golden, work.rng, count, folder), count)
+        figures[name] = f"{len(golden.log)} calls, {len(kills)} killed, {len(done)} failing, {len(cuts)} without power"
     return figures
 
 

@@ -1,7 +1,7 @@
 """Splits, builds with one, `dedup` and `import`: what else writes into a dataset, disturbed at every call.
 
-Here: these acts, killed and failing; each must end as if nothing had happened, to the last file.
-Elsewhere: plain builds (calls.py, errors.py), the observer that kills (runner.py), their inputs (tiny.py).
+Here: these acts, killed, failing and without power; each must end as if nothing had happened, to the last file.
+Elsewhere: plain builds (calls.py, errors.py, power.py), the observer that kills (runner.py), their inputs (tiny.py).
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ from shardkit.store.fs import Observer, Operation
 from shardkit.store.layout import BUILD_FOLDER
 from tools.faults import tiny
 from tools.faults.calls import Kill
+from tools.faults.disk import read_state
 from tools.faults.errors import Injection, problems_of_message
-from tools.faults.holds import problems_of_crash, problems_of_finished
+from tools.faults.holds import problems_of_acknowledged, problems_of_crash, problems_of_finished
+from tools.faults.power import DATASET, Cut, Recorded, cut_power
 from tools.faults.runner import Killed, Watch, build_here, observed
 
 SPLIT = SplitOptions(ratios={"train": 0.5, "test": 0.5})
@@ -93,6 +95,22 @@ def fail_each(act: Act, golden: Undisturbed, chosen: Iterable[Setting], scratch:
         problems += problems_of_crash(root)
         yield Injection(setting, stopped, problems + _again(act, golden, root))
         shutil.rmtree(root.parent)
+
+
+def cut_each(act: Act, golden: Undisturbed, rng: random.Random, count: int, scratch: Path) -> Iterator[Cut]:
+    """Cut the power `count` times at random calls of the act, look at what the disk may hold, and run it again."""
+    base = scratch / "recorded"
+    act.prepare(base / DATASET)
+    before, watch = read_state(base), Watch()
+    version = _run(act, base / DATASET, watch)
+    recorded = Recorded(base, watch.log, version, before)
+    for number in range(count):
+        folder = scratch / f"state-{number}"
+        cut = cut_power(recorded, rng, folder)
+        problems = cut.problems or _again(act, golden, folder / DATASET)
+        yield cut._replace(problems=[*problems, *problems_of_acknowledged(folder, cut.acknowledged)])
+        shutil.rmtree(folder)
+    shutil.rmtree(base)
 
 
 def files_of(root: Path) -> dict[str, bytes]:

@@ -76,6 +76,15 @@ def test_globs_match_what_fsspec_matches(pattern: str, path: str) -> None:
     assert bool(glob_expression(pattern).fullmatch(path)) == bool(re.match(glob_translate(pattern), path))
 
 
+@pytest.mark.parametrize(
+    ("pattern", "path"),
+    [("**/" * 200 + "x", "a/" * 200 + "b"), ("*a" * 40 + "*b", "a" * 200), ("**/*a/" * 40 + "x", "aa/" * 200 + "b")],
+)
+def test_no_pattern_of_a_stranger_takes_long(pattern: str, path: str) -> None:
+    assert glob_expression(pattern).fullmatch(path) is None
+    assert glob_expression(pattern.replace("x", "b").replace("*b", "*")).fullmatch(path) is not None
+
+
 @given(
     st.lists(st.lists(parts, min_size=1, max_size=4).map("/".join), min_size=1, max_size=3),
     st.lists(st.text("abx.-", min_size=1, max_size=3), min_size=1, max_size=4).map("/".join),
