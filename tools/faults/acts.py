@@ -24,7 +24,7 @@ from shardkit.errors import ShardkitError
 from shardkit.spec import SplitOptions
 from shardkit.store.faults import Faults, Setting
 from shardkit.store.fs import Observer, Operation
-from shardkit.store.layout import BUILD_FOLDER
+from shardkit.store.layout import BUILD_FOLDER, POINTER_PATH
 from tools.faults import tiny
 from tools.faults.calls import Kill
 from tools.faults.disk import read_state
@@ -108,7 +108,8 @@ def cut_each(act: Act, golden: Undisturbed, rng: random.Random, count: int, scra
         folder = scratch / f"state-{number}"
         cut = cut_power(recorded, rng, folder)
         problems = cut.problems or _again(act, golden, folder / DATASET)
-        yield cut._replace(problems=[*problems, *problems_of_acknowledged(folder, cut.acknowledged)])
+        kept = {path: data for path, data in cut.acknowledged.items() if not path.endswith(POINTER_PATH)}  # it moves on
+        yield cut._replace(problems=[*problems, *problems_of_acknowledged(folder, kept)])
         shutil.rmtree(folder)
     shutil.rmtree(base)
 
