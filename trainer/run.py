@@ -27,6 +27,7 @@ from trainer.checkpoint import (
 )
 from trainer.checkpoint.generators import seed_generators
 from trainer.data.adapter import ahead_on
+from trainer.data.apart import check_apart, unasked_splits
 from trainer.data.reading import Drawn, state_for
 from trainer.data.sources import choose_sources, open_data, versions_of
 from trainer.data.stream import open_stream
@@ -79,6 +80,7 @@ class Run:
         fix_arithmetic(spec, self.device)
         found = peek_progress(start) if start else None
         self.dataset = open_data(data, found.version if found else "")
+        check_apart(self.dataset, spec.data, spec.eval.where)
         self.reading = reading_of(spec)
         self.share = share_of(self.reading, self.world)
         self.speech = speech_of(spec, start) or make_speech(spec, self.dataset, self.reading)
@@ -223,6 +225,8 @@ def open_run(
             if world.is_first:
                 write_json(out / SPEC, msgspec.to_builtins(without_secrets(spec)))
             run.report(_started(run, start))
+            for text in unasked_splits(run.dataset, spec.data) if world.is_first else ():
+                run.report({"event": "warning", "text": text})
             yield run
         finally:
             run.close()
