@@ -23,6 +23,7 @@ from typing import Any
 import msgspec
 
 from shardkit import Mixture, open_loader
+from trainer.data.apart import check_apart
 from trainer.data.reading import loader_fields
 from trainer.data.sources import choose_sources, open_data
 from trainer.flops import count_model
@@ -200,6 +201,7 @@ def _kept_by_layers(layers: int, width: int, values: int, spec: RunSpec) -> int:
 
 def _data(spec: RunSpec, data: str | Sequence[str]) -> DataPlan:
     opened = open_data(choose_sources(data, spec.data))
+    check_apart(opened, spec.data, spec.eval.where)
     reading = reading_of(spec)
     datasets = opened.datasets if isinstance(opened, Mixture) else (opened,)
     counts = [_live(dataset, spec) for dataset in datasets]

@@ -34,7 +34,7 @@ from trainer.data.stream import open_stream
 from trainer.distributed import World, choose_parallel
 from trainer.failure import SkippedFile
 from trainer.flops import count_model, device_peak
-from trainer.folder import HELD_OUT, SPEC, locked, read_held_out
+from trainer.folder import HELD_OUT, SPEC, check_kind, locked, read_held_out
 from trainer.losses.tokens import check_pieces
 from trainer.memory import Room
 from trainer.metrics import Metrics, Unwritten
@@ -218,6 +218,7 @@ def open_run(
     """A run in `out`, which rank 0 locks and every rank reads. Raises SpecError (bad input), RunLocked."""
     world = world or World()
     sources = choose_sources(data, spec.data)
+    check_kind(out, chain=False)
     with locked(out) if world.is_first else nullcontext():
         start = world.first(lambda: choose_start(spec, out, resume, report))
         run = Run(spec, sources, out, start, world, report)

@@ -70,7 +70,7 @@ def test_every_dataset_of_a_mixture_is_looked_at(split: Path, tmp_path: Path) ->
     other = build_small(tmp_path / "other", generated("more", "notes", "question_answer", 6))
     mixture = open_dataset([str(other), str(split)])
     check_apart(mixture, DataSpec(where="source=notes"), "source=more")
-    with pytest.raises(SpecError, match="6 samples of .*other would be"):
+    with pytest.raises(SpecError, match=r"6 samples of .*other would be"):
         check_apart(mixture, DataSpec(), "source=more")
 
 
