@@ -128,7 +128,7 @@ def test_a_resume_without_the_version_it_was_trained_on_says_what_to_do(
     two: list[str], tiny_spec: ModelSpec, tmp_path: Path
 ) -> None:
     train(tiny_run(tiny_spec, steps=1), two[0], tmp_path, report=quiet)
-    with pytest.raises(NotADataset, match="has no version .* checkpoint was trained on that version: give a copy"):
+    with pytest.raises(NotADataset, match=r"has no version .* checkpoint was trained on that version: give a copy"):
         train(tiny_run(tiny_spec, steps=2), two[1], tmp_path, report=quiet)
     with pytest.raises(NotADataset) as gone:
         train(tiny_run(tiny_spec, steps=1), str(tmp_path / "gone"), tmp_path / "fresh", report=quiet)
