@@ -49,6 +49,11 @@ class JsonlSource(SourceSpec, frozen=True, kw_only=True, tag="jsonl"):
         """True."""
         return True
 
+    @property
+    def waits(self) -> bool:
+        """False: lines of a local file."""
+        return False
+
 
 class CsvSource(SourceSpec, frozen=True, kw_only=True, tag="csv"):
     """Comma or tab separated values, a record a row, all values text; `path` is a file or a folder.
@@ -72,6 +77,11 @@ class CsvSource(SourceSpec, frozen=True, kw_only=True, tag="csv"):
         """True."""
         return True
 
+    @property
+    def waits(self) -> bool:
+        """False: lines of a local file."""
+        return False
+
     def __post_init__(self) -> None:
         super().__post_init__()
         check_csv(self.name, self.delimiter, self.quote, self.header, self.names)
@@ -92,6 +102,11 @@ class JsonSource(SourceSpec, frozen=True, kw_only=True, tag="json"):
         """True."""
         return True
 
+    @property
+    def waits(self) -> bool:
+        """False: lines of a local file."""
+        return False
+
 
 class PlainSource(JsonlSource, frozen=True, kw_only=True, tag="plain"):
     """JSON lines as `jsonl`, whose rows name files of media beside them: `modalities` with paths, or lists of paths."""
@@ -100,6 +115,11 @@ class PlainSource(JsonlSource, frozen=True, kw_only=True, tag="plain"):
     def text_alone(self) -> bool:
         """False."""
         return False
+
+    @property
+    def waits(self) -> bool:
+        """True: it may name pictures and sounds."""
+        return True
 
 
 class ParquetSource(SourceSpec, frozen=True, kw_only=True, tag="parquet"):
