@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any
 
 from shardkit import Mixture, SpecError, open_loader
-from trainer.data.apart import check_apart
+from trainer.data.apart import check_apart, unasked_splits
 from trainer.data.media import Unfit
 from trainer.data.preferences import answers_of
 from trainer.data.reading import record_of
@@ -53,6 +53,11 @@ def device_warnings(spec: RunSpec) -> tuple[str, ...]:
     except SpecError as error:
         return (f"this machine could not train it: {error}",)
     return ()
+
+
+def data_warnings(spec: RunSpec, data: str | Sequence[str]) -> tuple[str, ...]:
+    """What of the data a run would tell as it begins. Raises SpecError."""
+    return tuple(unasked_splits(open_data(choose_sources(data, spec.data)), spec.data))
 
 
 def check_data(spec: RunSpec, data: str | Sequence[str]) -> None:

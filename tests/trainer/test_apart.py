@@ -11,9 +11,11 @@ import pytest
 from shardkit import BuildSpec, SpecError, build_dataset, convert_spec, open_dataset
 from tests.trainer.datasets import build_small, generated, tiny_run
 from tests.trainer.runs import quiet
+from trainer.checks import check_runs
 from trainer.data.apart import check_apart
 from trainer.eval.heldout import open_measure
 from trainer.loop import train
+from trainer.plan import plan_run
 from trainer.spec import DataSpec, ModelSpec
 
 
@@ -64,6 +66,8 @@ def test_samples_that_would_be_trained_on_and_held_out_are_refused(
     with pytest.raises(SpecError, match=f"{taken} samples of .* would be trained on and held out"):
         train(spec(tiny_spec, **parts), str(split), tmp_path, report=quiet)
     assert not list(tmp_path.glob("checkpoints/*"))
+    with pytest.raises(SpecError, match="would be trained on and held out"):
+        check_runs([spec(tiny_spec, **parts)], str(split))  # before anything is loaded
 
 
 def test_every_dataset_of_a_mixture_is_looked_at(split: Path, tmp_path: Path) -> None:
@@ -80,3 +84,4 @@ def test_splits_that_nobody_asked_for_are_told(split: Path, tmp_path: Path, tiny
     (text,) = [event["text"] for event in events if event["event"] == "warning"]
     assert "is split into train, val" in text
     assert "data.where=split=train" in text and "eval.where=split=val" in text
+    assert any("is split into train, val" in warning for warning in plan_run(spec(tiny_spec), str(split)).warnings)
