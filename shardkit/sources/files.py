@@ -16,7 +16,7 @@ from shardkit.sources.listing import Entry, read_listing
 from shardkit.sources.patterns import selector
 from shardkit.sources.places import LocalPlace, Place
 from shardkit.sources.sampling import Scanned
-from shardkit.sources.walk import shown
+from shardkit.sources.walk import path_fields, shown
 from shardkit.spec import FilesSource, Limits
 
 SUFFIXES: dict[str, Modality] = {
@@ -60,10 +60,10 @@ class Files:
                 yield Step(row=self._row(entry), cursor={"index": index + 1})
 
     def scan(self, folder: Path, columns: tuple[str, ...]) -> Iterator[Scanned]:
-        """Every file's path and name; its bytes are not read."""
+        """Every file's path, name and folder; its bytes are not read."""
         for index, entry in enumerate(read_listing(folder, self.spec.name)):
             path = shown(entry.path)
-            yield Scanned({"path": path, "name": PurePosixPath(path).name}, {"index": index})
+            yield Scanned(path_fields(path), {"index": index})
 
     def _row(self, entry: Entry) -> Row | BadRow:
         path = shown(entry.path)
@@ -78,7 +78,7 @@ class Files:
             data = stream.read(entry.size)
         if len(data) != entry.size:
             raise SourceChanged(f"source {self.spec.name}: {path} became shorter while it was read; run again")
-        fields = {"path": path, "name": PurePosixPath(path).name}
+        fields = path_fields(path)
         if modality is not None:
             return Row(position=path, fields=fields, blobs={modality: data})
         try:

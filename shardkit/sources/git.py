@@ -32,7 +32,7 @@ from shardkit.sources.git_command import (
 )
 from shardkit.sources.listing import Entry, read_listing, write_listing, write_private
 from shardkit.sources.patterns import selector
-from shardkit.sources.walk import shown
+from shardkit.sources.walk import path_fields, shown
 from shardkit.spec import GitSource
 
 VENDORED_FOLDERS = frozenset(
@@ -121,7 +121,7 @@ class Git:
         refusal = self._refusal(data)
         if refusal:
             return BadRow(position=path, reason="filtered", detail=refusal)
-        fields = {"path": path, "name": PurePosixPath(path).name, "text": data.decode()}
+        fields = {**path_fields(path), "text": data.decode()}
         return Row(position=path, fields=fields | ({"licence_file": pin.licence_file} if pin.licence_file else {}))
 
     def _refusal(self, data: bytes) -> str:
