@@ -31,15 +31,18 @@ SHARDKIT = (
 )
 TRAINER = (
     ("spec",),
+    ("digests", "pickles"),
     ("data",),
     ("model",),
     ("losses",),
     (
         "checkpoint",
+        "closing",
         "distributed",
         "failure",
         "figures",
         "flops",
+        "folder",
         "loop",
         "memory",
         "metrics",
@@ -50,6 +53,7 @@ TRAINER = (
         "resume",
         "records",
         "run",
+        "setting",
         "stages",
         "start",
         "step",

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from shardkit import Dataset, ShardkitError, open_dataset
 from shardkit.read.serve import serve_folder
@@ -125,8 +126,9 @@ def print_margin(run: Path, medium: str) -> None:
         print(f"held-out loss about {name} {own:.3f}; with the {name} of other samples {other:.3f}")
 
 
-def _mean(lines: Sequence[dict[str, float]]) -> float:
-    return sum(line["loss"] for line in lines) / len(lines)
+def _mean(lines: Sequence[dict[str, Any]]) -> float:
+    losses = [line["loss"] for line in lines if line["loss"] is not None]  # null where it was not finite
+    return sum(losses) / len(losses) if losses else float("nan")
 
 
 def _title(text: str) -> None:

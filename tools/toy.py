@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def prove(spec: RunSpec, out: Path, sample: int | None = None) -> Proof:
     """Everything under `out`: `data`, `run` and the curve. A run that was stopped goes on. Raises ShardkitError."""
-    from trainer.eval.command import evaluate_run
+    from trainer.eval.command import EvalJob, evaluate_run
     from trainer.eval.heldout import open_measure
     from trainer.loop import train
 
@@ -97,7 +97,7 @@ def prove(spec: RunSpec, out: Path, sample: int | None = None) -> Proof:
     built, used = time.perf_counter(), _cpu_seconds()
     train(spec, str(data), out / "run", report=_tell, measure=open_measure())
     trained, spent = time.perf_counter() - built, _cpu_seconds() - used
-    found = evaluate_run(out / "run", str(data), samples=ALL, generate=ALL)
+    found = evaluate_run(EvalJob(folder=out / "run", data=str(data), samples=ALL, generate=ALL))
     rows = rows_of(found, expected_answers(str(data), spec))
     return Proof(
         rows=rows,

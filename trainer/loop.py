@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from trainer.closing import closing_warnings
 from trainer.distributed import open_world
 from trainer.metrics import plot_loss
 from trainer.run import Run, open_run
@@ -74,6 +75,8 @@ def train(
         run.tell(run.writer.finish())
         if measure:
             measure(run, "after")
+        for text in closing_warnings(out, spec, run.speech.vocabulary) if world.is_first else ():
+            run.report({"event": "warning", "text": text})
         plot = plot_loss(out) if world.is_first else None
     return Outcome(folder=str(out), steps=run.step, held_out=run.held_out, plot=str(plot or ""), rank=world.rank)
 

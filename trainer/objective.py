@@ -21,6 +21,8 @@ from shardkit import SpecError, convert_spec
 from trainer.checkpoint import TOKENIZER, find_checkpoint, load_model
 from trainer.data.media import Senses
 from trainer.data.tokenise import Speech, load_speech
+from trainer.digests import ExportDamaged
+from trainer.folder import SPEC
 from trainer.losses.distil import DistilLoss
 from trainer.losses.reference import Reference, differing
 from trainer.losses.table import Loss, make_loss
@@ -30,7 +32,7 @@ from trainer.model.table import Model
 from trainer.records import write_json
 from trainer.spec import PREFERENCES, LanguageSpec, ModelSpec, RunSpec
 
-REFERENCE, RUN = "reference.json", "run.json"
+REFERENCE = "reference.json"
 
 
 def open_loss(spec: RunSpec, model: Model, speech: Speech, folder: Path, *, notes: bool = True) -> Loss:
@@ -85,7 +87,7 @@ def load_teacher(spec: RunSpec, model: Model, speech: Speech) -> Omni:
     assert spec.loss.distil is not None, "a DistilLoss has its fields"
     name, device = spec.loss.distil.teacher, next(model.parameters()).device
     with torch.random.fork_rng([device] if device.type == "cuda" else []):  # nothing of the run depends on it
-        teacher, own = _load_run(Path(name)) if (Path(name) / RUN).is_file() else _load_pretrained(name)
+        teacher, own = _load_run(Path(name)) if (Path(name) / SPEC).is_file() else _load_pretrained(name)
     _check_tokens(own, speech, name)
     _check_senses(teacher.senses, model.senses, name)
     teacher.requires_grad_(False)
@@ -96,9 +98,9 @@ def load_teacher(spec: RunSpec, model: Model, speech: Speech) -> Omni:
 def _load_run(folder: Path) -> tuple[Omni, Speech]:
     """The model of a run's newest whole checkpoint, and its tokeniser."""
     try:
-        spec = convert_spec(msgspec.json.decode((folder / RUN).read_bytes()), RunSpec, str(folder / RUN))
-    except (OSError, msgspec.DecodeError):
-        raise SpecError(f"loss.distil.teacher: {folder / RUN} is damaged; give a whole run's folder") from None
+        spec = convert_spec(msgspec.json.decode((folder / SPEC).read_bytes()), RunSpec, str(folder / SPEC))
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        raise SpecError(f"loss.distil.teacher: {folder / SPEC} is damaged; give a whole run's folder") from None
     path = find_checkpoint(folder / "checkpoints", lambda text: None)
     if path is None:
         raise SpecError(f"loss.distil.teacher: {folder} holds no whole checkpoint; train it first")
@@ -112,6 +114,8 @@ def _load_pretrained(name: str) -> tuple[Omni, Speech]:
     try:
         own = load_speech(name)
         return Omni(ModelSpec(language=LanguageSpec(pretrained=name, train="frozen")), own), own
+    except ExportDamaged:
+        raise
     except SpecError as error:
         raise SpecError(f"loss.distil.teacher {name}: {error}") from None
 

@@ -27,7 +27,7 @@ from trainer.data.reading import loader_fields
 from trainer.data.sources import choose_sources, open_data
 from trainer.flops import count_model
 from trainer.model.meta import Shape, open_meta, shape_of
-from trainer.run import reading_of
+from trainer.setting import reading_of
 from trainer.spec import DataSpec, RunSpec
 
 MEMORY = (

@@ -1,7 +1,7 @@
 """A chain of stages: each is a run of its own in a folder of its own, from the best weights of the one before.
 
 Here: which stage is to be trained from where, going on after an interruption, chain.json.
-Elsewhere: one run (loop.py), a stage's settings (spec/chain.py), which checkpoint is best (start.py).
+Elsewhere: one run (loop.py), a stage's settings (spec/chain.py), which checkpoint is best (checkpoint).
 
 A chain has no state besides its stages' checkpoints: chain.json names where each began and ended, and that a finished
 stage was measured.
@@ -17,22 +17,22 @@ from typing import Any
 import msgspec
 
 from shardkit import SpecError
-from trainer.checkpoint import list_checkpoints, step_of
+from trainer.checkpoint import best_checkpoint, held_out_loss, is_whole, list_checkpoints, step_of
 from trainer.distributed import World, open_world
+from trainer.folder import CHAIN
 from trainer.loop import Measure, Outcome, Report, train
+from trainer.metrics import read_evaluations
 from trainer.records import write_json
 from trainer.resume import check_same
 from trainer.spec import RunSpec, stage_folder, stage_runs
-from trainer.start import best_checkpoint, is_whole
-
-CHAIN = "chain.json"
 
 
 class StageRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One stage as chain.json has it; paths are relative to the chain's folder, or as the spec's `start` has them.
 
     `start` is the checkpoint whose weights it began with (empty: random or pretrained ones), `end` its last one, `best`
-    what the next stage begins with, `held_out_loss` that of the last. `trainable` is empty where the model's parts say
+    what the next stage begins with, `held_out_loss` that of `best`,
+    over `held_out_samples` (0: not known). `trainable` is empty where the model's parts say
     it. `status` is `waiting`, `training` or `done`.
     """
 
@@ -47,6 +47,7 @@ class StageRecord(msgspec.Struct, frozen=True, kw_only=True):
     end: str = ""
     best: str = ""
     held_out_loss: float | None = None
+    held_out_samples: int = 0
 
 
 class ChainOutcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,7 +126,9 @@ def _begin(spec: RunSpec, runs: Sequence[RunSpec], out: Path) -> list[StageRecor
         )
         known = before.pop(record.folder, None)
         if known:
-            kept = {name: getattr(known, name) for name in ("start", "end", "best", "held_out_loss")}
+            kept = {
+                name: getattr(known, name) for name in ("start", "end", "best", "held_out_loss", "held_out_samples")
+            }
             status = "done" if known.status == "done" and known.steps >= run.steps else "waiting"
             record = msgspec.structs.replace(record, status=status, **kept)
         records.append(record)
@@ -185,7 +188,7 @@ def _is_done(records: Sequence[StageRecord], number: int, run: RunSpec, out: Pat
 def _finish(out: Path, records: list[StageRecord], number: int, world: World) -> str:
     """Note where a stage ended; gives the checkpoint that the next begins with."""
     folder = out / records[number].folder
-    best = best_checkpoint(folder)
+    best = best_checkpoint(folder / "checkpoints")
     if best is None:  # its checkpoints were removed when others had begun from them
         return str(out / records[number].best)
     last = [path for path in list_checkpoints(folder / "checkpoints") if is_whole(path)][-1]
@@ -197,15 +200,16 @@ def _finish(out: Path, records: list[StageRecord], number: int, world: World) ->
         status="done",
         end=_relative(str(last), out),
         best=_relative(str(best), out),
-        held_out_loss=_held_out_loss(folder),
+        held_out_loss=held_out_loss(best),
+        held_out_samples=_samples(folder, step_of(best)),
     )
     return str(best)
 
 
-def _held_out_loss(folder: Path) -> float | None:
-    from trainer.metrics import read_evaluations
-
-    return next((line["loss"] for line in reversed(read_evaluations(folder)) if "loss" in line), None)
+def _samples(folder: Path, step: int) -> int:
+    """Over how many samples the loss after a step was measured."""
+    counts = next((line.get("samples") for line in read_evaluations(folder) if line["step"] == step), None)
+    return sum(counts.values()) if counts else 0
 
 
 def _write(out: Path, records: list[StageRecord], number: int, world: World, **changes: Any) -> None:

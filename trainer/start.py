@@ -1,7 +1,7 @@
 """Where a run's weights come from when it begins: the best checkpoint of another run.
 
-Here: which checkpoint of a folder is best, what `start` of a spec means, the model as a run begins.
-Elsewhere: a checkpoint's files (checkpoint.py), the held-out losses that decide (eval).
+Here: what `start` of a spec means, the model as a run begins.
+Elsewhere: a checkpoint's files, which of them is best (checkpoint).
 """
 
 from __future__ import annotations
@@ -12,27 +12,12 @@ import torch
 from torch import nn
 
 from shardkit import SpecError
-from trainer.checkpoint import STATE, Damaged, list_checkpoints, load_model, read_progress, step_of
+from trainer.checkpoint import STATE, Damaged, best_checkpoint, load_model, read_progress
 from trainer.data.tokenise import Speech
-from trainer.metrics import read_evaluations
 from trainer.model.precision import settle_precision
 from trainer.model.table import Model, make_model
 from trainer.model.trainable import set_trainable
 from trainer.spec import RunSpec
-
-
-def best_checkpoint(folder: Path) -> Path | None:
-    """The whole checkpoint of a run with the least held-out loss, the newest where none was measured.
-
-    Of equal losses the later one. A checkpoint counts as measured where eval.jsonl has a line of its step. None where
-    the folder holds no whole checkpoint.
-    """
-    losses = {line["step"]: line["loss"] for line in read_evaluations(folder) if "loss" in line}
-    whole = {step_of(path): path for path in list_checkpoints(folder / "checkpoints") if is_whole(path)}
-    measured = [step for step in whole if step in losses and losses[step] == losses[step]]  # a NaN equals nothing
-    if measured:
-        return whole[min(measured, key=lambda step: (losses[step], -step))]
-    return whole[max(whole)] if whole else None
 
 
 def find_weights(start: str) -> Path:
@@ -44,7 +29,7 @@ def find_weights(start: str) -> Path:
         except Damaged as error:
             raise SpecError(f"start: the checkpoint {path} is not whole ({error}); give another") from None
         return path
-    best = best_checkpoint(path)
+    best = best_checkpoint(path / "checkpoints")
     if best is None:
         raise SpecError(f"start is {start!r}: no whole checkpoint there; wanted a folder step-NNNNNNNN, or a run's")
     return best
@@ -75,12 +60,3 @@ def load_start(model: nn.Module, start: str, *, resumed: bool) -> None:
             return
         raise
     load_model(weights, model)
-
-
-def is_whole(path: Path) -> bool:
-    """Whether every byte of a checkpoint is there."""
-    try:
-        read_progress(path)
-    except Damaged:
-        return False
-    return True

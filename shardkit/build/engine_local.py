@@ -21,7 +21,8 @@ from pathlib import Path
 import msgspec
 
 from shardkit import errors
-from shardkit.build.lane import Draft, LaneJob, run_lane
+from shardkit.build.cutter import Draft, LaneJob
+from shardkit.build.lane import run_lane
 from shardkit.build.phase import phase
 from shardkit.build.progress import Committed, Event, LaneEnded, LaneProgress, LaneStopped
 from shardkit.build.wire import Ack, Channel, Ended, Failed, Progress, Run, Staged, draft_of

@@ -10,20 +10,21 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from itertools import islice
 from pathlib import Path
 
 import msgspec
 
+from shardkit.build.cutter import LaneJob
 from shardkit.build.jobs import lane_view
-from shardkit.build.lane import LaneJob, read_steps, work
+from shardkit.build.lane import read_steps, work
 from shardkit.build.plan import Plan, make_plan
 from shardkit.build.pool import Outcome, step_bytes
 from shardkit.build.progress import LaneView
 from shardkit.build.quotas import SampleCount, check_sample
 from shardkit.records.row import Prepared, Row
 from shardkit.records.sample import encode_sample
-from shardkit.sources.base import Step
+from shardkit.sources.base import Passed, Step
+from shardkit.sources.gather import gathered
 from shardkit.sources.table import open_source
 from shardkit.spec import BuildSpec, Limits
 from shardkit.store.layout import LaneRecord
@@ -148,14 +149,16 @@ def _view(plan: Plan, at: int, folder: Path, limits: Limits) -> SourceView:
 
 
 def _measure(job: LaneJob) -> Measured | None:
-    """Do the first rows of a source as a lane would."""
+    """Do the first rows of a source as a lane would; those that are not wanted are not measured."""
     begun = time.monotonic()
     outcomes, read = [], 0
-    with closing(read_steps(open_source(job.spec, job.seed, job.limits), job, time.sleep)) as steps:
-        for step in islice(steps, MEASURED_ROWS):
-            outcomes.append(work(step, job))
-            read += _file_bytes(step)
-            if time.monotonic() - begun > MEASURED_SECONDS:
+    source = gathered(open_source(job.spec, job.seed, job.limits), job.spec)
+    with closing(read_steps(source, job, time.sleep)) as steps:
+        for step in steps:
+            if not isinstance(step.row, Passed):
+                outcomes.append(work(step, job))
+                read += _file_bytes(step)
+            if len(outcomes) == MEASURED_ROWS or time.monotonic() - begun > MEASURED_SECONDS:
                 break
     if not outcomes:
         return None

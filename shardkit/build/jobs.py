@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from shardkit.build.lane import LaneJob
+from shardkit.build.cutter import LaneJob
 from shardkit.build.plan import Plan
 from shardkit.build.progress import LaneView
 from shardkit.build.settle import Commits, lane_is_done
@@ -91,10 +91,10 @@ def _cursor_before(lane: LaneRecord, commits: Commits) -> Cursor | None:
     return own[-1].cursor if own else None
 
 
-def _threads(spec: AnySource, workers: int) -> int:
-    """Text is quick, and bound by the interpreter: one thread. Media work leaves the interpreter: several."""
+def _threads(spec: AnySource, workers: int) -> int | None:
+    """Text is quick, and bound by the interpreter: none besides. Media work leaves the interpreter: several."""
     if workers == 0:
-        return 0
+        return None
     if not possible_modalities(spec):
-        return 1
+        return 0
     return max(1, min(MOST_THREADS, len(os.sched_getaffinity(0)) // workers))

@@ -49,6 +49,15 @@ def shortages(plan: PlanRecord, commits: Commits) -> tuple[Shortage, ...]:
     return tuple(found)
 
 
+def at_budget(plan: PlanRecord, commits: Commits) -> dict[str, int]:
+    """Sources of which a lane ended with its budget, and how many bytes of tar they gave in all."""
+    ended = [lane for lane in plan.lanes if lane.budget and tar_bytes(commits.get(lane.name, ())) >= lane.budget]
+    names = dict.fromkeys(lane.source for lane in ended)
+    return {
+        name: sum(tar_bytes(commits.get(lane.name, ())) for lane in plan.lanes if lane.source == name) for name in names
+    }
+
+
 def still_missing(plan: PlanRecord, commits: Commits) -> int:
     """How many samples nobody has made up for."""
     lent = sum(given(commits.get(lane.name, ())) for lane in plan.lanes if lane.after)

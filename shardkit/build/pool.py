@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import closing
+from itertools import islice
 
 import msgspec
 
@@ -57,6 +58,8 @@ Work = Callable[[Step], Outcome]
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds of a line: bytes of rows and results under way, threads of the pool, seconds without any progress.
 
+    Without threads in the pool the consumer's thread works: for work that holds the interpreter all the time.
+
     `samples` is how many samples the consumer still wants: no more rows are read than could be needed (none: all).
     """
 
@@ -73,20 +76,23 @@ class Batch:
         self.steps: list[Step] = []
         self.rows = 0
         self.size_bytes = 0
-        self.begins_at = ""
         self.begun = time.monotonic()
         self.future: Future[list[Outcome]] = Future()
 
-    def add(self, step: Step, size: int) -> None:
-        """Append a row of `size` bytes."""
-        self.begins_at = self.begins_at or step.row.position
+    @property
+    def begins_at(self) -> str:
+        """Position of the first row, as long as the rows are held."""
+        return next((step.row.position for step in self.steps[:1]), "")
+
+    def add(self, step: Step) -> None:
+        """Append a row."""
         self.steps.append(step)
         self.rows += 1
-        self.size_bytes += size
+        self.size_bytes += step_bytes(step)
 
-    def is_full(self) -> bool:
+    def is_full(self, max_bytes: int) -> bool:
         """Whether it should not wait for another row."""
-        many = self.rows >= BATCH_ROWS or self.size_bytes >= BATCH_BYTES
+        many = self.rows >= BATCH_ROWS or self.size_bytes >= max_bytes
         return many or time.monotonic() - self.begun > BATCH_SECONDS
 
 
@@ -99,6 +105,7 @@ class Line:
 
     def __init__(self, steps: Generator[Step, None, None], work: Work, bounds: Bounds) -> None:
         self._steps, self._work, self._bounds = steps, work, bounds
+        self._batch_bytes = min(BATCH_BYTES, bounds.max_bytes // 8)
         self._changed = threading.Condition()
         self._open = Batch()
         self._batches: deque[Batch] = deque()
@@ -106,7 +113,7 @@ class Line:
         self._wanted = bounds.samples
         self._ended = self._closed = False
         self._error: BaseException | None = None
-        self._pool = ThreadPoolExecutor(bounds.threads, thread_name_prefix="media")
+        self._pool = ThreadPoolExecutor(bounds.threads, thread_name_prefix="media") if bounds.threads else None
         self._producer = threading.Thread(target=self._produce, name="producer", daemon=True)
 
     def __enter__(self) -> Line:
@@ -117,25 +124,38 @@ class Line:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
         self._producer.join(CLOSE_SECONDS)
 
     def __iter__(self) -> Iterator[Outcome]:
-        """Raises SourceFailed where reading or work makes no progress for `wait_seconds`, and what they raise."""
+        """One outcome after the other; raises as `batches` does."""
+        for outcomes in self.batches():
+            yield from outcomes
+
+    def batches(self) -> Iterator[list[Outcome]]:
+        """Outcomes of some rows together, in order. Without threads in the pool the work is done here.
+
+        Raises SourceFailed where reading or work makes no progress for `wait_seconds`, and what they raise.
+        """
         while (batch := self._next_batch()) is not None:
+            begins_at = batch.begins_at
             try:
+                if self._pool is None:
+                    self._run(batch)
                 outcomes = batch.future.result(self._bounds.wait_seconds)
             except FutureTimeout:
-                where = batch.begins_at
-                raise SourceFailed(f"work on {where} took over {self._bounds.wait_seconds:g} s; run again") from None
-            yield from outcomes
+                raise SourceFailed(
+                    f"work on {begins_at} took over {self._bounds.wait_seconds:g} s; run again"
+                ) from None
+            yield outcomes
             self._release(batch)
 
-    def give_back(self) -> None:
-        """The consumer got no sample out of a row: one more may be read."""
-        with self._changed:
-            if self._wanted is not None:
-                self._wanted += 1
+    def give_back(self, rows: int = 1) -> None:
+        """The consumer got no sample out of so many rows: as many more may be read."""
+        if rows and self._wanted is not None:
+            with self._changed:
+                self._wanted += rows
                 self._changed.notify_all()
 
     def _next_batch(self) -> Batch | None:
@@ -168,45 +188,40 @@ class Line:
             self._changed.notify_all()
 
     def _read(self) -> None:
-        while self._is_wanted():
-            step = next(self._steps, None)
-            if step is None:
-                return
+        while room := self._room():
+            for step in islice(self._steps, room):
+                self._open.add(step)
+                if self._open.is_full(self._batch_bytes):
+                    break
+            else:
+                if self._open.rows < room:
+                    return
             with self._changed:
-                self._admit(step)
-
-    def _is_wanted(self) -> bool:
-        """Wait until another row is wanted; False where none will be."""
-        with self._changed:
-            if self._wanted is not None and self._wanted <= 0:
                 self._hand_over()
-            self._changed.wait_for(lambda: self._closed or self._wanted is None or self._wanted > 0)
-            if self._wanted is not None:
-                self._wanted -= 1
-            return not self._closed
 
-    def _admit(self, step: Step) -> None:
-        """Take a row into the open batch, when there is room for it."""
-        size = step_bytes(step)
-        if not self._fits(size):
-            self._hand_over()
-        self._changed.wait_for(lambda: self._closed or self._fits(size))
-        self._bytes += size
-        self._rows += 1
-        self._open.add(step, size)
-        if self._open.is_full():
-            self._hand_over()
+    def _room(self) -> int:
+        """Wait until other rows are wanted; how many may be read before asking again, 0 where none will be."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._wanted is None or self._wanted > 0)
+            return 0 if self._closed else BATCH_ROWS if self._wanted is None else min(BATCH_ROWS, self._wanted)
+
+    def _hand_over(self) -> None:
+        """Give the open batch to be worked on, when there is room for it, and open the next."""
+        batch, self._open = self._open, Batch()
+        self._changed.wait_for(lambda: self._closed or self._fits(batch.size_bytes))
+        if not batch.steps or self._closed:
+            return
+        self._bytes += batch.size_bytes
+        self._rows += batch.rows
+        if self._wanted is not None:
+            self._wanted -= batch.rows
+        if self._pool is not None:
+            self._pool.submit(self._run, batch)
+        self._batches.append(batch)
+        self._changed.notify_all()
 
     def _fits(self, size: int) -> bool:
         return self._rows == 0 or (self._rows < MAX_ROWS and self._bytes + size <= self._bounds.max_bytes)
-
-    def _hand_over(self) -> None:
-        """Give the open batch to the pool, and open the next."""
-        batch, self._open = self._open, Batch()
-        if batch.steps and not self._closed:
-            self._pool.submit(self._run, batch)
-            self._batches.append(batch)
-            self._changed.notify_all()
 
     def _run(self, batch: Batch) -> None:
         try:
@@ -216,14 +231,15 @@ class Line:
             return
         finally:
             batch.steps.clear()  # they are not counted any more
-        held = sum(outcome.size_bytes for outcome in outcomes)
-        with self._changed:
-            self._bytes += held - batch.size_bytes
-            batch.size_bytes = held
-            self._changed.notify_all()
+        if self._pool is not None:
+            held = sum([outcome.size_bytes for outcome in outcomes])
+            with self._changed:
+                self._bytes += held - batch.size_bytes
+                batch.size_bytes = held
+                self._changed.notify_all()
         batch.future.set_result(outcomes)
 
 
 def step_bytes(step: Step) -> int:
     """Bytes that a row holds while it is under way."""
-    return step.row.size_bytes if isinstance(step.row, Row) else 512
+    return step.size or (step.row.size_bytes if isinstance(step.row, Row) else 512)

@@ -15,7 +15,7 @@ from shardkit.build.estimate import DryRun as DryRun
 from shardkit.build.estimate import dry_run as dry_run
 from shardkit.build.finish import finish, tidy
 from shardkit.build.jobs import lane_view, open_jobs, workers_within
-from shardkit.build.lend import lend, shortages, still_missing
+from shardkit.build.lend import at_budget, lend, shortages, still_missing
 from shardkit.build.phase import phase
 from shardkit.build.plan import Plan, write_plan
 from shardkit.build.progress import Done, Event, OnEvent, Planned, Short, Warned
@@ -135,6 +135,8 @@ def _run(root: Path, plan: Plan, wish: Wish, workers: int, commits: Commits, on_
         plan = longer
         write_plan(root, plan)
         on_event(_planned(Path(wish.out), plan, "lent", commits))
+    for source, size in at_budget(plan.record, commits).items():
+        on_event(Warned(message=f"source {source} ended with its budget: {size:,} bytes of tar"))
     for short in shortages(plan.record, commits):
         on_event(Short(**msgspec.structs.asdict(short)))
     return finish(root, plan, commits, on_event)

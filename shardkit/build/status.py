@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from shardkit.build.lend import Shortage, shortages
+from shardkit.build.lend import Shortage, at_budget, shortages
 from shardkit.build.plan import read_plan
 from shardkit.errors import NotADataset
 from shardkit.store.layout import BUILD_FOLDER, Commit, LaneRecord
@@ -41,7 +41,8 @@ class LaneStatus(msgspec.Struct, frozen=True, kw_only=True):
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """A build folder's state. `running`: a process builds there now. `version` is the published one, if any.
 
-    `complete`: every lane of the plan is done.
+    `complete`: every lane of the plan is done. `shortages` and `at_budget` (bytes of tar by source) say which sources
+    gave less than was wanted, and why.
     """
 
     dataset: str
@@ -55,6 +56,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     lanes: tuple[LaneStatus, ...]
     decisions: tuple[str, ...] = ()
     shortages: tuple[Shortage, ...] = ()
+    at_budget: dict[str, int] = {}
 
     def text(self) -> str:
         """The same as a table for a terminal."""
@@ -76,6 +78,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
                 f"{lane.name:<{width}}  {lane.samples:>10,}  {quota:>10}  {lane.shards:>6,}  "
                 f"{lane.bytes / 2**20:>9,.1f}  {lane.duplicates:>6,}  {state}"
             )
+        for source, size in self.at_budget.items():
+            yield f"{source} ended with its budget: {size:,} bytes of tar"
         for short in self.shortages:
             yield f"{short.source} is short of its quota: {short.samples:,} samples of {short.quota:,}, it has no more"
         yield f"in all: {self.samples:,} samples, {self.bytes / 2**20:,.1f} MiB"
@@ -104,6 +108,7 @@ def read_status(dataset: Path) -> Status:
         lanes=lanes,
         decisions=(*stored.plan.left_out, *(source.decision for source in stored.plan.sources if source.decision)),
         shortages=shortages(stored.plan, commits),
+        at_budget=at_budget(stored.plan, commits),
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from shardkit.build.lane import Draft, LaneJob
+from shardkit.build.cutter import Draft, LaneJob
 from shardkit.records.row import Cursor
 from shardkit.store.layout import DeadLetter, LaneTotals, ShardEntry
 from shardkit.store.shard import StagedShard

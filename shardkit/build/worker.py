@@ -15,7 +15,8 @@ import sys
 import threading
 import traceback
 
-from shardkit.build.lane import Draft, LaneJob, run_lane
+from shardkit.build.cutter import Draft, LaneJob
+from shardkit.build.lane import run_lane
 from shardkit.build.wire import Ack, Channel, Ended, Failed, Progress, Run, staged_message
 from shardkit.errors import ShardkitError
 from shardkit.store.layout import LaneTotals

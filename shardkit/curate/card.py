@@ -16,6 +16,7 @@ import msgspec
 
 from shardkit.curate.derive import ancestry
 from shardkit.curate.facts import Facts, count_facts
+from shardkit.curate.omit import count_reasons
 from shardkit.read.dataset import Dataset
 from shardkit.spec.licences import LICENCE_CLASSES, ORDER, classify
 from shardkit.store.layout import CARDS_FOLDER, Manifest, SourceRecord
@@ -81,7 +82,7 @@ def make_card(dataset: Dataset) -> Card:
         _sources(manifest, facts),
         _licences(facts),
         _counted("Categories", "category", facts.by_category),
-        _left_out(manifest),
+        _left_out(dataset),
         _history(dataset),
     )
     return Card(
@@ -170,15 +171,16 @@ def _counted(title: str, column: str, counts: dict[str, int]) -> Section:
     return Section(title=title, columns=(column, "samples"), rows=tuple(rows))
 
 
-def _left_out(manifest: Manifest) -> Section:
-    counts: dict[str, int] = {}
+def _left_out(dataset: Dataset) -> Section:
+    manifest, counts = dataset.manifest, count_reasons(dataset)
+    given = sum(counts.values())
     for lane in manifest.lanes.values():
         for reason, count in lane.refused.items():
             counts[f"refused: {reason}"] = counts.get(f"refused: {reason}", 0) + count
         if lane.duplicates:
             counts["duplicate within a shard"] = counts.get("duplicate within a shard", 0) + lane.duplicates
-    if manifest.totals.omitted:
-        counts["omitted: stored, not part of this version"] = manifest.totals.omitted
+    if manifest.totals.omitted > given:
+        counts["omitted: stored, not part of this version"] = manifest.totals.omitted - given
     rows = tuple((reason, f"{count:,}") for reason, count in sorted(counts.items()))
     return Section(title="What was left out", columns=("reason", "rows"), rows=rows)
 

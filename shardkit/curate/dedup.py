@@ -1,6 +1,6 @@
 """Deduplication and decontamination: the room's door.
 
-Here: the stages of a search, what it found, the version that leaves it out, near-duplicate groups for splits.
+Here: the stages of a search, what it found, the version that leaves it out, near-duplicates as labels for splits.
 Elsewhere: each stage: ngrams.py, fingerprints.py, table.py, clusters.py, omit.py; the page that shows it (report).
 
 Of a cluster of near-duplicates the first sample in dataset order stays. Samples that hold a benchmark's row go first
@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -22,9 +22,9 @@ import numpy.typing as npt
 
 from shardkit.curate import text
 from shardkit.curate.benchmarks import open_benchmarks
-from shardkit.curate.card import write_card
+from shardkit.curate.card import has_card, write_card
 from shardkit.curate.clusters import ClusterCounts, Nearness, find_clusters
-from shardkit.curate.fingerprints import HIT, Rows, key_bytes
+from shardkit.curate.fingerprints import HIT, Rows
 from shardkit.curate.images import RADIUS
 from shardkit.curate.ngrams import Counts, Grams, gather_grams
 from shardkit.curate.omit import publish_without
@@ -33,8 +33,7 @@ from shardkit.curate.table import Table
 from shardkit.curate.workers import Work, fingerprint_all
 from shardkit.errors import SpecError
 from shardkit.read.dataset import Dataset, open_dataset
-from shardkit.read.find import keys_of, read_indexes
-from shardkit.store.layout import BUILD_FOLDER
+from shardkit.store.layout import BUILD_FOLDER, StepRecord
 from shardkit.store.publish import lock
 from shardkit.store.reasons import CONTAMINATED, DUPLICATE, NEAR_DUPLICATE, OMISSION, WORDS, Omissions
 from shardkit.store.recovery import remove_temporaries
@@ -43,6 +42,7 @@ from shardkit.store.urls import require_dataset_folder
 FOUND = np.dtype([("shard", "<u4"), *((name, OMISSION[name]) for name in OMISSION.names or ())])
 """OMISSION with the shard it belongs to."""
 
+STEP = "dedup"
 ROWS_AT_ONCE = 1 << 15
 
 Progress = Callable[[str, int, int], None]
@@ -132,12 +132,13 @@ def dedup(root: str, options: DedupOptions, how: How = ALONE) -> DedupResult:
         remove_temporaries(folder)
         dataset = open_one(folder)
         found = find(dataset, options, folder / BUILD_FOLDER, how)
-        if not len(found.omissions):
-            return result(dataset, found)
-        names = [counts.name for counts in found.benchmarks]
-        publish_without(folder, dataset, found.by_shard(), steps(found), names)
-    write_card(folder, open_one(folder))
-    return result(open_one(folder), found, parent=dataset.version)
+        if len(found.omissions):
+            names = [counts.name for counts in found.benchmarks]
+            publish_without(folder, dataset, found.by_shard(), names, step_of(found))
+    made = open_one(folder)
+    if not has_card(folder, made.version):
+        write_card(folder, made)
+    return result(made, found, parent=dataset.version if made.version != dataset.version else None)
 
 
 def find(dataset: Dataset, options: DedupOptions, folder: Path, how: How = ALONE) -> Found:
@@ -164,27 +165,24 @@ def find(dataset: Dataset, options: DedupOptions, folder: Path, how: How = ALONE
     )
 
 
-def read_groups(
-    dataset: Dataset, options: DedupOptions | None = None, how: How = ALONE
-) -> Iterator[npt.NDArray[np.uint64]]:
-    """Of each shard in order, (stored samples, 2): the key of the first sample of each one's near-duplicate cluster.
+def near_labels(dataset: Dataset, options: DedupOptions | None = None, how: How = ALONE) -> dict[tuple[int, int], str]:
+    """(shard, stored ordinal) -> the key of the first of its cluster, of every sample that is near another.
 
-    A sample that is near no other has its own key, as two halves (the first the higher). What must stay on one side of
-    a split has the same group. Raises ShardDamaged, StorageFailed.
+    What must stay on one side of a split has the same label. Memory: about 200 bytes a sample that is near another.
+    Raises ShardDamaged, StorageFailed.
     """
     options = msgspec.structs.replace(options or DedupOptions(), against=())
+    labels: dict[tuple[int, int], str] = {}
     with scratch_folder() as folder, _filled(Work(dataset, options, None, folder), how) as filled:
-        roots, _ = find_clusters(filled.table, options)
-        start = 0
-        for shard, _, page in read_indexes(dataset, range(len(dataset.manifest.shards))):
-            keys = np.frombuffer(b"".join(map(key_bytes, keys_of(page))), ">u8").reshape(-1, 2).astype(np.uint64)
-            stop = start + filled.rows_by_shard.get(shard, 0)
-            numbers = np.arange(start, stop)
-            moved = numbers[roots[start:stop] != numbers]
-            firsts, back = np.unique(roots[moved].astype(np.int64), return_inverse=True)
-            keys[filled.table.take(moved)["ordinal"]] = filled.table.take(firsts)["key"][back]
-            start = stop
-            yield keys
+        roots = find_clusters(filled.table, options)[0].astype(np.int64)
+        together = np.flatnonzero(np.bincount(roots, minlength=len(roots))[roots] > 1)
+        for start in range(0, len(together), ROWS_AT_ONCE):
+            numbers = together[start : start + ROWS_AT_ONCE]
+            firsts, back = np.unique(roots[numbers], return_inverse=True)
+            rows, keys = filled.table.take(numbers), filled.table.take(firsts)["key"][back].tolist()
+            places = zip(rows["shard"].tolist(), rows["ordinal"].tolist(), strict=True)
+            labels |= {place: f"{high:016x}{low:016x}" for place, (high, low) in zip(places, keys, strict=True)}
+    return labels
 
 
 def result(dataset: Dataset, found: Found, parent: str | None = None) -> DedupResult:
@@ -210,22 +208,18 @@ def result(dataset: Dataset, found: Found, parent: str | None = None) -> DedupRe
     )
 
 
-def steps(found: Found) -> list[dict[str, str]]:
+def step_of(found: Found) -> StepRecord:
     """What was done, for the record of a version: nothing in it depends on where or when."""
-    options = found.options
-    made = [
-        {"step": "decontaminate", "benchmark": counts.name, "digest": counts.digest, "rows": str(counts.rows),
-         "run_words": str(options.run_words), "parent": found.version}
-        for counts in found.benchmarks
-    ]  # fmt: skip
-    if options.compare:
-        step = {"step": "dedup", "compare": " ".join(sorted(options.compare)), "parent": found.version}
-        if "text" in options.compare:
-            step |= {"threshold": f"{options.threshold:g}", "text": text.method()}
-        if "images" in options.compare:
-            step |= {"images": f"pHash 64, radius {RADIUS}"}
-        made.append(step)
-    return made
+    compared = found.options.compare
+    options: dict[str, Any] = {"compare": sorted(compared)}
+    if "text" in compared:
+        options |= {"threshold": found.options.threshold, "text": text.method(found.options.threshold)}
+    if "images" in compared:
+        options |= {"images": f"pHash 64, radius {RADIUS}"}
+    if found.benchmarks:
+        named = [{"name": one.name, "digest": one.digest, "rows": one.rows} for one in found.benchmarks]
+        options |= {"against": named, "run_words": found.options.run_words}
+    return StepRecord(name=STEP, options=options)
 
 
 @contextmanager
@@ -248,7 +242,6 @@ class _Filled:
     def __init__(self, table: Table) -> None:
         self.table = table
         self.hits: list[Rows] = []
-        self.rows_by_shard: dict[int, int] = {}
         self.passed = self.unreadable = self.rows = 0
 
 
@@ -258,10 +251,8 @@ def _filled(work: Work, how: How) -> Iterator[_Filled]:
     with Table(work.folder, len(work.dataset)) as table:
         filled = _Filled(table)
         for shard, batch in fingerprint_all(work, how.workers):
-            if shard not in filled.rows_by_shard:
-                how.on_progress("reading", shard, shards)
+            how.on_progress("reading", shard, shards)
             table.append(batch)
-            filled.rows_by_shard[shard] = filled.rows_by_shard.get(shard, 0) + len(batch.rows)
             filled.hits.append(batch.hits)
             filled.passed += batch.passed
             filled.unreadable += batch.unreadable

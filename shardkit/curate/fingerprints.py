@@ -17,7 +17,7 @@ from shardkit.curate.features import NOTHING, Features, features_of
 from shardkit.curate.images import IMAGE_BANDS, band_images
 from shardkit.curate.ngrams import Grams
 from shardkit.curate.options import DedupOptions
-from shardkit.curate.text import BANDS, PERMUTATIONS, band, shingle, shorten, sign
+from shardkit.curate.text import PERMUTATIONS, band, band_rows, shingle, shorten, sign
 from shardkit.curate.words import U64, hash_texts
 from shardkit.errors import Refused
 from shardkit.read.dataset import Dataset
@@ -36,7 +36,7 @@ BAND = np.dtype([("value", "<u8"), ("row", "<u4")])
 HIT = np.dtype([("shard", "<u4"), ("ordinal", "<u4"), ("benchmark", "<u4"), ("row", "<u4")])
 """A sample that holds what a row of a benchmark says."""
 
-MOST_BANDS = max(BANDS, IMAGE_BANDS)
+MOST_BANDS = max(PERMUTATIONS // 3, IMAGE_BANDS)
 BATCH_SAMPLES, BATCH_CHARACTERS = 512, 1 << 20
 
 Rows = npt.NDArray[np.void]
@@ -78,13 +78,15 @@ def fingerprint_shard(dataset: Dataset, shard: int, options: DedupOptions, grams
         waiting.append(named)
         characters += sum(map(len, named.features.parts))
         if len(waiting) >= BATCH_SAMPLES or characters >= BATCH_CHARACTERS:
-            yield fingerprint(waiting, grams, unreadable)
+            yield fingerprint(waiting, options, grams, unreadable)
             waiting, characters, unreadable = [], 0, 0
     if waiting or unreadable:
-        yield fingerprint(waiting, grams, unreadable)
+        yield fingerprint(waiting, options, grams, unreadable)
 
 
-def fingerprint(samples: Sequence[Named], grams: Grams | None, unreadable: int = 0) -> Batch:
+def fingerprint(
+    samples: Sequence[Named], options: DedupOptions, grams: Grams | None = None, unreadable: int = 0
+) -> Batch:
     """Fingerprints of samples; those that hold a benchmark's row get no row here, since they cannot stay anyway."""
     parts = _words(samples)
     hits = _hits(samples, parts, grams)
@@ -101,7 +103,7 @@ def fingerprint(samples: Sequence[Named], grams: Grams | None, unreadable: int =
     photos = np.array([photo for named in own for photo in named.features.photos], np.uint64)
     signatures = sign(shingles) if len(shingles.values) else np.zeros((len(own), PERMUTATIONS), np.uint32)
     rows["signature"] = shorten(signatures) * (rows["shingles"] > 0)[:, None]
-    bands = _bands(rows, signatures, photos)
+    bands = _bands(rows, signatures, photos, band_rows(options.threshold))
     return Batch(rows, shingles.values, photos, bands, hits, len(left) - len(own), unreadable)
 
 
@@ -140,7 +142,7 @@ def key_bytes(key: str) -> bytes:
     return xxhash.xxh3_128_digest(key.encode())
 
 
-def _bands(rows: Rows, signatures: npt.NDArray[np.uint32], photos: U64) -> Rows:
+def _bands(rows: Rows, signatures: npt.NDArray[np.uint32], photos: U64, entries: int) -> Rows:
     """Where each sample meets others: by its first photo, else by its text, else by all that must be equal.
 
     Text comes last but one since thousands of photos may share a question; exact digests are part of every band.
@@ -151,7 +153,7 @@ def _bands(rows: Rows, signatures: npt.NDArray[np.uint32], photos: U64) -> Rows:
     neither = ~by_photo & ~by_text
     parts = [
         (by_photo, band_images(photos[rows["photos_at"][by_photo].astype(np.int64)], exact[by_photo])),
-        (by_text, band(signatures[by_text], exact[by_text])),
+        (by_text, band(signatures[by_text], exact[by_text], entries)),
         (neither, exact[neither][:, None]),
     ]
     made = []

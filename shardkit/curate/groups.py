@@ -17,7 +17,6 @@ import numpy as np
 import xxhash
 
 from shardkit.curate.assign import I64, U64
-from shardkit.curate.dedup import read_groups
 from shardkit.curate.records import read_records
 from shardkit.read.dataset import Dataset
 from shardkit.read.listing import Listed, list_samples
@@ -34,18 +33,6 @@ class Labels(Protocol):
     def get(self, place: tuple[int, int], /) -> str | None:
         """The cluster of the sample at a place."""
         ...
-
-
-class NearLabels:
-    """Near-duplicate clusters as `shardkit dedup` finds them, 16 bytes a sample. Named by the key of the first one."""
-
-    def __init__(self, dataset: Dataset) -> None:
-        self._keys = list(read_groups(dataset))
-
-    def get(self, place: tuple[int, int], /) -> str:
-        """The cluster of the sample at a place; a sample that is near no other is a cluster of its own."""
-        high, low = self._keys[place[0]][place[1]].tolist()
-        return f"{high:016x}{low:016x}"
 
 
 class Groups(NamedTuple):

@@ -32,7 +32,9 @@ FRAME_ROWS, FRAME_SHARE = 50, 0.01
 MOST_GRAMS = 1 << 24
 """Runs of all benchmarks together: 16 bytes each in memory, twice that while they are sorted."""
 
-SIEVE_BITS = 26
+LEAST_SIEVE_BITS, SIEVE_SPARSE = 16, 5
+"""Of a sieve over the hashes' first bits: at least so many, and 2**5 places a run: one run in thirty passes."""
+
 ROWS_AT_ONCE = 4096
 
 
@@ -75,7 +77,7 @@ class Grams:
 
     def _find_runs(self, texts: Sequence[U64]) -> dict[int, int]:
         runs = hash_runs(texts, self.length)
-        likely = np.flatnonzero(self._sieve[runs.hashes >> np.uint64(64 - SIEVE_BITS)])
+        likely = np.flatnonzero(self._sieve[runs.hashes >> self._shift])
         places = np.searchsorted(self._hashes, runs.hashes[likely])
         places = np.minimum(places, max(len(self._hashes) - 1, 0))
         sure = self._hashes[places] == runs.hashes[likely] if len(self._hashes) else np.zeros(0, bool)
@@ -91,8 +93,10 @@ class Grams:
         return None
 
     def _begin(self) -> None:
-        self._sieve: npt.NDArray[np.bool_] = np.zeros(1 << SIEVE_BITS, dtype=bool)
-        self._sieve[self._hashes >> np.uint64(64 - SIEVE_BITS)] = True
+        bits = min(26, max(LEAST_SIEVE_BITS, len(self._hashes).bit_length() + SIEVE_SPARSE))
+        self._shift = np.uint64(64 - bits)
+        self._sieve: npt.NDArray[np.bool_] = np.zeros(1 << bits, dtype=bool)
+        self._sieve[self._hashes >> self._shift] = True
 
     def __getstate__(self) -> tuple[int, U64, U64, dict[int, int]]:
         return self.length, self._hashes, self._origins, self._whole

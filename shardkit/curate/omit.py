@@ -28,17 +28,15 @@ from shardkit.store.reasons import (
     read_reasons,
 )
 
-STEP = "dedup"
-Steps = Sequence[Mapping[str, str]]
-
 
 def publish_without(
-    root: Path, dataset: Dataset, omissions: Mapping[int, Omissions], steps: Steps, benchmarks: Sequence[str]
+    root: Path, dataset: Dataset, omissions: Mapping[int, Omissions], benchmarks: Sequence[str], step: StepRecord
 ) -> tuple[str, Manifest]:
     """Publish the version of `dataset` that leaves more samples out: (its digest, its manifest). Under the lock.
 
     `omissions`: position of a shard -> OMISSION rows, ordinals ascending, none of them left out before; `benchmarks`
-    are what rows of contaminated ones refer to. What was left out before stays out, and its reasons are kept.
+    are what rows of contaminated ones refer to, `step` is what was done. What was left out before stays out, its
+    reasons are kept.
     Raises ShardDamaged, StorageFailed.
     """
     manifest = dataset.manifest
@@ -47,16 +45,44 @@ def publish_without(
     omitted = {shard: sorted(ordinals) for shard, ordinals in omitted.items() if ordinals}
     made = {
         OMITTED: publish_omitted(root, omitted),
-        REASONS: publish_reasons(root, _merged(dataset, omissions, steps, benchmarks)),
+        REASONS: publish_reasons(root, _merged(dataset, omissions, benchmarks)),
     }
     version = msgspec.structs.replace(
         manifest,
         parent=dataset.version,
         totals=live_totals(dataset.store, manifest.shards, omitted),
         columns=_columns(manifest, made),
-        step=StepRecord(name=STEP, options={"steps": [dict(sorted(step.items())) for step in steps]}),
+        step=step,
     )
     return publish_version(root, version), version
+
+
+def explain(dataset: Dataset, shard: int, ordinal: int) -> str:
+    """Why this version leaves a sample out, for people: `near-duplicate (93.1%) of KEY`; empty where it does not say.
+
+    Raises ShardDamaged, StorageFailed.
+    """
+    reasons = read_reasons(dataset.store, dataset.manifest)
+    found = reasons.find(shard, ordinal) if reasons is not None else None
+    if found is None:
+        return ""
+    if found.of is None:
+        return f"{found.reason} by {found.benchmark}, row {found.row + 1}"
+    table = dataset.tables.find(*found.of)
+    key = table.key(found.of[1] - table.first)
+    return f"{found.reason} of {key}" if found.similarity == 1 else f"{found.reason} ({found.similarity:.1%}) of {key}"
+
+
+def count_reasons(dataset: Dataset) -> dict[str, int]:
+    """How many samples a version leaves out for each reason that it gives. Raises ShardDamaged, StorageFailed."""
+    reasons = read_reasons(dataset.store, dataset.manifest)
+    counts = dict.fromkeys(WORDS, 0)
+    if reasons is None:
+        return {}
+    for shard in reasons.shards:
+        for number, count in enumerate(np.bincount(reasons.of_shard(shard)["reason"], minlength=len(WORDS)).tolist()):
+            counts[WORDS[number]] += count
+    return {word: count for word, count in counts.items() if count}
 
 
 def _ordinals(omissions: Mapping[int, Omissions], shard: int) -> list[int]:
@@ -64,21 +90,20 @@ def _ordinals(omissions: Mapping[int, Omissions], shard: int) -> list[int]:
 
 
 def _columns(manifest: Manifest, made: Mapping[str, ColumnRef]) -> tuple[ColumnRef, ...]:
-    """The columns of the version, new ones in the places of old ones of their name, or at the end."""
-    kept = [made.get(column.name, column) for column in manifest.columns]
-    names = {column.name for column in kept}
-    return (*kept, *(column for name, column in made.items() if name not in names))
+    """The columns of the version by name, new ones in the places of old ones."""
+    columns = {**{column.name: column for column in manifest.columns}, **made}
+    return tuple(column for _, column in sorted(columns.items()))
 
 
-def _merged(dataset: Dataset, omissions: Mapping[int, Omissions], steps: Steps, benchmarks: Sequence[str]) -> bytes:
+def _merged(dataset: Dataset, omissions: Mapping[int, Omissions], benchmarks: Sequence[str]) -> bytes:
     """The new reasons behind those that the parent has."""
     old = read_reasons(dataset.store, dataset.manifest)
     if old is None:
-        return encode_reasons(omissions, steps, benchmarks)
+        return encode_reasons(omissions, benchmarks)
     merged: dict[int, Omissions] = {shard: old.of_shard(shard) for shard in old.shards}
     for shard, rows in omissions.items():
         moved = rows.copy()
         moved["of_shard"][moved["reason"] == WORDS.index(CONTAMINATED)] += np.uint32(len(old.benchmarks))
         both = np.concatenate((merged.get(shard, np.zeros(0, OMISSION)), moved))
         merged[shard] = both[np.argsort(both["ordinal"], kind="stable")]
-    return encode_reasons(merged, [*old.steps, *steps], [*old.benchmarks, *benchmarks])
+    return encode_reasons(merged, [*old.benchmarks, *benchmarks])

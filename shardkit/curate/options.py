@@ -32,9 +32,7 @@ class DedupOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     def __post_init__(self) -> None:
         """Check bounds."""
         if not 0.5 <= self.threshold <= 1:
-            raise SpecError(
-                f"threshold is {self.threshold}; wanted 0.5 to 1: below, the signatures' bands do not find most pairs"
-            )
+            raise SpecError(f"threshold is {self.threshold}; wanted 0.5 to 1: texts that share less are no copies")
         if not 5 <= self.run_words <= MOST_IN_A_RUN:
             raise SpecError(f"run_words is {self.run_words}; wanted 5 to {MOST_IN_A_RUN}")
         if unknown := set(self.compare) - set(EVERYTHING):

@@ -16,7 +16,7 @@ import numpy as np
 from shardkit.curate.assign import I64, assign
 from shardkit.curate.card import write_card
 from shardkit.curate.derive import ancestry, derive
-from shardkit.curate.groups import Groups, Labels, NearLabels, gather_groups
+from shardkit.curate.groups import Groups, Labels, gather_groups
 from shardkit.errors import SpecError
 from shardkit.read.dataset import Dataset, open_dataset
 from shardkit.read.find import keys_of, read_indexes
@@ -84,8 +84,11 @@ def plan_split(dataset: Dataset, options: SplitOptions, clusters: Labels | None 
     """Work a split out; nothing is written. Raises as `split_dataset`."""
     if not len(dataset):
         raise SpecError(f"{dataset.url} has no samples to split")
-    near: Labels = clusters or (NearLabels(dataset) if options.near else {})
-    groups = gather_groups(dataset, options, near)
+    if clusters is None and options.near:
+        from shardkit.curate.dedup import near_labels  # only here: it brings what decodes media
+
+        clusters = near_labels(dataset)
+    groups = gather_groups(dataset, options, clusters or {})
     kept = _kept(dataset, options, groups)
     shares = np.array([*options.ratios.values()])
     by_group = assign(groups.hashes, groups.strata, groups.sizes, kept, shares)

@@ -21,9 +21,12 @@ from shardkit.curate.words import U64, hash_runs, mix
 from shardkit.errors import SpecError
 
 SHINGLE_WORDS = 3
-PERMUTATIONS, BAND_ROWS = 120, 6
-BANDS = PERMUTATIONS // BAND_ROWS
-"""20 bands of 6: a pair at 0.8 meets with probability 0.998, at 0.85 0.9999, at 0.5 0.27, at 0.1 0.00002."""
+PERMUTATIONS = 120
+BAND_ROWS = ((0.78, 6), (0.7, 5), (0.6, 4), (0.0, 3))
+"""(least threshold, entries of a signature in a band): a pair at its threshold meets with probability 0.98 or more.
+
+For 0.8 that is 20 bands of 6: a pair at 0.8 meets with probability 0.998, at 0.85 0.9999, at 0.5 0.27, at 0.1 0.00002.
+"""
 
 SEED = 20
 SLACK = 0.2
@@ -69,11 +72,17 @@ def sign(shingles: Shingles) -> U32:
     return np.array(made.to_rows(), dtype=np.uint32).reshape(len(shingles.starts) - 1, PERMUTATIONS)
 
 
-def band(signatures: U32, exact: U64) -> U64:
-    """(texts, BANDS): two texts share a value where a whole band of their signatures is equal, and so is `exact`."""
-    values: U64 = mix(exact)[:, None] + np.arange(1, BANDS + 1, dtype=np.uint64)[None, :]
-    grouped = signatures.reshape(-1, BANDS, BAND_ROWS).astype(np.uint64)
-    for row in range(BAND_ROWS):
+def band_rows(threshold: float) -> int:
+    """How many entries of a signature make a band, for pairs at a threshold and above to meet."""
+    return next(rows for least, rows in BAND_ROWS if threshold >= least)
+
+
+def band(signatures: U32, exact: U64, rows: int) -> U64:
+    """(texts, bands of `rows` entries): two share a value where a whole band is equal, and so is `exact`."""
+    bands = PERMUTATIONS // rows
+    values: U64 = mix(exact)[:, None] + np.arange(1, bands + 1, dtype=np.uint64)[None, :]
+    grouped = signatures.reshape(-1, bands, rows).astype(np.uint64)
+    for row in range(rows):
         values = mix(values + grouped[:, :, row])
     return values
 
@@ -99,10 +108,10 @@ def jaccard(first: U32, second: U32) -> float:
     return shared / (len(both) - shared)
 
 
-def method() -> str:
+def method(threshold: float) -> str:
     """What the signatures were made with, for the record of a version."""
-    rensa = _rensa()
-    return f"R-MinHash {rensa.RMinHash.ALGORITHM_VERSION}, {BANDS}x{BAND_ROWS}, seed {SEED}, {SHINGLE_WORDS} words"
+    rows, made = band_rows(threshold), _rensa().RMinHash.ALGORITHM_VERSION
+    return f"R-MinHash {made}, {PERMUTATIONS // rows}x{rows}, seed {SEED}, runs of {SHINGLE_WORDS} words"
 
 
 def _at_least_a_run(words: U64) -> U64:

@@ -13,6 +13,7 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ import xxhash
 from shardkit.curate.fingerprints import Batch, fingerprint_shard
 from shardkit.curate.ngrams import Grams
 from shardkit.curate.options import DedupOptions
+from shardkit.errors import ShardkitError
 from shardkit.read.dataset import Dataset
 from shardkit.store import fs
 
@@ -48,6 +50,21 @@ def fingerprint_all(work: Work, workers: int) -> Iterator[tuple[int, Batch]]:
             for batch in fingerprint_shard(work.dataset, shard, work.options, work.grams):
                 yield shard, batch
         return
+    with _deaths_named():
+        yield from _side_by_side(work, workers, shards)
+
+
+@contextlib.contextmanager
+def _deaths_named() -> Iterator[None]:
+    try:
+        yield
+    except BrokenProcessPool:
+        raise ShardkitError(
+            "a worker was killed, perhaps for the memory that it took; run the same command again with fewer --workers"
+        ) from None
+
+
+def _side_by_side(work: Work, workers: int, shards: range) -> Iterator[tuple[int, Batch]]:
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_begin, initargs=(work,)) as pool:
         waiting: deque[tuple[int, Future[Handed]]] = deque()

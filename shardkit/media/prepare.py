@@ -15,7 +15,7 @@ from shardkit.media.sniff import media_format
 from shardkit.media.sound import decode_sound
 from shardkit.media.toolchain import toolchain
 from shardkit.media.video import prepare_video
-from shardkit.records.row import Draft, Member, Modality, Prepared, RawMedium
+from shardkit.records.row import Draft, Kept, Member, Modality, Prepared, RawMedium
 from shardkit.records.sample import (
     Audio,
     AudioType,
@@ -27,6 +27,7 @@ from shardkit.records.sample import (
     Video,
     VideoType,
     decode_sample,
+    member_names,
 )
 from shardkit.spec import Limits, MediaOptions
 
@@ -48,6 +49,8 @@ def prepare(draft: Draft, options: MediaOptions, limits: Limits) -> Prepared:
     Members are named `image0.png`, `audio0.flac`, `video0.kf00000.jpg`, `video0.audio.flac`. Pure: the same draft,
     options and toolchain give the same bytes. Raises Refused with the reason of the first medium that cannot be stored.
     """
+    if draft.kept is not None:
+        return _keep(draft, draft.kept, limits)
     if not draft.media:
         return Prepared(sample=_record(draft, _NO_MEDIA))
     images = [_image(medium, at, options, limits) for at, medium in _each(draft, "image")]
@@ -63,6 +66,18 @@ def prepare(draft: Draft, options: MediaOptions, limits: Limits) -> Prepared:
         video=tuple(record for record, _ in videos),
     )
     return Prepared(sample=_record(draft, modalities), members=members)
+
+
+def _keep(draft: Draft, kept: Kept, limits: Limits) -> Prepared:
+    """Media that were stored before, unaltered: each must be there, decode wholly and be within the limits."""
+    sample = _record(draft, kept.modalities)
+    if member_names(sample) != tuple(member.name for member in kept.members):
+        raise Refused("schema", "the members are not those that the record names")
+    for member in kept.members:
+        if len(member.data) > limits.member_bytes:
+            raise Refused("too-big", f"{member.name} has {len(member.data)} bytes, limit {limits.member_bytes}")
+        check_member(member.name, member.data)
+    return Prepared(sample=sample, members=kept.members)
 
 
 def check_options(options: MediaOptions) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from shardkit.records.sample import Message, Preference, Sample
+from shardkit.records.sample import Message, Modalities, Preference, Sample
 
 Modality = Literal["image", "audio", "video"]
 Cursor = dict[str, int | str]
@@ -47,9 +47,10 @@ def _nested_bytes(value: list[Any] | dict[str, Any]) -> int:
     for here in inner:
         size += 64
         for entry in here.values() if isinstance(here, dict) else here:
-            if isinstance(entry, (str, bytes)):
+            kind = type(entry)
+            if kind is str or kind is bytes:
                 size += 16 + len(entry)
-            elif isinstance(entry, (list, dict)):
+            elif kind is dict or kind is list:
                 inner.append(entry)
     return size
 
@@ -64,10 +65,18 @@ class RawMedium(msgspec.Struct, frozen=True, kw_only=True):
     language: str = ""
 
 
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """Media in their stored form, from a dataset of ours: they are checked and stored again as they are."""
+
+    modalities: Modalities
+    members: tuple[Member, ...]
+
+
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
     """A normalised row: its messages are final, its media are still raw.
 
-    `media` are in the order of their marks within each modality. Empty `messages` mean unlabelled.
+    `media` are in the order of their marks within each modality. Empty `messages` mean unlabelled. `kept` in place of
+    `media` are media that a dataset of ours had stored.
     """
 
     id: str
@@ -80,6 +89,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     licence: str = ""
     repetition_style: str = ""
     provenance: dict[str, str] = {}
+    kept: Kept | None = None
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):

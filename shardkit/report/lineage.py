@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from shardkit.curate.omit import explain
 from shardkit.errors import SpecError
 from shardkit.read.dataset import Dataset, open_dataset
 from shardkit.read.find import find_place
@@ -20,18 +21,20 @@ from shardkit.records.sample import Sample
 from shardkit.spec.licences import LicenceClass, classify
 from shardkit.store.layout import LaneRecord, Manifest, ShardEntry, SourceRecord
 from shardkit.store.manifest import read_split
-from shardkit.store.reasons import read_reasons
 
 
 class VersionNote(msgspec.Struct, frozen=True, kw_only=True):
-    """One version that holds the sample's shard: what made it, whether it has the sample (or why not), its split."""
+    """One version that holds the sample's shard: what made it, whether it has the sample, in which split.
+
+    `why` it has not, where the version says so.
+    """
 
     version: str
     made_by: str
     options: dict[str, Any] = {}
     present: bool = True
     split: str = ""
-    reason: str = ""
+    why: str = ""
 
 
 class Lineage(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,9 +160,9 @@ def _notes(chain: list[Dataset], entry: ShardEntry, item: Item) -> Iterator[Vers
             version=one.version,
             made_by=step.name if step else "build",
             options=step.options if step else {},
-            present=(present := item.ordinal not in one.omitted(where[0])),
-            reason="" if present else _reason(one, where[0], item.ordinal),
+            present=item.ordinal not in one.omitted(where[0]),
             split=_split_of(one, one.manifest, where[0], item.ordinal),
+            why=explain(one, where[0], item.ordinal),
         )
 
 
@@ -171,22 +174,10 @@ def _split_of(dataset: Dataset, manifest: Manifest, shard: int, ordinal: int) ->
     return words[int(values[ordinal])]
 
 
-def _reason(dataset: Dataset, shard: int, ordinal: int) -> str:
-    """Why a version leaves a sample out, as far as it says."""
-    reasons = read_reasons(dataset.store, dataset.manifest)
-    found = reasons.find(shard, ordinal) if reasons else None
-    if found is None:
-        return "an earlier sample has the same key"
-    if found.of is None:
-        return f"{found.reason}: it holds row {found.row} of {found.benchmark}"
-    key = dataset.fetcher.read(dataset.fetcher.find_one(*found.of)).key
-    return f"{found.reason} of {key}, similarity {found.similarity:.3f}"
-
-
 def _version_line(note: VersionNote) -> str:
     told = f"{note.version} by {note.made_by}"
     told += f", split {note.split}" if note.split else ""
-    return told if note.present else f"{told}, left out there ({note.reason})"
+    return told if note.present else f"{told}, left out there" + (f": {note.why}" if note.why else "")
 
 
 def _json(value: object) -> str:

@@ -1,7 +1,7 @@
 """What every source offers to the build.
 
 Here: the protocol and the structs that cross it.
-Elsewhere: the kinds (files, jsonl, parquet, git, generated), the table (table.py).
+Elsewhere: the kinds (a file each), the table of them (table.py), where files lie (places.py).
 """
 
 from __future__ import annotations
@@ -37,10 +37,12 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     """One row, one refusal, or rows passed over, and the cursor just behind it.
 
     `row` is a Row, a BadRow for a record that cannot even be a row, or Passed for rows that are not wanted.
+    `size` is about how many bytes it holds, where the source knows that without looking (0: it does not).
     """
 
     row: Row | BadRow | Passed
     cursor: Cursor
+    size: int = 0
 
 
 class BadRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,6 +21,7 @@ from shardkit.errors import SourceDamaged
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
+GZIP = (".gz", ".tgz")
 WINDOW_BYTES = 128 << 20
 FEED_BYTES = 1 << 10
 """A kilobyte of zstd can hold some 300 blocks of 128 KiB: what one feed may grow to is bounded by about 40 MB."""
@@ -28,12 +29,12 @@ FEED_BYTES = 1 << 10
 
 def is_compressed(path: str) -> bool:
     """Whether a path's suffix is one that `open_stream` decompresses."""
-    return path.lower().endswith((".gz", ".zst"))
+    return path.lower().endswith((*GZIP, ".zst"))
 
 
 def open_stream(raw: io.BufferedReader, path: str) -> io.BufferedReader:
     """The decompressed stream of a file, by the suffix of its path; the stream itself where it is plain."""
-    if path.lower().endswith(".gz"):
+    if path.lower().endswith(GZIP):
         return io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=raw, mode="rb")), 1 << 18)
     return io.BufferedReader(ZstdStream(raw), 1 << 18) if path.lower().endswith(".zst") else raw
 

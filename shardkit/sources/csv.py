@@ -81,6 +81,8 @@ class Csv:
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise SourceDamaged(f"{where} has a column twice in its header: {', '.join(twice)[:200]}; rename one")
+        if spec.names and len(spec.names) != len(names):
+            raise SourceDamaged(f"{where} has {len(names)} columns in its header, `names` has {len(spec.names)}")
         return spec.names or names, first.end
 
     def _read(self, stream: io.BufferedReader, path: str, mark: Mark) -> Iterator[Found]:

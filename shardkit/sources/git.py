@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -39,7 +40,8 @@ VENDORED_FOLDERS = frozenset(
     {"node_modules", "vendor", "third_party", "bower_components", "dist", "site-packages", ".yarn"}
 )
 GENERATED_NAMES = frozenset({
-    "package-lock.json", "npm-shrinkwrap.json", "composer.lock", "pipfile.lock", "pnpm-lock.yaml", "pubspec.lock",
+    "go.sum", "gradle.lockfile", "package-lock.json", "npm-shrinkwrap.json", "composer.lock",
+    "pipfile.lock", "pnpm-lock.yaml", "pubspec.lock",
 })  # fmt: skip
 GENERATED_ENDS = (
     ".min.js", ".min.css", ".bundle.js", ".map", ".lock", "-lock.json", "-lock.yaml", "_pb2.py", "_pb2_grpc.py",
@@ -47,6 +49,9 @@ GENERATED_ENDS = (
 )  # fmt: skip
 MINIFIED_LINE = 5000
 """Code with a longer line than this was written by a program: minified, or data."""
+MARK_CHARACTERS = 1000
+GENERATED_MARK = re.compile(r"@generated\b|\bgenerated\b.*\bdo not edit\b|\bdo not edit\b.*\bgenerated\b", re.I)
+"""What programs write at the head of what they write, in one line."""
 LICENCE_NAMES = ("licence", "license", "copying", "unlicense")
 REPOSITORY = "clone.git"
 STAGE_CLONE = ".stage-clone-"
@@ -134,7 +139,7 @@ class Git:
             return "binary"
         if not self.spec.min_characters <= len(text) <= self.spec.max_characters:
             return f"{len(text)} characters, wanted {self.spec.min_characters} to {self.spec.max_characters}"
-        if max(map(len, text.split("\n"))) > MINIFIED_LINE:
+        if max(map(len, text.split("\n"))) > MINIFIED_LINE or GENERATED_MARK.search(text[:MARK_CHARACTERS]):
             return "minified or generated"
         return ""
 

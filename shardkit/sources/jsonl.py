@@ -29,6 +29,9 @@ from shardkit.sources.strict_json import parse_object
 from shardkit.sources.walk import shown
 from shardkit.spec import JsonlSource
 
+ROW_BYTES = 512
+"""A row's objects take so much besides its text, which is at most as long as its line."""
+
 NEAR_BYTES = 256 << 10
 """Rows so near are reached by reading on, where only some are wanted."""
 
@@ -92,7 +95,8 @@ class Jsonl:
                 if share.stop is not None and line.start >= share.stop:
                     return
                 if line.number % share.every == share.rest and (line.data is None or not line.data.isspace()):
-                    yield Step(row=_row(line, path, spec.line_bytes), cursor=_behind(line, index))
+                    row = _row(line, path, spec.line_bytes)
+                    yield Step(row=row, cursor=_behind(line, index), size=ROW_BYTES + line.end - line.start)
 
     def scan(self, folder: Path, columns: tuple[str, ...]) -> Iterator[Scanned]:
         """Every row's fields, parsed only where some are wanted, and the cursor before it."""

@@ -107,7 +107,7 @@ class KagglePlace(WebPlace):
     def is_zipped(self) -> bool:
         """Whether the file begins as a zip does. Raises SourceUnavailable, SourceFailed."""
         name, file = next(iter(self._files.items()))
-        return super().open(self._entry(name, file)).read(len(ZIP)) == ZIP
+        return super().open(self._entry(name, file, [])).read(len(ZIP)) == ZIP
 
     def open(self, entry: Entry) -> io.BufferedReader:
         """See Place."""

@@ -20,7 +20,7 @@ MAX_DIGITS = 400
 def parse_object(line: bytes) -> dict[str, Any]:
     """The one JSON object in a line; raises Refused (`not-json`, `not-utf8`, `not-finite`)."""
     try:
-        value = _decoder.decode(line.decode())
+        value = _decode(line.decode())
     except UnicodeDecodeError:
         raise Refused("not-utf8", "the line is not UTF-8") from None
     except RecursionError:
@@ -32,6 +32,18 @@ def parse_object(line: bytes) -> dict[str, Any]:
     if line.count(b"{") + line.count(b"[") > MAX_DEPTH:
         _check_depth(value)
     return value
+
+
+def _decode(text: str) -> Any:
+    """What the decoder makes of a text; without looking for space around it where the object is the whole text.
+
+    A quicker decoder (msgspec) gains nothing: showing that no key stands twice takes the time that it saves.
+    """
+    try:
+        value, end = _scan(text, 0)
+    except StopIteration:  # no value begins here
+        return _decoder.decode(text)
+    return value if end == len(text) else _decoder.decode(text)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -72,4 +84,7 @@ def _too_deep() -> Refused:
     return Refused("not-json", f"nested deeper than {MAX_DEPTH}")
 
 
-_decoder = json.JSONDecoder(object_pairs_hook=_unique, parse_float=_float, parse_int=_int, parse_constant=_constant)
+_decoder: Any = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_float=_float, parse_int=_int, parse_constant=_constant
+)
+_scan = _decoder.scan_once

@@ -13,6 +13,7 @@ from shardkit.sources.csv import Csv
 from shardkit.sources.files import Files
 from shardkit.sources.generated import Generated
 from shardkit.sources.git import Git
+from shardkit.sources.github_issues import GithubIssues
 from shardkit.sources.http import Http
 from shardkit.sources.hub import Hub
 from shardkit.sources.json_list import Json
@@ -20,11 +21,13 @@ from shardkit.sources.jsonl import Jsonl
 from shardkit.sources.kaggle import Kaggle
 from shardkit.sources.parquet import Parquet
 from shardkit.sources.plain import Plain
+from shardkit.sources.shards import open_shards
 from shardkit.spec import (
     AnySource,
     CsvSource,
     FilesSource,
     GeneratedSource,
+    GithubIssuesSource,
     GitSource,
     HttpSource,
     HubSource,
@@ -34,6 +37,7 @@ from shardkit.spec import (
     Limits,
     ParquetSource,
     PlainSource,
+    ShardsSource,
     SourceSpec,
 )
 
@@ -41,6 +45,7 @@ KINDS: dict[type[SourceSpec], Callable[..., Source]] = {
     CsvSource: lambda spec, seed, limits: Csv(spec),
     FilesSource: lambda spec, seed, limits: Files(spec, limits),
     GeneratedSource: lambda spec, seed, limits: Generated(spec, seed),
+    GithubIssuesSource: lambda spec, seed, limits: GithubIssues(spec, limits),
     HubSource: lambda spec, seed, limits: Hub(spec, limits),
     GitSource: lambda spec, seed, limits: Git(spec),
     HttpSource: lambda spec, seed, limits: Http(spec, limits),
@@ -49,8 +54,9 @@ KINDS: dict[type[SourceSpec], Callable[..., Source]] = {
     KaggleSource: lambda spec, seed, limits: Kaggle(spec, limits),
     PlainSource: lambda spec, seed, limits: Plain(spec, limits),
     ParquetSource: lambda spec, seed, limits: Parquet(spec),
+    ShardsSource: lambda spec, seed, limits: open_shards(spec, limits),
 }
-"""From a kind's struct to what reads it. A new kind is a struct in spec/kinds.py, a file here and a row."""
+"""From a kind's struct to what reads it. A new kind is a struct in the room spec, a file here and a row."""
 
 
 def open_source(spec: AnySource, seed: int, limits: Limits | None = None) -> Source:

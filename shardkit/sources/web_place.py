@@ -49,15 +49,19 @@ class Opener(NamedTuple):
 
 
 class WebPlace:
-    """Files by name. `lenient`: a file that is not there becomes a row that is refused, and the others are read."""
+    """Files by name. `lenient`: a file that cannot be had is listed as missing, if only one of them can be had."""
 
     def __init__(self, name: str, files: Mapping[str, Opener], *, lenient: bool = False) -> None:
         self._name, self._files, self._lenient = name, files, lenient
 
     def pin(self, folder: Path, selected: Selected, fits: Fits = lambda size: True) -> tuple[str, int, int]:
         """See Place. Raises SourceUnavailable where a file cannot be had."""
-        entries = (self._entry(name, file) for name, file in self._files.items() if selected(name))
-        return write_listing(folder, (entry for entry in entries if fits(entry.size)), self._name)
+        missed: list[SourceUnavailable] = []
+        entries = (self._entry(name, file, missed) for name, file in self._files.items() if selected(name))
+        pinned = write_listing(folder, (entry for entry in entries if fits(entry.size)), self._name)
+        if len(missed) == pinned[1]:
+            raise missed[0]
+        return pinned
 
     def open(self, entry: Entry) -> io.BufferedReader:
         """See Place."""
@@ -69,21 +73,19 @@ class WebPlace:
             )
         return io.BufferedReader(RangedFile(file.place, entry, self._name), CHUNK_BYTES >> 2)
 
-    def _entry(self, name: str, file: Opener) -> Entry:
-        store, path = file.place
+    def _entry(self, name: str, file: Opener, missed: list[SourceUnavailable]) -> Entry:
+        """A file as it is now; where it cannot be had and we are lenient, MISSING, and why is added to `missed`."""
         try:
-            size = store.size(path)
-            tag = store.tag(path) if isinstance(store, Tagged) else ""
-            entry = Entry(name.encode(), size, f"{size} {tag}".encode())
+            entry = look_at(name, file)
             return self._checked(entry, file) if file.sha256 else entry
-        except FileMissing as error:
-            if self._lenient:
-                return Entry(name.encode(), 0, MISSING)
-            raise self._unavailable(error, name) from None
         except UrlRefused as error:
             raise SpecError(f"source {self._name}: {error}; `allow_private: true` lets the list's URLs") from None
         except (StorageFailed, ShardDamaged) as error:
-            raise self._unavailable(error, name) from None
+            unavailable = SourceUnavailable(f"source {self._name}: {error}", f"{name}: {reason_of(error)}")
+            if not self._lenient:
+                raise unavailable from None
+            missed.append(unavailable)
+            return Entry(name.encode(), 0, MISSING)
 
     def _checked(self, entry: Entry, file: Opener) -> Entry:
         """The entry with the digests of its chunks, from reading the file once. Raises SpecError (another digest)."""
@@ -101,8 +103,13 @@ class WebPlace:
         digest = entry.digest + b" " + whole.digest()
         return Entry(entry.path, entry.size, digest, b"".join(chunks), b"".join(newlines))
 
-    def _unavailable(self, error: ShardkitError, name: str) -> SourceUnavailable:
-        return SourceUnavailable(f"source {self._name}: {error}", f"{name}: {reason_of(error)}")
+
+def look_at(name: str, file: Opener) -> Entry:
+    """A file's length and tag as they are now, asked for without reading it. Raises as ByteStore."""
+    store, path = file.place
+    size = store.size(path)
+    tag = store.tag(path) if isinstance(store, Tagged) else ""
+    return Entry(name.encode(), size, f"{size} {tag}".encode())
 
 
 def reason_of(error: ShardkitError) -> str:
@@ -110,7 +117,9 @@ def reason_of(error: ShardkitError) -> str:
     status = re.search(r"status (\d{3})", str(error))
     if status:
         return f"status {status[1]}" + " without credentials" * ("without credentials" in str(error))
-    return "missing" if isinstance(error, FileMissing) else "no answer"
+    if isinstance(error, FileMissing):
+        return "missing"
+    return "changed or cut short" if isinstance(error, ShardDamaged) else "no answer"
 
 
 class RangedFile(io.RawIOBase):

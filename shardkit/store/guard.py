@@ -11,17 +11,21 @@ from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 from shardkit.errors import UrlRefused
 from shardkit.store.addresses import Guard
 from shardkit.store.http import HttpStore
+from shardkit.store.patience import Patience
 from shardkit.store.patterns import split_file
 from shardkit.store.scrub import scrub
 from shardkit.store.web import origin
 
 
-def open_found(url: str, base: str = "", *, allow_private: bool = False) -> tuple[HttpStore, str]:
+def open_found(
+    url: str, base: str = "", *, allow_private: bool = False, patience: Patience | None = None
+) -> tuple[HttpStore, str]:
     """The store of a file whose URL was found in data, and the file's path in it; nothing is resolved or read yet.
 
     `base` is the URL of the document that named it, as the user gave it. At the same origin (scheme, host, port) the
     file is as trusted as the document and is read with its login. Anywhere else: http(s) without a login of its own,
-    and every address, also behind redirects, must be public, unless `allow_private`. Raises UrlRefused.
+    and every address, also behind redirects, must be public, unless `allow_private`. `patience` bounds its reads.
+    Raises UrlRefused.
     """
     absolute = urljoin(_public(base), url) if base else url
     guard = Guard(allow_private=allow_private)
@@ -30,10 +34,11 @@ def open_found(url: str, base: str = "", *, allow_private: bool = False) -> tupl
         raise UrlRefused(f"{shown(absolute)} was found in data and is not read: it names no file")
     folder, name = split_file(absolute)
     if not base or origin(absolute) != origin(base):
-        return HttpStore(folder, guard=guard), name
+        return HttpStore(folder, patience, guard), name
     login = urlsplit(base).netloc.rpartition("@")[0]
     parts = urlsplit(folder)
-    return HttpStore(urlunsplit(parts._replace(netloc=f"{login}@{parts.netloc}" if login else parts.netloc))), name
+    netloc = f"{login}@{parts.netloc}" if login else parts.netloc
+    return HttpStore(urlunsplit(parts._replace(netloc=netloc)), patience), name
 
 
 def is_found_url(text: str) -> bool:

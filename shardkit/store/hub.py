@@ -151,9 +151,12 @@ class HubStore(HttpStore):
         return self._pages(address, folder)
 
     def exports(self) -> Any:
-        """What the Hub's own parquet of a data set holds: addresses by configuration and split. Raises as `pin`."""
+        """What the Hub's own parquet of a data set holds: addresses by configuration and split; asked for once.
+
+        Raises as `pin`.
+        """
         address = f"{self._endpoint}/api/{self._place.kind}/{self._place.repository}/parquet"
-        return msgspec.json.decode(self._get(address, "")[0])
+        return msgspec.json.decode(self._get(address, "", msgspec.structs.replace(self._patience, attempts=1))[0])
 
     def list_files(self, folder: str = "", *, deep: bool = True) -> list[str]:
         """See ByteStore; all pages of the listing."""
@@ -174,6 +177,10 @@ class HubStore(HttpStore):
         if path not in self._digests:
             self.size(path)
         return self._digests.get(path, "")
+
+    def seen(self, path: str) -> tuple[int | None, str]:
+        """Size and tag of a file as its last answer had them, without asking; None and empty where it had none."""
+        return self._sizes.get(path), self._digests.get(path, "")
 
     def __getstate__(self) -> Any:
         return self._place, self._patience, self._commit, self._endpoint
@@ -251,7 +258,7 @@ class HubStore(HttpStore):
             address = following
         raise StorageFailed(f"cannot list {self.url}: found more than {MAX_PAGES} pages")
 
-    def _get(self, address: str, path: str) -> tuple[bytes, str]:
+    def _get(self, address: str, path: str, patience: Patience | None = None) -> tuple[bytes, str]:
         """A JSON answer of the Hub and the link to its next page. Raises FileMissing, StorageFailed."""
         if is_offline():
             raise StorageFailed(f"cannot read {self.url}: HF_HUB_OFFLINE is set; unset it, or give a local folder")
@@ -271,7 +278,7 @@ class HubStore(HttpStore):
             finally:
                 answer.close()
 
-        reading = Reading(path, 0, None, self._patience)
+        reading = Reading(path, 0, None, patience or self._patience)
         persist(reading, name, attempt, (HTTPError, OSError), reason_of)
         return found[0]
 

@@ -111,11 +111,7 @@ class KaggleStore(HttpStore):
         """The files of the version, page by page. Raises FileMissing, StorageFailed."""
         token = ""
         for _ in range(MOST_PAGES):
-            query = {
-                "dataset_version_number": self._version,
-                "page_size": 200,
-                **({"page_token": token} if token else {}),
-            }
+            query = {"datasetVersionNumber": self._version, "pageSize": 200, **({"pageToken": token} if token else {})}
             page = self._get(f"{self._api}/list/{quote(self._handle)}?{urlencode(query)}", _List)
             yield from page.datasetFiles
             token = page.nextPageToken

@@ -1,7 +1,8 @@
-"""The column `reasons` of a version: why samples were left out after the build, and by which steps.
+"""The column `reasons` of a version: why samples were left out after the build.
 
 Here: its encoding and strict decoding, finding one sample's reason.
-Elsewhere: the column `omitted`, which readers obey (manifest.py); who finds reasons (curate). Layout: specs/FORMAT.md.
+Elsewhere: the column `omitted`, which readers obey (manifest.py); who finds reasons (curate); what was done, which the
+version itself says (layout.StepRecord). Layout: specs/FORMAT.md.
 """
 
 from __future__ import annotations
@@ -53,11 +54,10 @@ class Reason(NamedTuple):
 class Reasons(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The decoded column. `shards` ascend; `rows[i]` belong to `shards[i]`, packed as OMISSION, ordinals ascending.
 
-    `steps` are what was done, oldest first, as text by name; `benchmarks` are the names that rows refer to.
+    `benchmarks` are the names that rows refer to.
     """
 
     format: int = FORMAT
-    steps: tuple[dict[str, str], ...]
     benchmarks: tuple[str, ...]
     shards: tuple[int, ...]
     rows: tuple[bytes, ...]
@@ -90,13 +90,10 @@ class Reasons(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return Reason(word, of, "", 0, similarity)
 
 
-def encode_reasons(
-    omissions: Mapping[int, Omissions], steps: Sequence[Mapping[str, str]], benchmarks: Sequence[str]
-) -> bytes:
+def encode_reasons(omissions: Mapping[int, Omissions], benchmarks: Sequence[str]) -> bytes:
     """A file of the column: position of a shard in the manifest -> OMISSION rows, ordinals ascending."""
     rows = [(shard, found.astype(OMISSION).tobytes()) for shard, found in sorted(omissions.items()) if len(found)]
     column = Reasons(
-        steps=tuple(dict(sorted(step.items())) for step in steps),
         benchmarks=tuple(benchmarks),
         shards=tuple(shard for shard, _ in rows),
         rows=tuple(packed for _, packed in rows),
@@ -115,7 +112,6 @@ def decode_reasons(data: bytes, where: str) -> Reasons:
     sane = column.format == FORMAT and len(column.shards) == len(column.rows)
     sane = sane and all(a < b for a, b in itertools.pairwise(column.shards)) and min(column.shards, default=0) >= 0
     sane = sane and all(_is_sound(packed, len(column.benchmarks)) for packed in column.rows)
-    sane = sane and all(list(step) == sorted(step) for step in column.steps)
     if not sane or COLUMN_MAGIC + msgspec.msgpack.encode(column) != data:
         raise ShardDamaged(f"{where}: is not in canonical form")
     return column

@@ -172,6 +172,18 @@ class ShardWriter:
             key = key_of_record(sample, record, [(name, known) for name, _, known in parts[1:]])
             yield key, parts, facts_of(sample)
 
+    def encode_columns(self, samples: Iterable[Prepared]) -> tuple[EncodedColumns, Refused | None]:
+        """The same as columns, up to the first sample that is refused, and why: `fill_columns` takes all of these."""
+        columns = EncodedColumns([], [], [], [], [], [])
+        try:
+            for key, parts, facts in self.encode(samples):
+                if len(parts) > 1 or facts.text_characters >> 32:
+                    _check_parts(parts, facts)
+                columns.add(key, parts, facts)
+        except Refused as refused:
+            return columns, refused
+        return columns, None
+
     def digest(self, data: bytes) -> bytes:
         """BLAKE3-128 of a member's data; a hasher that is kept takes two thirds of the time of a new one."""
         self._reset()
@@ -322,6 +334,18 @@ class ShardWriter:
             **self._about,
         )
         return entry, index
+
+
+def _check_parts(parts: Sequence[Part], facts: Facts) -> None:
+    """Refuse what no shard can hold, before any of it is taken."""
+    if len(parts) > MAX_MEMBERS:
+        raise Refused("too-big", "a sample has at most 65535 members")
+    for name, data, _ in parts:
+        tar.check_member(name, len(data))
+    try:
+        pack_numbers(*facts[:5])
+    except struct.error:
+        raise Refused("too-big", UNCOUNTABLE) from None
 
 
 def _told(facts: Sequence[Facts]) -> tuple[list[bytes], list[tuple[str, ...]]]:

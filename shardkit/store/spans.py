@@ -30,14 +30,24 @@ Encoded = tuple[str, Sequence[Part], Facts]
 class EncodedColumns(NamedTuple):
     """Many of them: a row a sample, then a row a member. Half the time of the same samples one by one."""
 
-    keys: Sequence[str]
-    facts: Sequence[Facts]
-    counts: Sequence[int]
+    keys: list[str]
+    facts: list[Facts]
+    counts: list[int]
     """Members of each sample."""
-    names: Sequence[str]
-    data: Sequence[bytes]
-    digests: Sequence[bytes]
+    names: list[str]
+    data: list[bytes]
+    digests: list[bytes]
     """BLAKE3-128 of each member's data."""
+
+    def add(self, key: str, parts: Sequence[Part], facts: Facts) -> None:
+        """Append a sample."""
+        self.keys.append(key)
+        self.facts.append(facts)
+        self.counts.append(len(parts))
+        for name, data, digest in parts:
+            self.names.append(name)
+            self.data.append(data)
+            self.digests.append(digest)
 
     def part(self, begin: int, end: int, member: int) -> EncodedColumns:
         """The rows from `begin` to `end`; the first one's members begin at `member`."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shardkit.build import lane
+from shardkit.build import cutter
 from shardkit.build.run import build
 from shardkit.store.layout import DeadLetter
 from shardkit.store.manifest import read_dead_letters, read_manifest
@@ -40,7 +40,7 @@ def test_rows_equal_samples_duplicates_and_refused(tmp_path: Path, out: Path) ->
 def test_a_source_of_nothing_but_bad_rows_commits_on_its_way(
     tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lane, "LETTERS", 10)
+    monkeypatch.setattr(cutter, "LETTERS", 10)
     path = write_questions(tmp_path / "q.jsonl", range(36), bad=dict.fromkeys(range(35), "{"))
     assert build(spec_of(questions(path)), out=out, workers=0).samples == 1
     assert len(letters(out)) == 35

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from shardkit import open_dataset
-from shardkit.build.run import build
+from shardkit.build.run import build, dry_run
 from shardkit.build.status import read_status
 from shardkit.spec import BuildSpec
 from shardkit.store.faults import Setting
@@ -63,6 +63,13 @@ def test_rows_become_samples_and_are_counted(tmp_path: Path) -> None:
     assert (lane.rows, lane.filtered, lane.refused) == (18 + 18, 18, {})
     preferences = [item.sample.preference for item in open_dataset(str(tmp_path / "out"))]
     assert {(one.chosen[-1], one.rejected[-1]) for one in preferences if one} == {("4", "0")}
+
+
+def test_a_dry_run_measures_what_rows_become(tmp_path: Path) -> None:
+    [planned] = dry_run(rated(tmp_path), out=tmp_path / "out").sources
+    built = build(rated(tmp_path), out=tmp_path / "out", workers=0)
+    assert planned.samples is not None and planned.bytes is not None
+    assert built.samples / 2 < planned.samples < built.samples * 2
 
 
 def test_a_limit_counts_what_rows_become(tmp_path: Path) -> None:

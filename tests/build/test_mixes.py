@@ -126,6 +126,7 @@ def test_a_budget_ends_lanes_by_bytes_whatever_the_workers(tmp_path: Path) -> No
     assert 150_000 <= sizes["a"] < 150_000 + 2 * 5000
     assert 50_000 <= sizes["b"] < 50_000 + 5000
     assert (result.shortages, result.missing) == ({}, 0)
+    assert read_status(tmp_path / "out").at_budget == dict(sizes)
     assert build(spec, out=tmp_path / "other", workers=2).version == result.version
     for call in (70, 131, 180):
         out = tmp_path / f"killed-{call}"

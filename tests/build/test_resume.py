@@ -14,7 +14,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from shardkit.build.lane import LaneJob, read_steps
+from shardkit.build.cutter import LaneJob
+from shardkit.build.lane import read_steps
 from shardkit.build.progress import Committed, Event, LaneStopped, Planned
 from shardkit.build.run import build
 from shardkit.build.status import read_status

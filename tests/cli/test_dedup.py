@@ -110,3 +110,17 @@ def test_a_dataset_behind_a_url_can_be_looked_at(shardkit: Command, root: Path, 
 def test_mistakes_are_named(shardkit: Command, root: Path, options: tuple[str, ...], told: str) -> None:
     ended = shardkit("dedup", root, *options)
     assert ended.code == 2 and told in ended.err
+
+
+def test_split_keeps_near_duplicates_together(shardkit: Command, tmp_path: Path) -> None:
+    pairs = [(text, f"{text.upper()}!") for text in texts(12, words=30)]
+    rows = [*(first for first, _ in pairs), *(second for _, second in pairs)]
+    make(tmp_path / "data", [chat(at, row) for at, row in enumerate(rows)], shards=2)
+    asked = ("--ratios", "train=0.5,test=0.5", "--group", "", "--near")
+    told = json.loads(shardkit("split", tmp_path / "data", *asked, "--json").out)
+    assert (told["groups"], told["largest_group"]) == (12, 2)
+    found = shardkit("ls", tmp_path / "data", "--where", "split=train", "--json").out
+    train = {json.loads(line)["key"] for line in found.splitlines()}
+    keys = [item.key for item in open_one(tmp_path / "data")]
+    assert len(train) == 12
+    assert all((keys[at] in train) == (keys[at + 12] in train) for at in range(12))

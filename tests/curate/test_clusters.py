@@ -49,13 +49,15 @@ def named(written: list[str]) -> list[Named]:
     return [Named(0, at, f"{at:032x}", Features((text,), (0,), (), 7)) for at, text in enumerate(written)]
 
 
-def cluster(folder: Path, written: list[str], *, batch: int = 512, partition: int = 1 << 20) -> list[int]:
+def cluster(
+    folder: Path, written: list[str], *, batch: int = 512, partition: int = 1 << 20, options: DedupOptions = OPTIONS
+) -> list[int]:
     samples = named(written)
     with Table(folder, len(samples), partition) as filled:
         for at in range(0, len(samples), batch):
-            filled.append(fingerprint(samples[at : at + batch], None))
+            filled.append(fingerprint(samples[at : at + batch], options))
         filled.seal()
-        roots, _ = find_clusters(filled, OPTIONS)
+        roots, _ = find_clusters(filled, options)
     assert not list(folder.iterdir())
     return roots.tolist()
 
@@ -107,6 +109,20 @@ def test_the_clusters_of_these_texts_stay_what_they_are(tmp_path: Path, planted:
 KNOWN_CLUSTERS: tuple[int, list[int]] = (302, [4, 6, 8, 23, 26, 32, 41, 42])
 
 
+@pytest.mark.parametrize("threshold", [0.5, 0.6, 0.7, 0.9])
+def test_other_thresholds_find_their_pairs(tmp_path: Path, threshold: float) -> None:
+    draw = random.Random(4)
+    pairs = []
+    for one, other in zip(texts(60, 1, 40), texts(60, 2, 40), strict=True):
+        cut = draw.randint(20, 40)
+        pairs += [one, " ".join([*one.split()[:cut], *other.split()[cut:]])]
+    words = [text.split() for text in pairs]
+    near = [at for at in range(0, 120, 2) if similarity(words[at], words[at + 1]) >= threshold]
+    roots = cluster(tmp_path, pairs, options=DedupOptions(compare=("text",), threshold=threshold))
+    found = [at for at in range(0, 120, 2) if roots[at + 1] == at]
+    assert set(found) <= set(near) and len(found) >= 0.95 * len(near) and len(near) >= 5
+
+
 def test_thousands_of_copies_are_one_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clusters, "MOST_TOGETHER", 3)
     text, other = texts(2)
@@ -117,13 +133,13 @@ def test_a_table_holds_what_it_was_given(tmp_path: Path, planted: list[str]) -> 
     samples = named(planted[:200])
     with Table(tmp_path, 200, 100) as filled:
         for at in range(0, 200, 30):
-            filled.append(fingerprint(samples[at : at + 30], None))
+            filled.append(fingerprint(samples[at : at + 30], OPTIONS))
         filled.seal()
         assert filled.parts > 10
         numbers = np.array([0, 1, 5, 29, 30, 31, 90, 199])
         rows = filled.take(numbers)
         assert rows["ordinal"].tolist() == numbers.tolist()
-        whole = fingerprint(samples, None)
+        whole = fingerprint(samples, OPTIONS)
         for row, number in zip(rows, numbers.tolist(), strict=True):
             start = int(whole.rows[number]["shingles_at"])
             wanted = whole.shingles[start : start + int(whole.rows[number]["shingles"])]

@@ -13,12 +13,18 @@ import pytest
 
 from shardkit import open_dataset, open_loader
 from shardkit.curate import clusters, fingerprints, table
-from shardkit.curate.dedup import DedupResult, How, dedup, find, open_one, read_groups
+from shardkit.curate.card import has_card
+from shardkit.curate.dedup import DedupResult, How, dedup, find, near_labels, open_one
 from shardkit.curate.options import DedupOptions
+from shardkit.curate.scratch import Scratch
+from shardkit.curate.split import split_dataset
 from shardkit.errors import Locked, SpecError, StorageFailed
 from shardkit.records.row import Prepared
+from shardkit.report.lineage import trace_sample
+from shardkit.spec import SplitOptions
 from shardkit.store import fs
 from shardkit.store.faults import Fault, Faults, Setting
+from shardkit.store.manifest import read_split
 from shardkit.store.publish import lock
 from shardkit.store.reasons import Reason, read_reasons
 from shardkit.store.recovery import plan_gc
@@ -101,6 +107,22 @@ def test_readers_see_fewer_and_the_old_version_as_it_was(
     assert (totals.samples, totals.by_modality) == (len(wanted), {"text": len(wanted)})
 
 
+def test_lineage_and_card_say_why(planted: tuple[Path, list[str], list[int]], tmp_path: Path) -> None:
+    shutil.copytree(planted[0], tmp_path / "data")
+    before = open_one(tmp_path / "data")
+    done = run(tmp_path / "data")
+    at, reason = next(iter(reasons_of(tmp_path / "data").items()))
+    assert reason.of is not None
+    after = open_one(tmp_path / "data")
+    traced = trace_sample(after, before[at].key)
+    kept = before[reason.of[0] * 120 + reason.of[1]].key
+    assert (traced.versions[0].present, traced.versions[1].present) == (False, True)
+    assert traced.versions[0].why == f"near-duplicate ({reason.similarity:.1%}) of {kept}"
+    assert traced.versions[0].why in traced.text() and not traced.versions[1].why
+    card = (tmp_path / "data" / "cards" / f"{done.version}.md").read_text()
+    assert f"| near-duplicate | {done.near_duplicates} |" in card and "R-MinHash" in card
+
+
 def test_a_second_run_changes_nothing(planted: tuple[Path, list[str], list[int]], tmp_path: Path) -> None:
     shutil.copytree(planted[0], tmp_path / "data")
     first, again = run(tmp_path / "data"), run(tmp_path / "data")
@@ -157,14 +179,30 @@ def test_whatever_happens_on_the_way_running_again_ends_with_the_same_version(tm
     finally:
         fs.observe(before)
     assert counter.calls > 30
-    for at in range(1, counter.calls + 1, 1 if fault == "kill" else 4):
+    for at in range(1, counter.calls + 1, 2 if fault == "kill" else 5):
         root = tmp_path / f"run-{at}"
         shutil.copytree(tmp_path / "data", root)
         status = forked(root, Setting(fault=fault, at=at))
         assert was_killed(status) if fault == "kill" else os.waitstatus_to_exitcode(status) in (0, 3)
         assert run(root).version == wanted, f"{fault} at call {at}"
         assert open_one(root).verify().damages == () and not plan_gc(root).files
+        assert has_card(root, wanted)
         shutil.rmtree(root)
+
+
+@pytest.mark.parametrize("fault", ["flip", "torn"])
+def test_a_disk_that_does_not_keep_what_is_written_is_noticed(tmp_path: Path, fault: Fault) -> None:
+    before = fs.observe(Faults(Setting(fault=fault, at=3)))  # the file is made, then written twice
+    try:
+        file = Scratch(tmp_path, "rows")
+        file.append(b"x" * 100)
+        file.append(b"y" * 100)
+        with pytest.raises(StorageFailed, match="does not hold what was written"):
+            file.seal()
+        file.remove()
+    finally:
+        fs.observe(before)
+    assert not list(tmp_path.iterdir())
 
 
 def test_memory_does_not_grow_with_the_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,8 +243,8 @@ def test_case_and_roles_make_no_copy_but_answers_do(tmp_path: Path) -> None:
 
 
 def test_the_systems_words_are_not_compared(tmp_path: Path) -> None:
-    system, *questions = texts(4, words=40)
-    samples = [chat(at, " ".join(question.split()[:10]), system=system) for at, question in enumerate(questions)]
+    (system,), questions = texts(1, words=300), texts(3, seed=1, words=10)
+    samples = [chat(at, question, system=system) for at, question in enumerate(questions)]
     assert stays(tmp_path, samples) == [0, 1, 2]
 
 
@@ -260,22 +298,21 @@ def test_recordings_go_where_their_samples_are_the_same(tmp_path: Path) -> None:
     assert stays(tmp_path, samples, DedupOptions(compare=("text",))) == [0, 3]
 
 
-def test_groups_name_the_first_of_each_cluster(tmp_path: Path) -> None:
+def test_labels_name_the_first_of_each_cluster(tmp_path: Path) -> None:
     one, two, three = texts(3)
-    samples = [
-        chat(0, one),
-        chat(1, two),
-        chat(2, one.upper()),
-        seen(3, png(photo(1))),
-        chat(4, three),
-        chat(5, two + "!"),
-    ]
+    samples = [chat(0, one), chat(1, two), chat(2, one.upper()), seen(3, png(photo(1))), chat(4, three)]
+    samples.append(chat(5, two + "!"))
     make(tmp_path / "data", samples, shards=3)
     dataset = open_one(tmp_path / "data")
     keys = [item.key for item in dataset]
-    groups = [f"{high:016x}{low:016x}" for shard in read_groups(dataset) for high, low in shard.tolist()]
-    assert groups == [keys[0], keys[1], keys[0], keys[3], keys[4], keys[1]]
-    assert [len(shard) for shard in read_groups(dataset, DedupOptions(compare=("audio",)))] == [2, 2, 2]
+    assert near_labels(dataset) == {(0, 0): keys[0], (1, 0): keys[0], (0, 1): keys[1], (2, 1): keys[1]}
+    assert near_labels(dataset, DedupOptions(compare=("audio",))) == {}
+    split = SplitOptions(ratios={"train": 0.5, "test": 0.5}, near=True)
+    split_dataset(tmp_path / "data", split, near_labels(dataset))
+    divided = read_split(open_one(tmp_path / "data").store, open_one(tmp_path / "data").manifest)
+    assert divided is not None
+    sides = [divided.of_shard(shard, 2)[1].tolist() for shard in range(3)]
+    assert sides[0][0] == sides[1][0] and sides[0][1] == sides[2][1]
 
 
 def test_what_the_parent_left_out_stays_out_and_reasons_add_up(tmp_path: Path) -> None:
@@ -288,7 +325,8 @@ def test_what_the_parent_left_out_stays_out_and_reasons_add_up(tmp_path: Path) -
     assert second.parent == first.version
     dataset = open_one(tmp_path / "data")
     found = read_reasons(dataset.store, dataset.manifest)
-    assert found is not None and len(found.steps) == 2
+    assert found is not None and dataset.manifest.step is not None
+    assert dataset.manifest.step.options == {"compare": ["images"], "images": "pHash 64, radius 6"}
     assert [(shard, ordinal, reason.of) for shard, ordinal, reason in found.all()] == [(0, 1, (0, 0)), (1, 1, (1, 0))]
     assert found.find(0, 0) is None and found.find(5, 0) is None
     assert dataset.manifest.totals.omitted == 2 and dataset.verify().damages == ()

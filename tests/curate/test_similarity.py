@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from shardkit.curate.audio import digest_sound
 from shardkit.curate.images import RADIUS, band_images, digest_image, distance, hash_photo
-from shardkit.curate.text import BANDS, agreement, band, jaccard, shingle, shorten, sign
+from shardkit.curate.text import agreement, band, jaccard, shingle, shorten, sign
 from shardkit.curate.words import hash_words
 from tests.curate.making import jpeg, noise, photo, png, texts, wave
 
@@ -46,10 +46,10 @@ def test_signatures_agree_as_texts_do_and_bands_depend_on_what_must_be_equal() -
     signatures = sign(made)
     similar = jaccard(made.values[: made.starts[1]], made.values[made.starts[1] : made.starts[2]])
     assert agreement(shorten(signatures[:1]), shorten(signatures[1:2]))[0] == pytest.approx(similar, abs=0.15)
-    bands = band(signatures, np.zeros(3, np.uint64))
-    assert bands.shape == (3, BANDS)
+    bands = band(signatures, np.zeros(3, np.uint64), 6)
+    assert bands.shape == (3, 20)
     assert np.isin(bands[0], bands[1]).any() and not np.isin(bands[0], bands[2]).any()
-    assert not np.isin(bands[0], band(signatures, np.ones(3, np.uint64))[1]).any()
+    assert not np.isin(bands[0], band(signatures, np.ones(3, np.uint64), 6)[1]).any()
 
 
 @given(st.integers(0, 2**64 - 1), st.sets(st.integers(0, 63), max_size=RADIUS + 3))

@@ -85,13 +85,17 @@ class Quiet(BaseHTTPRequestHandler):
 
 
 class Files(Server):
-    """`content` by path; without `tags` only Last-Modified (`when`) tells versions apart."""
+    """`content` by path; without `tags` only Last-Modified (`when`) tells versions apart.
+
+    Ranges that begin at `lost_from` or behind are not found: a file that goes away while it is read.
+    """
 
     def __init__(self) -> None:
         super().__init__(_Handler)
         self.content: dict[str, bytes] = {}
         self.tags = True
         self.when = WHEN
+        self.lost_from: int | None = None
 
 
 class _Handler(Quiet):
@@ -99,7 +103,8 @@ class _Handler(Quiet):
 
     def serve(self) -> None:
         data = self.server.content.get(unquote(urlsplit(self.path).path))
-        if data is None:
+        first = int(self.headers.get("Range", "bytes=0-").partition("=")[2].partition("-")[0])
+        if data is None or (self.server.lost_from is not None and first >= self.server.lost_from):
             return self.answer(404, b"gone")
         headers = {"ETag": f'"{hashlib.sha256(data).hexdigest()[:16]}"'} if self.server.tags else {}
         return self.answer_ranged(data, {**headers, "Last-Modified": self.server.when})

@@ -63,8 +63,8 @@ class Hub(_Server):
 
     `faults` are taken one for each request for a file, `api_faults` one for each of the API: `cut` (half of the
     bytes), `reset`, a status such as `429` or `503` (with `retry_after`), or "" for none. `pages` is how many entries
-    a page of a tree has; files of at least `large_bytes` lie on the second server. `exports` is what the endpoint
-    `parquet` tells of a repository.
+    a page of a tree has. Files of at least `large_bytes` lie on the second server; without `ranges` the others are
+    given only as a whole. `exports` is what the endpoint `parquet` tells of a repository.
     """
 
     def __init__(self, repositories: Mapping[str, Files], cdn: Cdn) -> None:
@@ -81,6 +81,7 @@ class Hub(_Server):
         self.api_faults: list[str] = []
         self.retry_after = {"Retry-After": "0"}
         self.pages = 1000
+        self.ranges = True
         self.large_bytes = 1 << 20
         for name, files in repositories.items():
             self.commit(name, files)
@@ -190,7 +191,8 @@ class _Handler(BaseHTTPRequestHandler):
     def give(self, data: bytes, headers: Mapping[str, str], *, cut: bool) -> None:
         """The file or the range that was asked for."""
         headers = {"Accept-Ranges": "bytes", "Content-Type": "application/octet-stream", **headers}
-        first, last, ranged = _asked_range(self.headers.get("Range", ""), len(data))
+        asked = self.headers.get("Range", "") if getattr(self.server, "ranges", True) else ""
+        first, last, ranged = _asked_range(asked, len(data))
         if ranged and first >= len(data):
             return self.answer(416, b"", {"Content-Range": f"bytes */{len(data)}"})
         part = data[first : last + 1]

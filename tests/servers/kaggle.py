@@ -33,7 +33,8 @@ class _Handler(Quiet):
         if not self.server.open_to_all and self.headers.get("Authorization") not in self.known():
             return self.answer(403 if self.headers.get("Authorization") else 401, b'{"message": "no"}')
         what, _, handle = parts.path.removeprefix("/api/v1/datasets/").partition("/")
-        version = int(query.get("dataset_version_number", max(self.server.content)))
+        names = {"list": "datasetVersionNumber", "download": "dataset_version_number"}  # as Kaggle's own clients ask
+        version = int(query.get(names.get(what, ""), max(self.server.content)))
         if handle != "owner/name" or version not in self.server.content:
             return self.answer(404, b'{"message": "not found"}')
         return {"view": self.view, "list": self.list, "download": self.download}[what](version, query)
@@ -48,7 +49,7 @@ class _Handler(Quiet):
     def list(self, version: int, query: dict[str, str]) -> None:
         """Two files a page."""
         files = sorted(self.server.content[version].items())
-        start = int(query.get("page_token", "0"))
+        start = int(query.get("pageToken", "0"))
         page = [{"name": name, "totalBytes": len(data), "ref": ""} for name, data in files[start : start + 2]]
         token = str(start + 2) if start + 2 < len(files) else ""
         self.answer(200, json.dumps({"datasetFiles": page, "nextPageToken": token}).encode())

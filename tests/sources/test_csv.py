@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import json
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -13,11 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shardkit import open_dataset
 from shardkit.errors import SourceDamaged, SpecError
 from shardkit.records.row import Row
 from shardkit.sources.base import BadRow
 from shardkit.sources.csv import Dialect, read_records
 from shardkit.spec import CsvSource
+from tests.build.making import run_command, save_spec, spec_of
 from tests.sources.kinds import Opened
 
 
@@ -35,9 +38,9 @@ def seen(rows: list[Row | BadRow]) -> list[object]:
 
 
 def test_quotes_line_feeds_and_blank_lines(tmp_path: Path, opened: Callable[..., Opened]) -> None:
-    path = write(tmp_path / "x.csv", b'question,answer\r\n"a\nb","say ""hi"""\r\n\r\n5" pipe,\xc3\xa9\r\n"a"b,\r\n')
+    path = write(tmp_path / "x.csv", b'question,answer\r\n"a\nb","say ""\n""hi"""\r\n\r\n5" pipe,\xc3\xa9\r\n"a"b,\r\n')
     rows = opened(spec(path)).rows()
-    assert seen(rows) == [["a\nb", 'say "hi"'], ['5" pipe', "é"], ["ab", ""]]
+    assert seen(rows) == [["a\nb", 'say "\n"hi"'], ['5" pipe', "é"], ["ab", ""]]
     assert [row.position for row in rows] == ["x.csv:1", "x.csv:2", "x.csv:3"]
 
 
@@ -55,6 +58,8 @@ def test_tabs_delimiters_names_and_quotes_without_meaning(tmp_path: Path, opened
     bars = write(tmp_path / "y.csv", b"1|2\n3|4")
     got = opened(spec(bars, delimiter="|", header=False, names=("question", "answer"))).rows()
     assert seen(got) == [["1", "2"], ["3", "4"]]
+    with pytest.raises(SpecError, match="has 2 columns in its header, `names` has 3"):
+        opened(spec(bars, delimiter="|", names=("question", "answer", "more")))
     renamed = opened(spec(bars, delimiter="|", names=("question", "answer"))).rows()
     assert seen(renamed) == [["3", "4"]]
 
@@ -116,7 +121,20 @@ def test_cut_gz_is_noticed(tmp_path: Path, opened: Callable[..., Opened]) -> Non
         opened(spec(path)).rows()
 
 
-@given(text=st.text('ab,;"\r\n ', max_size=40), quote=st.sampled_from(['"', ""]))
+def test_builds_of_csv_and_json_through_the_command(tmp_path: Path) -> None:
+    write(tmp_path / "x.tsv", b"q\ta\n" + b"".join(b"%d?\tyes\n" % at for at in range(9)))
+    write(tmp_path / "y.json", json.dumps({"rows": [{"q": f"{at}!", "a": "no"} for at in range(9)]}).encode())
+    common = {"normalizer": "question_answer", "columns": {"question": "q", "answer": "a"}}
+    sources = ({"kind": "csv", "name": "one", "path": str(tmp_path / "x.tsv"), **common},
+               {"kind": "json", "name": "two", "path": str(tmp_path / "y.json"), "key": "rows", **common})  # fmt: skip
+    path = save_spec(tmp_path / "s.yaml", spec_of(*sources))
+    ended = run_command("build", path, "--out", tmp_path / "out", "--sample", "5", "--json")
+    assert ended.returncode == 0, ended.stderr
+    asked = [item.sample.messages[0].content for item in open_dataset(str(tmp_path / "out"))]
+    assert asked == [f"{at}?" for at in range(5)] + [f"{at}!" for at in range(5)]
+
+
+@given(text=st.text('a,"\n\r', max_size=14), quote=st.sampled_from(['"', ""]))
 @settings(max_examples=500)
 def test_records_end_where_the_csv_module_ends_them(text: str, quote: str) -> None:
     dialect = Dialect(",", quote)

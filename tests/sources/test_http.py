@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from shardkit.errors import SourceChanged, SourceUnavailable, SpecError
+from shardkit.build.run import build
+from shardkit.errors import ShardkitError, SourceChanged, SourceUnavailable, SpecError
 from shardkit.records.row import Row
 from shardkit.sources.base import BadRow
 from shardkit.sources.http import short_names
@@ -93,6 +94,11 @@ def test_media_one_file_a_row_and_one_that_is_gone(server: Files, opened: Callab
     assert (first.position, first.blobs) == ("x/1.png", {"image": PNG})
     assert (last.position, last.blobs) == ("y/2.PNG", {"image": PNG})
     assert (gone.position, gone.reason) == ("none.png", "no-media")
+
+
+def test_media_of_which_none_can_be_had_are_no_source(server: Files, opened: Callable[..., Opened]) -> None:
+    with pytest.raises(SourceUnavailable, match="status 404"):
+        opened(spec(server, "/a.png", "/b.png", normalizer="unlabelled"))
 
 
 def test_braces_and_a_list_of_urls(server: Files, tmp_path: Path, opened: Callable[..., Opened]) -> None:
@@ -180,18 +186,15 @@ def test_what_cannot_be_had_is_said_and_falls_back(
     with pytest.raises(SourceUnavailable, match=f"status {fault}"):
         opened(spec(server, "/d/a.jsonl"))
     server.faults = [fault] * 20
-    spare = questions(write_questions(tmp_path / "q.jsonl", range(9)), "spare")
     first = {"kind": "http", "name": "first", "normalizer": "question_answer", "urls": [f"{server.url}/d/a.jsonl"]}
-    path = save_spec(tmp_path / "s.yaml", spec_of({**first, "fallback": spare}))
-    ended = run_command("build", path, "--out", tmp_path / "out", "--sample", "5")
-    assert ended.returncode == 0, ended.stderr
+    made = spec_of({**first, "fallback": questions(write_questions(tmp_path / "q.jsonl", range(9)), "spare")})
+    done = build(made, out=tmp_path / "out", sample=5, workers=0)
     _, manifest = read_manifest(open_store(tmp_path / "out"))
     [record] = manifest.plan.sources
     assert record.decision == f"first (http): a.jsonl: status {fault}; taken: fallback spare (jsonl)"
-    assert manifest.totals.samples == 5
+    assert done.samples == 5
     server.faults = []  # the source is there again: the plan stands
-    again = run_command("build", path, "--out", tmp_path / "out", "--sample", "5")
-    assert (again.returncode, read_manifest(open_store(tmp_path / "out"))[1]) == (0, manifest)
+    assert build(made, out=tmp_path / "out", sample=5, workers=0).version == done.version
 
 
 def test_formats_that_differ_or_are_unknown_are_refused(server: Files, opened: Callable[..., Opened]) -> None:
@@ -205,21 +208,20 @@ def test_formats_that_differ_or_are_unknown_are_refused(server: Files, opened: C
 
 
 def test_cut_build_resumes_to_the_same_version(server: Files, tmp_path: Path) -> None:
-    server.content = {f"/p{at}.jsonl": "\n".join(
-        json.dumps({"question": f"{at} and {number}?", "answer": "x" * 500}) for number in range(50)
-    ).encode() for at in range(3)}  # fmt: skip
-    source = {"kind": "http", "name": "web", "normalizer": "question_answer", "urls": [f"{server.url}/p{{0..2}}.jsonl"]}
-    path = save_spec(tmp_path / "s.yaml", spec_of(source))
-    whole = run_command("build", path, "--out", tmp_path / "whole", "--json")
-    assert whole.returncode == 0, whole.stderr
-    server.faults = [""] * 4 + ["404"] * 60  # planned and one file read, then gone
-    cut = run_command("build", path, "--out", tmp_path / "cut", "--json")
-    assert cut.returncode in (1, 3), cut.stderr
-    server.faults = []
+    lines = [json.dumps({"question": f"{at}?", "answer": "x" * 9000}) for at in range(1000)]
+    server.content = {f"/p{at}.jsonl": "\n".join(lines[at::2]).encode() for at in range(2)}
+    source = {"kind": "http", "name": "web", "normalizer": "question_answer", "urls": [f"{server.url}/p{{0..1}}.jsonl"]}
+    made = spec_of(source, limits={"shard_samples": 100})
+    whole = build(made, out=tmp_path / "whole", workers=0)
+    server.lost_from = BLOCK_BYTES
+    with pytest.raises(ShardkitError, match="changed since planned"):
+        build(made, out=tmp_path / "cut", workers=0)
+    assert list((tmp_path / "cut" / ".build" / "lanes").rglob("*.ckpt"))
+    server.lost_from = None
+    path = save_spec(tmp_path / "s.yaml", made)
     again = run_command("build", path, "--out", tmp_path / "cut", "--json")
     assert again.returncode == 0, again.stderr
-    version = json.loads(whole.stdout.splitlines()[-1])["version"]
-    assert json.loads(again.stdout.splitlines()[-1])["version"] == version
+    assert json.loads(again.stdout.splitlines()[-1])["version"] == whole.version
 
 
 def test_names_are_short_and_differ() -> None:

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from shardkit.errors import SourceChanged, SourceDamaged, SourceUnavailable, SpecError
+from shardkit.build.run import build
+from shardkit.errors import ShardkitError, SourceChanged, SourceDamaged, SourceUnavailable, SpecError
 from shardkit.records.row import Row
+from shardkit.sources.web_place import BLOCK_BYTES
 from shardkit.spec import KaggleSource
 from shardkit.store.kaggle import Login, find_login
 from shardkit.store.manifest import read_manifest
@@ -103,11 +105,16 @@ def test_passing_faults_of_both_servers_are_passed(fault: str, server: Kaggle, o
 
 
 def test_signed_url_that_expired_is_asked_for_again(server: Kaggle, opened: Callable[..., Opened]) -> None:
-    source = opened(spec("c.parquet"))
+    line = json.dumps({"question": "q", "answer": "x" * 9000}) + "\n"
+    server.content[3] = {"a.jsonl": line.encode() * (2 * BLOCK_BYTES // len(line))}
+    source = opened(spec("a.jsonl"))
     rows = source.source.rows(source.folder, 0, 1, None)
     next(rows)
+    asked = len(server.asked)
     server.storage.faults = ["403"]
-    assert len([*rows]) == 8
+    assert len([*rows]) == 2 * BLOCK_BYTES // len(line) - 1
+    assert not server.storage.faults
+    assert len(server.asked) == asked + 1
 
 
 @pytest.mark.parametrize(
@@ -148,15 +155,6 @@ def test_credentials_are_found_where_kaggle_keeps_them(tmp_path: Path) -> None:
         find_login(home)
 
 
-def build(tmp_path: Path, source: dict[str, object], out: str = "out", **environment: str) -> dict[str, object]:
-    path = save_spec(tmp_path / "s.yaml", spec_of(source))  # type: ignore[arg-type]
-    ended = run_command("build", path, "--out", tmp_path / out, "--sample", "5", "--json", **environment)
-    assert ended.returncode == 0, ended.stderr
-    assert "canary" not in ended.stdout + ended.stderr
-    done: dict[str, object] = json.loads(ended.stdout.splitlines()[-1])
-    return done
-
-
 def first_choice(tmp_path: Path, **fields: object) -> dict[str, object]:
     spare = questions(write_questions(tmp_path / "q.jsonl", range(9)), "spare")
     common = {
@@ -169,13 +167,34 @@ def first_choice(tmp_path: Path, **fields: object) -> dict[str, object]:
     return {**common, "fallback": spare, **fields}
 
 
+def through_the_command(
+    tmp_path: Path, source: dict[str, object], *, out: str, **environment: str
+) -> dict[str, object]:
+    path = save_spec(tmp_path / "s.yaml", spec_of(source))
+    ended = run_command("build", path, "--out", tmp_path / out, "--sample", "5", "--json", **environment)
+    assert ended.returncode == 0, ended.stderr
+    assert "canary" not in ended.stdout + ended.stderr
+    done: dict[str, object] = json.loads(ended.stdout.splitlines()[-1])
+    return done
+
+
+def decision(folder: Path) -> tuple[str, str]:
+    [record] = read_manifest(open_store(folder))[1].plan.sources
+    return record.kind, record.decision
+
+
 def test_build_takes_kaggle_first(server: Kaggle, tmp_path: Path) -> None:
-    done = build(tmp_path, first_choice(tmp_path))
-    _, manifest = read_manifest(open_store(tmp_path / "out"))
-    [record] = manifest.plan.sources
-    assert (done["samples"], record.kind, record.decision) == (5, "kaggle", "")
-    assert build(tmp_path, first_choice(tmp_path), KAGGLE_USERNAME="", KAGGLE_KEY="", KAGGLE_API_TOKEN=TOKEN,
-                 out="other")["version"] == done["version"]  # fmt: skip
+    with_key = through_the_command(tmp_path, first_choice(tmp_path), out="a")
+    tokens = {"KAGGLE_USERNAME": "", "KAGGLE_KEY": "", "KAGGLE_API_TOKEN": TOKEN}
+    with_token = through_the_command(tmp_path, first_choice(tmp_path), out="b", **tokens)
+    assert (with_key["samples"], with_key["version"]) == (5, with_token["version"])
+    assert decision(tmp_path / "a") == ("kaggle", "")
+
+
+def test_build_that_is_refused_falls_back_through_the_command(server: Kaggle, tmp_path: Path) -> None:
+    done = through_the_command(tmp_path, first_choice(tmp_path), out="out", KAGGLE_KEY="wrong")
+    assert done["samples"] == 5
+    assert decision(tmp_path / "out") == ("jsonl", "first (kaggle): status 403; taken: fallback spare (jsonl)")
 
 
 @pytest.mark.parametrize(
@@ -190,23 +209,40 @@ def test_build_takes_kaggle_first(server: Kaggle, tmp_path: Path) -> None:
     ],
 )
 def test_build_falls_back_and_the_manifest_says_why(
-    case: dict[str, object], reason: str, server: Kaggle, tmp_path: Path
+    case: dict[str, object], reason: str, server: Kaggle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    environment = {name: str(value) for name, value in case.items() if name.isupper()}
-    fields = {name: value for name, value in case.items() if name.islower()}
-    done = build(tmp_path, first_choice(tmp_path, **fields), **environment)
-    _, manifest = read_manifest(open_store(tmp_path / "out"))
-    [record] = manifest.plan.sources
-    assert done["samples"] == 5
-    assert record.kind == "jsonl"
-    assert record.decision == f"first (kaggle): {reason}; taken: fallback spare (jsonl)"
-    again = build(tmp_path, first_choice(tmp_path, **fields))  # with credentials now: the plan stands
-    assert again["version"] == done["version"]
+    made = spec_of(first_choice(tmp_path, **{name: value for name, value in case.items() if name.islower()}))
+    with monkeypatch.context() as changed:
+        for name in filter(str.isupper, case):
+            changed.setenv(name, str(case[name]))
+        done = build(made, out=tmp_path / "out", sample=5, workers=0)
+    assert done.samples == 5
+    assert decision(tmp_path / "out") == ("jsonl", f"first (kaggle): {reason}; taken: fallback spare (jsonl)")
+    server.content[7] = CONTENT  # all is well now: the plan stands
+    assert build(made, out=tmp_path / "out", sample=5, workers=0).version == done.version
+    if reason == "status 403":  # an update decides anew
+        build(made, out=tmp_path / "out", sample=5, workers=0, update=True)
+        assert decision(tmp_path / "out") == ("kaggle", "")
 
 
-def test_without_a_fallback_the_next_step_is_said(server: Kaggle, tmp_path: Path) -> None:
-    source = {**first_choice(tmp_path), "fallback": None}
-    path = save_spec(tmp_path / "s.yaml", spec_of(source))
-    ended = run_command("build", path, "--out", tmp_path / "out", "--sample", "5", KAGGLE_KEY="")
-    assert ended.returncode == 3
-    assert "set KAGGLE_USERNAME and KAGGLE_KEY, or ~/.kaggle/kaggle.json" in ended.stderr
+def test_cut_build_resumes_to_the_same_version(server: Kaggle, tmp_path: Path) -> None:
+    lines = "\n".join(json.dumps({"question": f"{at}?", "answer": "x" * 9000}) for at in range(500)).encode()
+    server.content[3] = {"a.jsonl": lines, "b.csv": zipped("b.csv", csv_text([RECORDS[0], *RECORDS[1:] * 50]))}
+    sources = [{**first_choice(tmp_path), "name": name, "file": file, "fallback": None}
+               for name, file in (("one", "a.jsonl"), ("two", "b.csv"))]  # fmt: skip
+    made = spec_of(*sources, limits={"shard_samples": 100})
+    whole = build(made, out=tmp_path / "whole", workers=0)
+    server.storage.lost_from = BLOCK_BYTES
+    with pytest.raises(ShardkitError, match="changed since planned"):
+        build(made, out=tmp_path / "cut", workers=0)
+    assert list((tmp_path / "cut" / ".build" / "lanes").rglob("*.ckpt"))
+    server.storage.lost_from = None
+    assert build(made, out=tmp_path / "cut", workers=0).version == whole.version
+
+
+def test_without_a_fallback_the_next_step_is_said(
+    server: Kaggle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KAGGLE_KEY", "")
+    with pytest.raises(SourceUnavailable, match=r"set KAGGLE_USERNAME and KAGGLE_KEY, or ~/\.kaggle/kaggle\.json"):
+        build(spec_of(first_choice(tmp_path, fallback=None)), out=tmp_path / "out", sample=5, workers=0)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from shardkit.records.sample import Audio, Image, Keyframe, Message, Modalities, Sample, Video
+from tests.trainer.datasets import mixed
 from trainer.data.tokenise import Speech, train_speech
 from trainer.spec import HearingSpec, LanguageSpec, ModelSpec, VisionSpec
 
@@ -51,6 +53,12 @@ def tiny_spec() -> ModelSpec:
             },
         ),
     )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve texts, screens and tones each; for reading only, every test of the session has the same."""
+    return mixed(tmp_path_factory.mktemp("data") / "mixed")
 
 
 @pytest.fixture(scope="session")

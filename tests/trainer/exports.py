@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import torch
+from safetensors.torch import save_file
 
 from tests.trainer.datasets import mixed, tiny_run
+from trainer.checkpoint import MODEL, STATE, files
 from trainer.eval.heldout import open_measure
 from trainer.loop import train
 from trainer.spec import LanguageSpec, LoraSpec, ModelSpec
@@ -27,6 +30,14 @@ def make_base(folder: Path, dtype: torch.dtype = torch.float32, vocabulary: int 
     )  # fmt: skip
     LlamaForCausalLM(config).to(dtype).save_pretrained(str(folder))
     return folder
+
+
+def replace_weights(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    """Put other tensors into a checkpoint, which stays whole: as if a run had written them."""
+    save_file(tensors, path / MODEL)
+    state = json.loads((path / STATE).read_bytes().partition(b"\n")[2])
+    state["files"][MODEL] = files._digest(path / MODEL)
+    (path / STATE).write_bytes(files._sealed(state))
 
 
 def train_tiny(folder: Path, model: ModelSpec, base: Path, how: str, **more: Any) -> Path:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import random
+import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,15 +16,20 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
+from typer.testing import CliRunner
 
 from tests.trainer.answers import PREFERENCES, teaching, text_model
-from tests.trainer.datasets import mixed, tiny_run
+from tests.trainer.datasets import tiny_run
+from tests.trainer.exports import replace_weights
 from tests.trainer.pages import Parsed
+from tests.trainer.runs import Stop
+from trainer.cli.main import app
 from trainer.data.collate import collate
 from trainer.data.media import Medium
 from trainer.data.tokenise import Speech, train_speech
 from trainer.eval.answers import answer_rows, score, split_answer
-from trainer.eval.command import evaluate_run
+from trainer.eval.command import EvalJob, evaluate_run
 from trainer.eval.gallery import MOST_SOUND_BYTES, show_item
 from trainer.eval.heldout import choose_in_turn, open_measure
 from trainer.eval.loss import Ready, Rows, blank, exchange, measure_rows, undisturbed
@@ -34,17 +44,8 @@ STEPS = 6
 EXACT = ("step", "loss", "loss_by_modality", "loss_by_source", "gradient_norm", "learning_rate", "tokens", "left_out")
 
 
-class Stop(Exception):
-    """Stands for a crash between two steps."""
-
-
 def pick(line: dict[str, Any]) -> dict[str, Any]:
     return {name: line[name] for name in EXACT}
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return mixed(tmp_path_factory.mktemp("data") / "mixed")
 
 
 def spec_of(model: ModelSpec, every: int, **more: Any) -> RunSpec:
@@ -134,7 +135,7 @@ def test_a_run_knows_its_newest_held_out_loss(
 
 
 def test_trainer_eval_gives_the_figures_and_a_page_of_its_own(watched: Path, dataset: Path) -> None:
-    found = evaluate_run(watched, str(dataset), samples=6, generate=3)
+    found = evaluate_run(EvalJob(folder=watched, data=str(dataset), samples=6, generate=3))
     line = read_evaluations(watched)[-1]
     assert found["after"]["loss"] == pytest.approx(line["loss"], rel=1e-6)
     assert found["after"]["answers"] == line["answers"]
@@ -143,6 +144,56 @@ def test_trainer_eval_gives_the_figures_and_a_page_of_its_own(watched: Path, dat
     assert own["audio"] != silent["audio"] and own["text"] == pytest.approx(silent["text"], rel=1e-5)
     assert Path(found["page"]).name == f"measured-step-{STEPS:08d}.html"
     assert Path(found["page"]).is_file()
+
+
+def test_weights_that_give_no_numbers_are_told_and_fail_the_command(
+    watched: Path, dataset: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(watched, tmp_path / "run")
+    newest = run / "checkpoints" / f"step-{STEPS:08d}"
+    spoil(newest, "audio_connector.")
+    command = [sys.executable, "-m", "trainer", "eval", str(run), "--data", str(dataset), "--samples", "6", "--json"]
+    ended = subprocess.run([*command, "--generate", "0"], capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 1, ended.stderr
+    assert re.search(
+        r"the weights of step 6 give held-out losses that are not finite \(audio\): audio_connector\.\S+ holds numbers "
+        r"that are not finite; measure an earlier checkpoint with --checkpoint best",
+        ended.stderr,
+    ), ended.stderr
+    event = json.loads(ended.stdout.splitlines()[-1], parse_constant=pytest.fail)
+    assert event["after"]["loss"] is None and event["after"]["by_modality"]["text"] > 0
+    assert event["not_finite"]["after.by_modality.audio"] == "nan"
+    good = CliRunner().invoke(
+        app, [*command[3:-1], "--generate", "0", "--checkpoint", str(newest.with_name("step-00000004"))]
+    )
+    assert good.exit_code == 0 and "over 6 samples" in good.stdout, good.output
+
+
+def spoil(path: Path, part: str) -> None:
+    """Put a NaN into a checkpoint's weights, which stays whole."""
+    tensors = load_file(path / "model.safetensors")
+    name = next(name for name in tensors if name.startswith(part))
+    tensors[name].view(-1)[0] = float("nan")
+    replace_weights(path, tensors)
+
+
+def test_losses_that_are_not_finite_are_warned_of_while_a_run_trains(
+    tiny_spec: ModelSpec, dataset: Path, tmp_path: Path
+) -> None:
+    def measure(run: Run, when: str) -> None:
+        if when == "after":
+            with torch.no_grad():
+                run.model.audio_connector.latents.fill_(float("nan"))  # type: ignore[union-attr, operator]
+        inner(run, when)
+
+    inner = open_measure()
+    events: list[dict[str, Any]] = []
+    spec = msgspec.structs.replace(spec_of(tiny_spec, 0), steps=2)
+    train(spec, str(dataset), tmp_path, report=events.append, measure=measure)
+    (text,) = [event["text"] for event in events if event["event"] == "warning"]
+    assert text.startswith("held-out losses after step 2 are not finite: audio")
+    assert "loss" in read_evaluations(tmp_path)[-1] and read_evaluations(tmp_path)[-1]["loss"] is None
+    train(spec, str(dataset), tmp_path, report=events.append)  # held_out.json with null is read
 
 
 def test_a_run_in_bfloat16_is_evaluated_in_it(tiny_spec: ModelSpec, dataset: Path, tmp_path: Path) -> None:

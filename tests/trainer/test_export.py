@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,13 +18,18 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from shardkit import SpecError, open_dataset
-from tests.trainer.exports import make_base, train_tiny
+from tests.trainer.exports import make_base, replace_weights, train_tiny
+from tests.trainer.runs import quiet
 from trainer.cli.main import app
+from trainer.data.tokenise import load_speech
+from trainer.digests import ExportDamaged
 from trainer.export.command import ExportFailed, ExportJob, Form, export_run
 from trainer.export.facts import flags_of
 from trainer.export.find import find_trained, load_trained
 from trainer.export.parts import open_export
-from trainer.spec import ModelSpec
+from trainer.generate import open_model
+from trainer.model.language import make_language
+from trainer.spec import LanguageSpec, ModelSpec
 
 PLAIN = """
 import json, sys, torch
@@ -43,10 +49,6 @@ with torch.no_grad():
 print(json.dumps({"logits": logits.float().flatten().tolist(), "dtype": str(next(model.parameters()).dtype),
                   "stops": model.generation_config.eos_token_id, "tokens": len(tokenizer)}))
 """
-
-
-def quiet(text: str) -> None:
-    """Warn nobody."""
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +127,6 @@ def test_merged_keeps_the_precision_of_its_base(room: Path, tiny_spec: ModelSpec
     half = make_base(room / "half", torch.bfloat16)
     folder = tmp_path / "own"
     folder.mkdir()
-    shutil.copytree(room / "data", folder / "data") if (room / "data").exists() else None
     run = train_tiny(folder, tiny_spec, half, "lora", dtype="bfloat16")
     found = plain(exported(run, "merged", tmp_path / "out"))
     assert found["dtype"] == "torch.bfloat16"
@@ -157,7 +158,6 @@ def test_pretrained_eyes_that_only_a_stage_trained_are_carried(
     SiglipVisionModel(SiglipVisionConfig(**vision.config)).save_pretrained(str(eyes))
     seeing = msgspec.structs.replace(vision, pretrained=str(eyes), config={}, trainable=False)
     spec = msgspec.structs.replace(tiny_spec, vision=seeing)
-    shutil.copytree(room / "data", tmp_path / "data")
     trainable = ["vision", "vision_connector", "adapters"]
     run = train_tiny(tmp_path, spec, base, "lora", trainable=trainable)
     out = exported(run, "merged", tmp_path / "out")
@@ -268,6 +268,99 @@ def test_adapters_merge_through_an_unquantised_base(room: Path, tiny_spec: Model
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert "quantization_config" not in config
     assert torch.allclose(torch.tensor(found["logits"]), own_logits(run), atol=1e-5, rtol=0)
+
+
+FLIPPED = (
+    ("merged", "model.safetensors"), ("merged", "config.json"), ("merged", "tokenizer.json"),
+    ("merged", "omni/connectors.safetensors"), ("merged", "omni/config.json"), ("deploy", "README.md"),
+    ("adapter", "adapter_model.safetensors"), ("adapter", "adapter_config.json"),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def exports(lora: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    for form in ("adapter", "merged", "deploy"):
+        exported(lora, form, folder / form)
+    return folder
+
+
+@pytest.mark.parametrize(("form", "name"), FLIPPED)
+def test_a_flipped_bit_in_any_file_of_an_export_is_refused_by_name(
+    form: str, name: str, exports: Path, tmp_path: Path
+) -> None:
+    out = shutil.copytree(exports / form, tmp_path / "out")
+    listed = json.loads((out / "digests.json").read_text())["files"]
+    files = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    assert set(listed) == files - {"digests.json"}
+    data = bytearray((out / name).read_bytes())
+    data[-40] ^= 1  # within the last tensor, or a text
+    (out / name).write_bytes(data)
+    with pytest.raises(ExportDamaged, match=rf"{name} is altered: its digest is not the one in digests.json; copy"):
+        open_export(out)
+    (out / name).unlink()
+    with pytest.raises(ExportDamaged, match=rf"{name} is missing, digests.json says"):
+        open_export(out)
+
+
+def test_a_damaged_export_ends_generate_with_exit_code_4_and_without_digests_it_is_taken_as_it_is(
+    exports: Path, tmp_path: Path
+) -> None:
+    out = shutil.copytree(exports / "merged", tmp_path / "out")
+    data = bytearray((out / "model.safetensors").read_bytes())
+    data[-40] ^= 1
+    (out / "model.safetensors").write_bytes(data)
+    ended = CliRunner().invoke(app, ["generate", str(out), "Which?", "--max-tokens", "2"])
+    assert isinstance(ended.exception, ExportDamaged) and ended.exception.exit_code == 4
+    assert "model.safetensors is altered" in str(ended.exception)
+    (out / "digests.json").unlink()
+    open_export(out)
+    with pytest.raises(SpecError, match="take --checkpoint best out"):
+        open_model(out, checkpoint="best")
+
+
+def test_a_damaged_export_is_no_base_of_another_run_nor_its_tokeniser(exports: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(exports / "merged", tmp_path / "out")
+    speech = load_speech(str(out))
+    for name in ("model.safetensors", "tokenizer.json"):
+        whole = (out / name).read_bytes()
+        (out / name).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        with pytest.raises(ExportDamaged, match=f"{name} is altered"):
+            make_language(LanguageSpec(pretrained=str(out)), speech)
+        if name == "tokenizer.json":
+            with pytest.raises(ExportDamaged, match=f"{name} is altered"):
+                load_speech(str(out))
+        (out / name).write_bytes(whole)
+
+
+def with_weights(run: Path, folder: Path, name: str, value: float) -> Path:
+    """A copy of a run whose newest checkpoint holds a value in one tensor, and is whole."""
+    shutil.copytree(run, folder)
+    path = folder / "checkpoints" / "step-00000004"
+    tensors = load_file(path / "model.safetensors")
+    tensors[name].view(-1)[1] = value
+    replace_weights(path, tensors)
+    return folder
+
+
+@pytest.mark.parametrize("form", ["adapter", "merged", "deploy"])
+@pytest.mark.parametrize("part", ["vision_connector.", "language."])
+def test_weights_that_are_not_finite_are_not_exported(form: Form, part: str, lora: Path, tmp_path: Path) -> None:
+    stored = load_file(lora / "checkpoints" / "step-00000004" / "model.safetensors")
+    name = next(name for name in stored if name.startswith(part) and ("lora" in name or "lang" not in name))
+    run = with_weights(lora, tmp_path / "run", name, float("inf"))
+    with pytest.raises(SpecError, match=rf"{re.escape(name)} holds numbers that are not finite .*--checkpoint best"):
+        exported(run, form, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    exported(run, form, tmp_path / "earlier", checkpoint=run / "checkpoints" / "step-00000002")
+
+
+def test_the_best_checkpoint_is_exported_by_its_word(lora: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(lora, tmp_path / "run")
+    (run / "eval.jsonl").write_text('{"step": 2, "loss": 1.0}\n{"step": 4, "loss": 1.5}\n')
+    command = ["export", str(run), "--checkpoint", "best", "--out", str(tmp_path / "out"), "--json"]
+    ended = CliRunner().invoke(app, command)
+    assert json.loads(ended.stdout)["step"] == 2, ended.output
 
 
 def test_the_command_exports(lora: Path, tmp_path: Path) -> None:

@@ -10,22 +10,14 @@ import msgspec
 import pytest
 import torch
 
-from tests.trainer.datasets import mixed, tiny_run
+from tests.trainer.datasets import tiny_run
+from tests.trainer.runs import quiet
 from trainer.checkpoint import list_checkpoints, peek_progress
 from trainer.failure import TrainingFailed, read_skipped
 from trainer.loop import train
 from trainer.losses.sft import SftLoss
 from trainer.metrics import read_metrics
 from trainer.spec import ModelSpec, PackSpec, RunSpec
-
-
-def quiet(event: dict[str, Any]) -> None:
-    """Report nothing."""
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return mixed(tmp_path_factory.mktemp("data") / "mixed")
 
 
 @pytest.fixture(scope="module")

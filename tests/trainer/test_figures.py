@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.trainer.batches import batch_of
-from tests.trainer.datasets import mixed, tiny_run
+from tests.trainer.datasets import tiny_run
 from trainer.data.collate import collate, collate_packs
 from trainer.data.media import Senses
 from trainer.data.tokenise import Speech
@@ -87,11 +87,6 @@ def test_waiting_is_a_mean_over_time_and_a_nearest_rank() -> None:
     assert found["data_wait_p99"] == pytest.approx(0.98)
     first = Waiting(5)
     assert first.add(line(1, data_wait=0.25)) == {"data_wait_mean": 0.25, "data_wait_p99": 0.25}
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return mixed(tmp_path_factory.mktemp("data") / "mixed")
 
 
 def test_lines_of_a_packed_run_say_how_full_it_is_and_tensorboard_says_the_same(

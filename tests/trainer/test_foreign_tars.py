@@ -13,15 +13,12 @@ import pytest
 from shardkit import open_dataset
 from shardkit.read.serve import serve_folder
 from tests.read.foreign import Files, png_bytes, write_tar
+from tests.trainer.runs import quiet
 from trainer.loop import train
 from trainer.metrics import read_metrics
 from trainer.spec import RunSpec, load_run
 
 DEMO = Path(__file__).parents[2] / "specs" / "runs" / "demo.yaml"
-
-
-def quiet(event: dict[str, Any]) -> None:
-    """Report nothing."""
 
 
 def captioned(images: Path, number: int) -> Iterator[tuple[str, Files]]:

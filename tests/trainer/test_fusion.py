@@ -15,6 +15,7 @@ from tests.trainer.answers import mean_of
 from tests.trainer.conftest import png_bytes
 from tests.trainer.datasets import mixed, tiny_run
 from tests.trainer.media_batches import Asked, encoded, fusion_spec, media_batch, media_pack
+from tests.trainer.runs import Stop
 from trainer.data.collate import TrainBatch, collate
 from trainer.data.tokenise import Speech
 from trainer.eval.answers import split_answer
@@ -263,10 +264,6 @@ def test_a_plan_knows_its_true_sizes() -> None:
     model = open_meta(spec)
     assert isinstance(model, Fusion) and model.vision and model.audio
     assert (model.vision.length, model.audio.length) == (1024, 1500)
-
-
-class Stop(Exception):
-    """Stands for a crash between two steps."""
 
 
 def test_a_run_stopped_and_resumed_ends_the_same(tiny_spec: ModelSpec, tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ import pytest
 from shardkit import SpecError
 from tests.trainer.answers import text_model
 from tests.trainer.datasets import build_small
+from tests.trainer.runs import Stop
 from trainer.checkpoint import load_model
 from trainer.data.tokenise import load_speech, train_speech
-from trainer.eval.command import evaluate_run, read_run
+from trainer.eval.command import EvalJob, evaluate_run, read_run
 from trainer.eval.heldout import open_measure
 from trainer.loop import train
 from trainer.metrics import read_metrics
@@ -24,10 +25,6 @@ RUNS = Path(__file__).resolve().parents[2] / "specs" / "runs"
 COLOURS = ("red", "green", "blue", "yellow", "white")
 THINGS = ("sky", "grass", "door", "snow", "lemon", "rose", "sea", "brick")
 STEPS, STOP = 6, "3"
-
-
-class Stop(Exception):
-    """Stands for a crash between two steps."""
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +79,7 @@ def test_the_tiny_profile_trains_on_preferences_with_every_rule(name: str, datas
     assert sum(line["left_out"].get("no-preference", 0) for line in read_metrics(out)) > 0
     held_out = json.loads((out / "held_out.json").read_bytes())
     assert held_out["after"]["loss"] < held_out["before"]["loss"]
-    measured = evaluate_run(out, str(dataset), 8)
+    measured = evaluate_run(EvalJob(folder=out, data=str(dataset), samples=8))
     assert measured["after"]["loss"] == pytest.approx(held_out["after"]["loss"], rel=1e-6)
 
 
@@ -160,7 +157,7 @@ def test_a_run_is_the_teacher_of_another(dataset: Path, tmp_path: Path) -> None:
         run(dataset, tmp_path / "resumed", STOP, name="text-sft", **settings)
     resumed = run(dataset, tmp_path / "resumed", name="text-sft", **settings)
     assert lines(resumed, "loss", "kl", "hard_loss") == lines(whole, "loss", "kl", "hard_loss")
-    assert evaluate_run(whole, str(dataset), 8)["after"]["loss"] > 0
+    assert evaluate_run(EvalJob(folder=whole, data=str(dataset), samples=8))["after"]["loss"] > 0
     path = whole / "checkpoints" / f"step-{STEPS:08d}"
     alone = Omni(read_run(whole).model, load_speech(str(path / "tokenizer")))
     load_model(path, alone)  # without what only its training needed

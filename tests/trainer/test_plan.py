@@ -14,7 +14,7 @@ import torch
 
 from shardkit import SpecError
 from tests.trainer.conftest import make_item
-from tests.trainer.datasets import build_small, generated, mixed, tiny_run
+from tests.trainer.datasets import build_small, generated, tiny_run
 from trainer.data.collate import collate
 from trainer.data.media import load_media
 from trainer.data.tokenise import Speech
@@ -25,11 +25,6 @@ from trainer.plan import plan_run, plan_runs
 from trainer.spec import LossSpec, ModelSpec, RunSpec, SpeedSpec, load_run, stage_runs
 
 SPECS = Path(__file__).resolve().parents[2] / "specs" / "runs"
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return mixed(tmp_path_factory.mktemp("data") / "mixed")
 
 
 @pytest.fixture(autouse=True)

@@ -79,24 +79,30 @@ def test_the_beginning_prints_how_operations_are_counted() -> None:
 
 
 AFTER = {
-    "loss": 1.0, "by_modality": {"image": 0.5},
+    "loss": 1.0, "by_modality": {"image": 0.5}, "samples": {"image": 6, "text": 1_300},
     "answers": {
         "exact_match": 0.75, "compared": 8, "exact_match_by_modality": {"image": 0.75}, "word_error_rate": 0.25,
-        "character_error_rate": 0.125,
+        "character_error_rate": 0.125, "compared_by_modality": {"image": 8},
     },
 }  # fmt: skip
 
 
 def test_an_evaluation_is_a_line_and_the_summary_says_what_media_were_worth() -> None:
-    assert evaluation({"step": 4, **AFTER}) == "step     4  held-out loss 1.000  (image 0.50)  answers right 75%"
-    other = {"loss": 3.0, "by_modality": {"image": 2.5}, "answers": {"exact_match_by_modality": {"image": 0.0}}}
+    assert evaluation({"step": 4, **AFTER}) == (
+        "step     4  held-out loss 1.000 over 1,306 samples  (image 0.50)  answers right 75%"
+    )
+    other = {
+        "loss": 3.0, "by_modality": {"image": 2.5}, "samples": {"image": 1},
+        "answers": {"exact_match_by_modality": {"image": 0.0}},
+    }  # fmt: skip
     lines = summary(
         "run", "", {"before": {"loss": 5.0}, "after": AFTER, "shuffled_image": other, "blanked_image": other}
     )
     assert lines == [
-        "held-out loss 5.000 -> 1.000",
+        "held-out loss 5.000 -> 1.000 over 1,306 samples",
         "answers right 75% of 8 (image 75%); errors in what was heard: 12.5% of characters, 25.0% of words",
-        "held-out image loss 0.500, 75% right; with the image of another sample 2.500, 0% right",
-        "held-out image loss 0.500, 75% right; with blank image 2.500, 0% right",
+        "held-out image loss 0.500 over 6 samples, 75% of 8 right; "
+        "with the image of another sample 2.500 over 1 sample, 0% right",
+        "held-out image loss 0.500 over 6 samples, 75% of 8 right; with blank image 2.500 over 1 sample, 0% right",
         "metrics, checkpoints and held-out losses in run",
     ]

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -17,18 +16,15 @@ from safetensors.torch import load_file
 from shardkit import SpecError
 from tests.trainer.datasets import mixed, tiny_run
 from tests.trainer.ranks import run_ranks, start_ranks
+from tests.trainer.runs import quiet
 from trainer.distributed import World, choose_parallel, open_world
 from trainer.distributed.merge import merge_figures
 from trainer.loop import train
 from trainer.metrics import read_metrics
-from trainer.run import reading_of, share_of
+from trainer.setting import reading_of, share_of
 from trainer.spec import ModelSpec, PackSpec, RunSpec
 
 STEPS = 6
-
-
-def quiet(event: dict[str, Any]) -> None:
-    """Report nothing."""
 
 
 @pytest.fixture(scope="module")

@@ -13,18 +13,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.trainer.datasets import build_small, generated, mixed, tiny_run
+from tests.trainer.datasets import build_small, generated, tiny_run
+from tests.trainer.runs import Stop
 from trainer.loop import train
 from trainer.metrics import read_metrics
 from trainer.spec import ModelSpec, RunSpec
 
 STEPS = 14
 EXACT = ("step", "loss", "loss_by_modality", "gradient_norm", "learning_rate", "tokens", "samples", "left_out", "epoch")
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return mixed(tmp_path_factory.mktemp("data") / "mixed")
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +44,6 @@ def assert_same(out: Path, whole: Path) -> None:
 
 def pick(line: dict[str, Any]) -> dict[str, Any]:
     return {name: line[name] for name in EXACT}
-
-
-class Stop(Exception):
-    """Stands for a crash between two steps."""
 
 
 @pytest.mark.parametrize("at", range(1, STEPS))

@@ -19,7 +19,7 @@ from trainer.data.sources import choose_sources, open_data, versions_of
 from trainer.eval.heldout import read_held_out
 from trainer.loop import train
 from trainer.metrics import read_metrics
-from trainer.run import reading_of
+from trainer.setting import reading_of
 from trainer.spec import DataSpec, ModelSpec, SourceSpec, load_run
 
 

@@ -17,8 +17,10 @@ import torch
 from safetensors.torch import load_file
 
 from shardkit import SpecError
-from tests.trainer.datasets import mixed, tiny_run
+from tests.trainer.datasets import tiny_run
+from tests.trainer.runs import Stop
 from trainer.checkpoint import list_checkpoints
+from trainer.cli.chain import _line
 from trainer.eval.heldout import open_measure
 from trainer.loop import train
 from trainer.metrics import read_metrics
@@ -33,11 +35,6 @@ STAGES: list[dict[str, Any]] = [
      "loss": {"weighting": "sample"}},
 ]  # fmt: skip
 ALL = ("1-align", "2-sft")
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return mixed(tmp_path_factory.mktemp("data") / "mixed")
 
 
 @pytest.fixture(scope="module")
@@ -108,20 +105,19 @@ def test_the_second_stage_begins_with_the_best_weights_a_fresh_optimizer_and_fro
             assert all(torch.equal(value, stored[name]) for name, value in run.model.named_parameters())
             assert not run.optimizer.state and not run.progress.reading
         if run.step in losses:
-            run.metrics.write_evaluation({"step": run.step, "loss": losses[run.step]})
+            run.metrics.write_evaluation({"step": run.step, "loss": losses[run.step], "samples": {"text": 6}})
 
     train_chain(spec, str(dataset), tmp_path, report=lambda event: None, open_measure=lambda: measure)
     assert begun
-    assert read_chain(tmp_path)[1].start == "1-align/checkpoints/step-00000002"
+    first, second = read_chain(tmp_path)
+    assert second.start == first.best == "1-align/checkpoints/step-00000002"
+    assert (first.held_out_loss, first.held_out_samples) == (0.5, 6)  # of the best, not of the last
+    assert "best 1-align/checkpoints/step-00000002 (held-out loss 0.500 over 6 samples)" in _line(first)
 
 
 def test_without_held_out_losses_the_last_checkpoint_is_the_start(spec: RunSpec, dataset: Path, tmp_path: Path) -> None:
     train_chain(spec, str(dataset), tmp_path, report=lambda event: None)
     assert read_chain(tmp_path)[1].start == "1-align/checkpoints/step-00000004"
-
-
-class Stop(Exception):
-    """Stands for a crash between two steps."""
 
 
 @pytest.mark.parametrize("at", [("align", 1), ("align", 4), ("sft", 1), ("sft", 3)])

@@ -12,7 +12,7 @@ import pytest
 from shardkit import SpecError, load_spec, open_dataset, open_loader
 from tests.trainer.datasets import build_small, screens, tiny_run, tones
 from tools.toy import BUILD_SPEC, MEDIUM, RUN_SPEC, Row, build, main, rows_of
-from trainer.eval.command import evaluate_run
+from trainer.eval.command import EvalJob, evaluate_run
 from trainer.eval.heldout import open_measure
 from trainer.loop import train
 from trainer.metrics import read_metrics
@@ -95,4 +95,6 @@ def test_held_out_samples_by_a_filter_are_measured_and_not_trained_on(tmp_path: 
     outcome = train(spec, str(data), tmp_path / "run", report=lambda event: None, measure=open_measure())
     assert outcome.held_out["after"]["samples"] == {"audio": 12}
     assert all(set(line["loss_by_modality"]) == {"image"} for line in read_metrics(tmp_path / "run"))
-    assert evaluate_run(tmp_path / "run", str(data), 50)["after"]["samples"] == {"audio": 12}
+    assert evaluate_run(EvalJob(folder=tmp_path / "run", data=str(data), samples=50))["after"]["samples"] == {
+        "audio": 12
+    }

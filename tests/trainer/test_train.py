@@ -15,22 +15,14 @@ import pytest
 
 from shardkit import ShardDamaged, SpecError, open_dataset
 from shardkit.read.serve import serve_folder
-from tests.trainer.datasets import build_small, generated, mixed, tiny_run
+from tests.trainer.datasets import build_small, generated, tiny_run
+from tests.trainer.runs import quiet
 from trainer.data.reading import is_held_out
-from trainer.eval.command import evaluate_run
+from trainer.eval.command import EvalJob, evaluate_run
 from trainer.eval.heldout import open_measure
 from trainer.loop import train
 from trainer.metrics import read_metrics
 from trainer.spec import LanguageSpec, ModelSpec, PackSpec
-
-
-def quiet(event: dict[str, Any]) -> None:
-    """Report nothing."""
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return mixed(tmp_path_factory.mktemp("data") / "mixed")
 
 
 def test_a_run_over_http_leaves_metrics_checkpoints_and_a_plot(
@@ -133,7 +125,7 @@ def test_accumulated_steps_read_the_same_samples_and_give_the_same_losses(
 def test_eval_measures_the_newest_checkpoint_again(dataset: Path, tmp_path: Path, tiny_spec: ModelSpec) -> None:
     spec = tiny_run(tiny_spec, steps=2)
     outcome = train(spec, str(dataset), tmp_path, report=quiet, measure=open_measure())
-    found = evaluate_run(tmp_path, str(dataset), samples=6)
+    found = evaluate_run(EvalJob(folder=tmp_path, data=str(dataset), samples=6))
     assert found["step"] == 2
     assert found["after"]["loss"] == pytest.approx(outcome.held_out["after"]["loss"], rel=1e-5)
 
@@ -194,7 +186,7 @@ def test_samples_longer_than_the_language_model_takes_are_refused_at_once(
 
 
 def test_a_second_trainer_in_the_folder_fails_at_once(dataset: Path, tmp_path: Path, tiny_spec: ModelSpec) -> None:
-    from trainer.run import RunLocked
+    from trainer.folder import RunLocked
 
     def second(event: dict[str, Any]) -> None:
         if event["event"] == "start":

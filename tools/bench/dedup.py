@@ -26,7 +26,7 @@ import numpy.typing as npt
 import tools.bootstrap as bootstrap
 from shardkit.curate.dedup import FOUND, find, open_one
 from shardkit.curate.options import DedupOptions
-from shardkit.curate.text import BAND_ROWS, BANDS
+from shardkit.curate.text import band_rows
 from shardkit.curate.words import split_words
 from shardkit.records.row import Prepared
 from shardkit.records.sample import Message, Sample
@@ -123,7 +123,7 @@ def datasketch(folder: Path) -> npt.NDArray[np.int64]:
 
 def datasketch_our_bands(folder: Path) -> npt.NDArray[np.int64]:
     """The same with as many bands as ours: finds as many, and calls more similar that is not."""
-    return _by_datasketch(folder, {"params": (BANDS, BAND_ROWS)})
+    return _by_datasketch(folder, {"params": (120 // band_rows(LEAST), band_rows(LEAST))})
 
 
 def _by_datasketch(folder: Path, settings: dict[str, Any]) -> npt.NDArray[np.int64]:

@@ -302,7 +302,7 @@ def _columns() -> list[bytes]:
     return [
         manifest.encode_omitted({0: [1, 5], 3: [0]}),
         manifest.encode_split({0: ["train", "test"], 1: ["train"]}),
-        reasons.encode_reasons({3: rows}, [{"step": "dedup", "parent": "é"}], ["gsm8k"]),
+        reasons.encode_reasons({3: rows}, ["gsm8k"]),
     ]
 
 

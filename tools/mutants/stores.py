@@ -92,8 +92,8 @@ STORES = (
     _one(
         "commit of the Hub goes along into other processes",
         HUB,
-        "        return self.url, self._patience, self._commit\n",
-        '        return self.url, self._patience, ""\n',
+        "        return self._place, self._patience, self._commit, self._endpoint\n",
+        '        return self._place, self._patience, "", self._endpoint\n',
         f"{HUBS}::test_revision_is_pinned_to_its_commit_when_it_is_first_used",
     ),
     _one(
@@ -102,5 +102,26 @@ STORES = (
         "            if origin(following) != origin(address):\n",
         "            if False:\n",
         f"{HUBS}::test_next_page_on_another_server_is_refused",
+    ),
+    _one(
+        "token for whatever Hub a spec names",
+        HUB,
+        '        token = find_token() if self._endpoint == own else ""\n',
+        "        token = find_token()\n",
+        "tests/sources/hub/test_hub.py::test_endpoint_of_a_spec_gets_no_token",
+    ),
+    _one(
+        "file of the Hub not held against its digest",
+        "shardkit/sources/hub/remote.py",
+        "len(tag) == len(pinned) and tag != pinned:\n",
+        "False:\n",
+        "tests/sources/hub/test_readers.py::test_file_with_other_bytes_than_pinned_stops_the_lane",
+    ),
+    _one(
+        "row group of the Hub begun anew",
+        "shardkit/sources/hub/parquet.py",
+        "entry, done if here else 0)\n",
+        "entry, 0)\n",
+        "tests/sources/hub/test_readers.py::test_rows_behind_a_cursor_are_the_rest",
     ),
 )

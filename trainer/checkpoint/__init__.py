@@ -14,13 +14,27 @@ from trainer.checkpoint.files import (
     read_progress,
     write_checkpoint,
 )
-from trainer.checkpoint.kept import best_checkpoint, find_checkpoint, list_checkpoints, prune_checkpoints, step_of
+from trainer.checkpoint.kept import (
+    BEST,
+    NEWEST,
+    best_checkpoint,
+    by_loss,
+    choose_checkpoint,
+    find_checkpoint,
+    held_out_loss,
+    is_whole,
+    list_checkpoints,
+    prune_checkpoints,
+    step_of,
+)
 from trainer.checkpoint.snapshot import Copier, save_checkpoint, take_snapshot
 from trainer.checkpoint.tensors import load_model, load_tensors, model_tensors
 from trainer.checkpoint.writer import Writer
 
 __all__ = [
+    "BEST",
     "MODEL",
+    "NEWEST",
     "OPTIMIZER",
     "RANDOM",
     "STATE",
@@ -32,7 +46,11 @@ __all__ = [
     "Snapshot",
     "Writer",
     "best_checkpoint",
+    "by_loss",
+    "choose_checkpoint",
     "find_checkpoint",
+    "held_out_loss",
+    "is_whole",
     "list_checkpoints",
     "load_model",
     "load_tensors",

@@ -23,10 +23,11 @@ import torch
 
 from shardkit import ShardkitError
 from trainer.data.tokenise import Speech
+from trainer.pickles import ADVICE, find_pickle, pickle_in
+from trainer.records import strict_json
 
 MODEL, OPTIMIZER, RANDOM = "model.safetensors", "optimizer.safetensors", "random.safetensors"
 STATE, TOKENIZER = "state.json", "tokenizer"
-PICKLES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt")
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,7 +125,7 @@ def read_progress(path: Path) -> Progress:
             if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
                 raise Damaged(f"{STATE} names {name}, which is outside of it")
             if _digest(path / name) != digest:
-                raise Damaged(f"{name} is not what {STATE} says")
+                raise Damaged(_not_as_written(path / name, name))
         return msgspec.convert(state["progress"], Progress)
     except OSError as error:
         raise Damaged(f"{Path(str(error.filename)).name} cannot be read: {error.strerror}") from None
@@ -141,13 +142,9 @@ def peek_progress(path: Path) -> Progress:
 
 
 def _read_state(path: Path) -> dict[str, Any]:
-    pickles = [path] if path.is_file() else sorted(path.glob("*")) if path.is_dir() else []
-    pickled = next((found.name for found in pickles if found.suffix in PICKLES), None)
-    if pickled:
-        raise Damaged(
-            f"{pickled} is a pickle, which can run any code when it is loaded, and is never loaded here; a checkpoint "
-            f"is a folder of safetensors and JSON"
-        )
+    pickle = find_pickle(path)
+    if pickle:
+        raise Damaged(f"{pickle}, {ADVICE}; a checkpoint is a folder of safetensors and JSON")
     try:
         return _unseal((path / STATE).read_bytes())
     except OSError as error:
@@ -156,9 +153,14 @@ def _read_state(path: Path) -> dict[str, Any]:
         raise Damaged(f"{STATE} is not a checkpoint's ({error})") from None
 
 
+def _not_as_written(path: Path, name: str) -> str:
+    pickle = pickle_in(path)
+    return f"{name} is {pickle}, {ADVICE}" if pickle else f"{name} is not what {STATE} says"
+
+
 def _sealed(state: dict[str, Any]) -> bytes:
     """JSON whose first field is the digest of the rest."""
-    body = json.dumps(state, sort_keys=True, indent=1).encode()
+    body = strict_json(state, sort_keys=True, indent=1).encode()
     return json.dumps({"digest": hashlib.blake2b(body, digest_size=32).hexdigest()}).encode() + b"\n" + body + b"\n"
 
 

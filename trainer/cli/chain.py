@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer.cli.options import print_event, show
+from trainer.cli.options import over, print_event, show
 from trainer.cli.progress import Lines
 from trainer.spec import RunSpec
 
@@ -69,8 +69,9 @@ def _summary(outcome: ChainOutcome) -> list[str]:
 
 
 def _line(record: StageRecord) -> str:
-    loss = f", held-out loss {record.held_out_loss:.3f}" if record.held_out_loss is not None else ""
-    return f"{record.folder}: {record.steps} steps{loss}, best {record.best}"
+    number = over(record.held_out_samples) if record.held_out_samples else ""
+    loss = f" (held-out loss {record.held_out_loss:.3f}{number})" if record.held_out_loss is not None else ""
+    return f"{record.folder}: {record.steps} steps, best {record.best}{loss}"
 
 
 def _done(outcome: ChainOutcome) -> dict[str, Any]:

@@ -11,7 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
-from trainer.cli.options import DataOption, JsonOption, print_event, show
+from shardkit import ShardkitError
+from trainer.cli.export import warn
+from trainer.cli.options import CheckpointOption, DataOption, JsonOption, over, print_event, show, show_loss
 
 
 def evaluate(
@@ -22,19 +24,27 @@ def evaluate(
     new_tokens: Annotated[
         int | None, typer.Option(min=1, help="Most tokens of an answer. Default: eval.new_tokens of the run's spec.")
     ] = None,
+    checkpoint: CheckpointOption = "newest",
     as_json: JsonOption = False,
 ) -> None:
-    """Held-out loss of a run's newest checkpoint, answers that are right, and both with each medium exchanged.
+    """Held-out loss of a run's checkpoint, answers that are right, and both with each medium exchanged.
 
     Example: trainer eval runs/demo --data data/demo-sample-20 --generate 200
     """
-    from trainer.eval.command import evaluate_run
+    from trainer.eval.command import EvalJob, evaluate_run
 
-    found = evaluate_run(folder, data or (), samples, generate, new_tokens)
+    fields: dict[str, Any] = {"folder": folder, "data": data or (), "samples": samples, "checkpoint": checkpoint}
+    found = evaluate_run(EvalJob(**fields, generate=generate, new_tokens=new_tokens), warn)
     if as_json:
         print_event({"event": "done", **found})
     else:
         show("\n".join(summary(str(folder), "", found)))
+    if "broken" in found:
+        raise NotFinite(found["broken"])
+
+
+class NotFinite(ShardkitError):
+    """What was measured is no number: the weights are of no use."""
 
 
 CHANGED = {"shuffled": "with the {} of another sample", "blanked": "with blank {}"}
@@ -45,13 +55,13 @@ def summary(folder: str, plot: str, held_out: dict[str, Any]) -> list[str]:
     lines = []
     before, after = held_out.get("before"), held_out.get("after")
     if after:
-        start = f"{before['loss']:.3f} -> " if before else ""
-        lines.append(f"held-out loss {start}{after['loss']:.3f}")
+        start = f"{show_loss(before['loss'])} -> " if before else ""
+        lines.append(f"held-out loss {start}{show_loss(after['loss'])}{over(sum(after['samples'].values()))}")
     lines += _answers(after) if after else []
     for name, found in held_out.items():
         how, _, medium = name.partition("_")
         if how in CHANGED and found and after and medium in after["by_modality"] and medium in found["by_modality"]:
-            own, other = (f"{each['by_modality'][medium]:.3f}{_right(each, medium)}" for each in (after, found))
+            own, other = (_of_medium(each, medium) for each in (after, found))
             lines.append(f"held-out {medium} loss {own}; {CHANGED[how].format(medium)} {other}")
     lines += [f"answers to look at {held_out['page']}"] if held_out.get("page") else []
     lines += [f"plot {plot}"] if plot else []
@@ -71,6 +81,12 @@ def _answers(found: dict[str, Any]) -> list[str]:
     return [line]
 
 
+def _of_medium(found: dict[str, Any], medium: str) -> str:
+    number = over(found["samples"].get(medium, 0))
+    return f"{show_loss(found['by_modality'][medium])}{number}{_right(found, medium)}"
+
+
 def _right(found: dict[str, Any], medium: str) -> str:
     share = (found.get("answers") or {}).get("exact_match_by_modality", {}).get(medium)
-    return "" if share is None else f", {share:.0%} right"
+    of = (found.get("answers") or {}).get("compared_by_modality", {}).get(medium)
+    return "" if share is None else f", {share:.0%}{f' of {of}' if of else ''} right"

@@ -12,16 +12,14 @@ from typing import Annotated, Any
 
 import typer
 
-from trainer.cli.options import DataOption, JsonOption, print_event, show
+from trainer.cli.options import CheckpointOption, DataOption, JsonOption, print_event, show
 
 
 def export(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder of a run, or a checkpoint.")],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where to; new or empty.")],
     form: Annotated[str, typer.Option("--format", metavar="adapter|merged|deploy", help="What is written.")] = "merged",
-    checkpoint: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="A checkpoint of the run. Default: the newest whole one.")
-    ] = None,
+    checkpoint: CheckpointOption = "newest",
     data: DataOption = None,
     max_shard_size: Annotated[str, typer.Option(metavar="SIZE", help="Largest file of weights.")] = "5GB",
     as_json: JsonOption = False,

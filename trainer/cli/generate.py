@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from trainer.cli.export import warn
-from trainer.cli.options import JsonOption, print_event
+from trainer.cli.options import CheckpointOption, JsonOption, print_event
 
 Files = list[Path] | None
 
@@ -31,6 +31,7 @@ def generate(
     top_p: Annotated[float, typer.Option(help="Choose among the likeliest tokens of so much probability.")] = 1.0,
     seed: Annotated[int, typer.Option(help="The same seed, the same answer.")] = 0,
     device: Annotated[str, typer.Option(metavar="cpu|cuda|auto", help="Where it computes.")] = "auto",
+    checkpoint: CheckpointOption = "newest",
     as_json: JsonOption = False,
 ) -> None:
     """Ask a model; the answer is written as it is found. Without marks in the question, media come before it.
@@ -42,7 +43,7 @@ def generate(
     how = Decoding(max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed)
     given = Given(images=tuple(image or ()), audio=tuple(audio or ()), videos=tuple(video or ()))
     conversation = read_messages(messages, question, given)
-    model = open_model(folder, device=device, warn=warn)
+    model = open_model(folder, device=device, warn=warn, checkpoint=checkpoint)
     reply = model.reply(conversation, how, None if as_json else _stream)
     if as_json:
         print_event({"event": "answer", "answer": reply.text, "tokens": reply.tokens, "complete": reply.complete,

@@ -6,10 +6,12 @@ Elsewhere: the commands (train.py, evaluate.py), running them (main.py).
 
 from __future__ import annotations
 
-import json
+import math
 from typing import Annotated, Any
 
 import typer
+
+from trainer.records import marked, strict_json
 
 DataOption = Annotated[
     list[str] | None,
@@ -28,12 +30,26 @@ ProfileOption = Annotated[
     str,
     typer.Option(metavar="NAME", help="A profile of the spec or of specs/profiles.yaml; several with commas."),
 ]
+CheckpointOption = Annotated[
+    str,
+    typer.Option(metavar="newest|best|PATH", help="Which of the run's: best is that of the least held-out loss."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object per event on stdout.")]
 
 
 def print_event(event: dict[str, Any]) -> None:
-    """One JSON object on stdout."""
-    show(json.dumps(event))
+    """One JSON object on stdout; what is not finite is null, and named in `not_finite`."""
+    show(strict_json(marked(event)))
+
+
+def show_loss(value: float | None, digits: int = 3) -> str:
+    """A loss to read; null, as JSON has what is no finite number, is said in words."""
+    return f"{value:.{digits}f}" if value is not None and math.isfinite(value) else "not finite"
+
+
+def over(samples: int) -> str:
+    """Over how many samples a loss is, to be put behind it."""
+    return f" over {samples:,} sample{'' if samples == 1 else 's'}"
 
 
 def show(text: str) -> None:

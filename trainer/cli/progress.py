@@ -11,7 +11,7 @@ from collections import deque
 from types import TracebackType
 from typing import Any
 
-from trainer.cli.options import show
+from trainer.cli.options import over, show, show_loss
 
 
 class Lines:
@@ -111,9 +111,10 @@ def beginning(event: dict[str, Any]) -> list[str]:
 
 def evaluation(event: dict[str, Any]) -> str:
     """An evaluation in the middle of a run."""
-    parts = "  ".join(f"{kind} {loss:.2f}" for kind, loss in event["by_modality"].items())
+    parts = "  ".join(f"{kind} {show_loss(loss, 2)}" for kind, loss in event["by_modality"].items())
+    number = over(sum(event["samples"].values()))
     right = event.get("answers", {}).get("exact_match")
-    return f"step {event['step']:>5}  held-out loss {event['loss']:.3f}  ({parts})" + (
+    return f"step {event['step']:>5}  held-out loss {show_loss(event['loss'])}{number}  ({parts})" + (
         f"  answers right {right:.0%}" if right is not None else ""
     )
 

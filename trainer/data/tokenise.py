@@ -21,6 +21,7 @@ from shardkit import Message, Sample, SpecError, split_marks, unescape_marks
 from trainer.data.frame import Frame, render_frame
 from trainer.data.media import Medium, Senses, Unfit
 from trainer.data.preferences import answers_of
+from trainer.digests import check_digests
 
 PAD, END = "<|pad|>", "<|end|>"
 ROLES = tuple(f"<|{role}|>" for role in ("system", "user", "assistant", "tool"))
@@ -244,9 +245,10 @@ class Speech:
 
 
 def load_speech(folder_or_id: str) -> Speech:
-    """The tokeniser in a folder or of a Hugging Face id; raises SpecError where there is none."""
+    """The tokeniser in a folder or of a Hugging Face id; raises SpecError where there is none, ExportDamaged."""
     from transformers import AutoTokenizer
 
+    check_digests(Path(folder_or_id), but="*.safetensors")
     try:
         return Speech(AutoTokenizer.from_pretrained(folder_or_id, trust_remote_code=False))
     except (OSError, ValueError) as error:

@@ -6,6 +6,7 @@ Elsewhere: decoding (model.generate), comparing texts (scores.py), the page to l
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -83,6 +84,7 @@ def score(answers: Sequence[Answer]) -> dict[str, Any]:
         "generated": len(answers),
         "compared": len(comparable),
         "exact_match": _share(comparable),
+        "compared_by_modality": dict(sorted(Counter(answer.kind for answer in comparable).items())),
         "exact_match_by_modality": _shares(comparable, lambda answer: answer.kind),
         "exact_match_by_category": _shares(comparable, lambda answer: answer.category),
         "character_error_rate": character_error_rate(heard),

@@ -22,7 +22,7 @@ from trainer.data.sources import Data
 from trainer.data.tokenise import Encoded, Speech
 from trainer.eval.answers import Answer, answer_rows, can_answer, score
 from trainer.eval.gallery import Gallery, Shown
-from trainer.eval.loss import HeldOut, Ready, Rows, blank, exchange, measure_rows
+from trainer.eval.loss import HeldOut, Ready, Rows, blank, exchange, measure_rows, not_finite
 from trainer.eval.page import EvalPage, write_eval_page
 from trainer.run import Run
 from trainer.spec import EvalSpec
@@ -150,6 +150,10 @@ def _record(run: Run, found: Found, kept: Kept) -> None:
     """Leave an evaluation's figures and page in the run's folder: one process does."""
     if not run.world.is_first:
         return
+    odd = not_finite(found.held_out)
+    if odd:
+        text = f"held-out losses after step {run.step} are not finite: {', '.join(odd)}; see optimizer.rate and failure"
+        run.report({"event": "warning", "text": text})
     figures: dict[str, Any] = msgspec.to_builtins(found.held_out)
     run.metrics.write_evaluation({"step": run.step, **figures})
     write_eval_page(page_path(run.out, run.step), page_of(run.spec.name, run.step, found, kept))

@@ -6,6 +6,7 @@ Elsewhere: which rows (heldout.py), the loss itself (losses), answers (answers.p
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -67,6 +68,12 @@ def measure_rows(ready: Ready, rows: Rows) -> Measured | None:
         return None
     by_key = {key: found.means[key] / found.answers[key] for key, _ in rows if found.answers.get(key)}
     return Measured(held_out=_together(found, by_key, rows), by_key=by_key)
+
+
+def not_finite(held_out: HeldOut) -> list[str]:
+    """The modalities whose loss is not finite; empty where all are."""
+    kinds = [kind for kind, loss in held_out.by_modality.items() if not math.isfinite(loss)]
+    return kinds or ([] if math.isfinite(held_out.loss) else ["of all samples"])
 
 
 def _together(found: LossParts, by_key: dict[str, float], rows: Rows) -> HeldOut:

@@ -6,7 +6,6 @@ Elsewhere: what they say (facts.py), how the card looks (card.md.j2).
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import msgspec
@@ -15,6 +14,7 @@ from trainer.data.tokenise import Speech
 from trainer.export.facts import CardFacts
 from trainer.export.parts import ExportRecord
 from trainer.model.omni import Omni
+from trainer.records import is_number, strict_json
 
 
 def make_card(facts: CardFacts) -> str:
@@ -57,14 +57,18 @@ def serving(model: Omni, speech: Speech, record: ExportRecord) -> str:
         "text": "any server of causal language models in this format",
         "media": {"parts": "omni/", "run_by": "trainer generate", "run": record.name, "step": record.step},
     }
-    return json.dumps(fields, indent=1, sort_keys=True) + "\n"
+    return strict_json(fields, indent=1, sort_keys=True) + "\n"
 
 
 def _rows(facts: CardFacts) -> list[tuple[str, str, str, str]]:
     """Held-out figures: which, loss, losses by modality, answers right."""
     rows = []
     for name, figures in sorted(facts.held_out.items()):
-        kinds = ", ".join(f"{kind} {loss:.3f}" for kind, loss in sorted(figures.get("by_modality", {}).items()))
+        kinds = ", ".join(f"{kind} {_loss(loss)}" for kind, loss in sorted(figures.get("by_modality", {}).items()))
         right = (figures.get("answers") or {}).get("exact_match")
-        rows.append((name, f"{figures['loss']:.3f}", kinds, "" if right is None else f"{right:.1%}"))
+        rows.append((name, _loss(figures["loss"]), kinds, "" if right is None else f"{right:.1%}"))
     return rows
+
+
+def _loss(value: Any) -> str:
+    return f"{value:.3f}" if is_number(value) else "not finite"

@@ -16,12 +16,15 @@ from typing import Literal, get_args
 import msgspec
 
 from shardkit import ShardkitError, SpecError
+from trainer.checkpoint import NEWEST
 from trainer.data.tokenise import Speech
+from trainer.digests import DIGESTS, write_digests
 from trainer.export.card import make_card, serving
 from trainer.export.facts import card_facts
 from trainer.export.find import Trained, find_trained, load_trained, stored_parts
 from trainer.export.language import merge_adapters, write_adapter, write_language
 from trainer.export.parts import HERE, ExportRecord, carried, own_encoders, write_parts
+from trainer.model.finite import first_not_finite
 from trainer.model.omni import Omni
 from trainer.spec import ModelSpec
 
@@ -36,14 +39,14 @@ class ExportFailed(ShardkitError):
 class ExportJob(msgspec.Struct, frozen=True, kw_only=True):
     """What is exported, and how.
 
-    `folder` is a run's (its newest whole checkpoint is taken), or a checkpoint; `checkpoint` names one of the run.
+    `folder` is a run's, or a checkpoint; `checkpoint` says which of the run's: `newest`, `best`, or a path.
     `data` are the datasets for the model card, if not those that the run's spec names. `shard_size` as `5GB`.
     """
 
     folder: Path
     form: Form
     out: Path
-    checkpoint: Path | None = None
+    checkpoint: str | Path = NEWEST
     data: tuple[str, ...] = ()
     shard_size: str = "5GB"
 
@@ -51,8 +54,8 @@ class ExportJob(msgspec.Struct, frozen=True, kw_only=True):
 def export_run(job: ExportJob, warn: Callable[[str], None]) -> Trained:
     """Write an export; the checkpoint that it was made of. The same checkpoint gives the same bytes.
 
-    Raises SpecError (no such run, a damaged checkpoint, an `out` that is taken, adapters where there are none),
-    ExportFailed.
+    Raises SpecError (no such run, a damaged checkpoint, an `out` that is taken, adapters where there are none, weights
+    that are not finite), ExportFailed.
     """
     if job.form not in get_args(Form):
         raise SpecError(f"--format {job.form}: there are {', '.join(get_args(Form))}")
@@ -64,6 +67,7 @@ def export_run(job: ExportJob, warn: Callable[[str], None]) -> Trained:
             f"{job.folder} trained a model of kind {trained.spec.model.kind}, which is in no format of Hugging Face; "
             f"its checkpoints are plain safetensors: copy {trained.path}"
         )
+    _check_finite(model, trained)
     with _published(job.out) as folder:
         _write(folder, job, trained, (model, speech))
     return trained
@@ -104,6 +108,16 @@ def _merged(spec: ModelSpec) -> ModelSpec:
     return msgspec.structs.replace(spec, language=here)
 
 
+def _check_finite(model: Omni, trained: Trained) -> None:
+    """Refuse weights with numbers that are not finite: whoever gets them would find out by the answers."""
+    name = first_not_finite(model)
+    if name:
+        raise SpecError(
+            f"{trained.path}: {name} holds numbers that are not finite (NaN or infinite), and whatever is made of it "
+            f"answers nonsense; export an earlier checkpoint with --checkpoint best or --checkpoint PATH"
+        )
+
+
 def _check_free(out: Path) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SpecError(f"{out} is there already and not an empty folder; give another --out, or remove it")
@@ -111,13 +125,18 @@ def _check_free(out: Path) -> None:
 
 @contextmanager
 def _published(out: Path) -> Iterator[Path]:
-    """A folder beside `out` that takes its place when it is whole, and is removed if anything goes wrong."""
+    """A folder beside `out` that takes its place when it is whole, and is removed if anything goes wrong.
+
+    The digests of its files are the last of it, taken from what reached the disk.
+    """
     temporary = out.absolute().parent / f".writing-{out.absolute().name}"
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)
         yield temporary
-        _sync([*sorted(temporary.rglob("*")), temporary])
+        _sync(sorted(temporary.rglob("*")))
+        write_digests(temporary)
+        _sync([temporary / DIGESTS, temporary])
         temporary.rename(out)
         _sync([out.absolute().parent])
     except BaseException as error:

@@ -16,8 +16,9 @@ import msgspec
 from shardkit import Dataset, ShardkitError, SpecError, open_dataset, scrub
 from trainer.data.sources import choose_sources
 from trainer.export.find import Trained, stored_parts
+from trainer.folder import HELD_OUT
 from trainer.model.omni import Omni
-from trainer.run import HELD_OUT
+from trainer.records import strict_json
 from trainer.spec import EncoderSpec
 
 NON_COMMERCIAL = ("nc", "noncommercial", "non-commercial")
@@ -82,7 +83,7 @@ def card_facts(trained: Trained, data: Sequence[str], model: Omni) -> CardFacts:
         datasets=datasets,
         licences=summarise_licences(datasets),
         held_out=_held_out(trained),
-        spec=json.dumps(progress.spec, indent=1, sort_keys=True),
+        spec=strict_json(progress.spec, indent=1, sort_keys=True),
         max_tokens=spec.data.max_tokens,
         senses=tuple(name for name, part in senses if part),
     )

@@ -14,20 +14,19 @@ import msgspec
 from shardkit import SpecError
 from trainer.checkpoint import (
     MODEL,
+    NEWEST,
     TOKENIZER,
-    Damaged,
     Progress,
-    find_checkpoint,
+    choose_checkpoint,
     load_model,
     read_progress,
 )
 from trainer.data.tokenise import Speech, load_speech
 from trainer.eval.command import read_run
+from trainer.folder import CHAIN, SPEC
 from trainer.model.table import Model, make_model
-from trainer.run import SPEC
 from trainer.spec import ModelSpec, RunSpec
 
-CHAIN = "chain.json"
 Warn = Callable[[str], None]
 
 
@@ -40,20 +39,20 @@ class Trained(msgspec.Struct, frozen=True, kw_only=True):
     progress: Progress
 
 
-def find_trained(folder: Path, checkpoint: Path | None, warn: Warn) -> Trained:
-    """The checkpoint named, or the newest whole one of a run's folder; each that is passed over is named to `warn`.
+def find_trained(folder: Path, checkpoint: str | Path | None, warn: Warn) -> Trained:
+    """The checkpoint named (`newest`, the default, `best`, a path); each that is passed over is named to `warn`.
 
-    `folder` may be a checkpoint itself. Raises SpecError: no run, no whole checkpoint, a damaged one (naming the newest
-    good one).
+    `folder` is a run's, or a checkpoint itself. Raises SpecError: no run, no whole checkpoint, a damaged one (naming
+    the newest good one).
     """
-    if checkpoint is None and not (folder / SPEC).is_file() and folder.name.startswith("step-"):
+    if checkpoint in (None, NEWEST) and not (folder / SPEC).is_file() and folder.name.startswith("step-"):
         folder, checkpoint = folder.parent.parent, folder
     if not folder.is_dir():
         raise SpecError(f"{folder} is no folder; give the folder of a run, a checkpoint in it, or an export")
     if (folder / CHAIN).is_file() and not (folder / SPEC).is_file():
         raise SpecError(f"{folder} holds a chain of stages; give the folder of one of them")
     spec = read_run(folder)
-    path = _checked(folder, checkpoint) if checkpoint else find_checkpoint(folder / "checkpoints", warn)
+    path = choose_checkpoint(folder / "checkpoints", checkpoint or NEWEST, warn)
     if path is None:
         raise SpecError(f"{folder} holds no whole checkpoint; train it first")
     return Trained(folder=folder, path=path, spec=spec, progress=read_progress(path))
@@ -81,13 +80,3 @@ def unquantised(spec: ModelSpec) -> ModelSpec:
     if spec.language.train != "qlora":
         return spec
     return msgspec.structs.replace(spec, language=msgspec.structs.replace(spec.language, train="lora"))
-
-
-def _checked(folder: Path, checkpoint: Path) -> Path:
-    try:
-        read_progress(checkpoint)
-        return checkpoint
-    except Damaged as error:
-        good = find_checkpoint(folder / "checkpoints", lambda text: None)
-        hint = f"the newest whole one is {good}" if good else f"{folder} holds no whole one"
-        raise SpecError(f"{checkpoint} is no whole checkpoint ({error}); {hint}") from None

@@ -6,7 +6,6 @@ Elsewhere: what else an export holds (parts.py, card.py).
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from shardkit import SpecError
 from trainer.data.tokenise import Speech
 from trainer.export.parts import ADAPTER_WEIGHTS
 from trainer.model.omni import Omni
+from trainer.records import strict_json
 from trainer.spec import LanguageSpec
 
 
@@ -66,7 +66,7 @@ def write_adapter(folder: Path, language: Any, spec: LanguageSpec) -> None:
     fields = language.peft_config["default"].to_dict()
     fields |= {"base_model_name_or_path": spec.pretrained, "inference_mode": True}
     # peft writes its sets in the order of a process's string hashes: sorted, the bytes repeat
-    text = json.dumps(fields, indent=2, sort_keys=True, default=sorted)
+    text = strict_json(fields, indent=2, sort_keys=True, default=sorted)
     (folder / "adapter_config.json").write_text(text + "\n", encoding="utf-8")
 
 

@@ -14,7 +14,9 @@ import torch
 
 from shardkit import SpecError, convert_spec
 from trainer.data.tokenise import Speech, load_speech
+from trainer.digests import DIGESTS, check_digests
 from trainer.model.omni import Omni
+from trainer.pickles import ADVICE, pickle_in
 from trainer.spec import EncoderSpec, ModelSpec
 from trainer.spec.base import Strict
 
@@ -44,8 +46,8 @@ class ExportRecord(Strict, frozen=True, kw_only=True):
 
 
 def is_export(folder: Path) -> bool:
-    """Whether a folder is an export."""
-    return (folder / FOLDER / CONFIG).is_file()
+    """Whether a folder is an export, be it damaged."""
+    return (folder / FOLDER / CONFIG).is_file() or (folder / DIGESTS).is_file()
 
 
 def write_parts(folder: Path, model: Omni, record: ExportRecord) -> None:
@@ -84,7 +86,7 @@ def read_record(folder: Path) -> ExportRecord:
     path = folder / FOLDER / CONFIG
     try:
         raw = msgspec.json.decode(path.read_bytes())
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise SpecError(f"{path} cannot be read ({error}); export the run again") from None
     record = convert_spec(raw, ExportRecord, str(path))
     if record.format != FORMAT:
@@ -93,7 +95,11 @@ def read_record(folder: Path) -> ExportRecord:
 
 
 def open_export(folder: Path) -> tuple[Omni, Speech, ExportRecord]:
-    """The model of an export on CPU in eval mode, its tokeniser and its record; raises SpecError."""
+    """The model of an export on CPU in eval mode, its tokeniser and its record.
+
+    Every file is checked against digests.json, where the export has one. Raises SpecError, ExportDamaged.
+    """
+    check_digests(folder, but="model*.safetensors")  # these are, when the language model is read from them
     record = read_record(folder)
     speech = load_speech(str(folder))
     spec = record.model
@@ -146,6 +152,9 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
+        pickle = pickle_in(path)
+        if pickle:
+            raise SpecError(f"{path} is {pickle}, {ADVICE}") from None
         raise SpecError(f"{path} cannot be read ({error}); export the run again") from None
 
 

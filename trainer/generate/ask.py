@@ -13,6 +13,7 @@ import msgspec
 import torch
 
 from shardkit import Message, Sample, SpecError, prepare_sample
+from trainer.checkpoint import NEWEST
 from trainer.data.collate import collate
 from trainer.data.media import Undecodable, Unfit, load_media
 from trainer.data.tokenise import Encoded, Speech
@@ -54,16 +55,20 @@ class _Stored(msgspec.Struct, frozen=True, kw_only=True):
     key: str = "given"
 
 
-def open_model(folder: str | Path, *, device: str = "auto", warn: Show = lambda text: None) -> Model:
-    """The model in a run's folder (its newest whole checkpoint), a checkpoint or an export.
+def open_model(
+    folder: str | Path, *, device: str = "auto", warn: Show = lambda text: None, checkpoint: str | Path = NEWEST
+) -> Model:
+    """The model in a run's folder, a checkpoint or an export. `checkpoint` of a run: `newest`, `best`, or a path.
 
-    Raises SpecError where there is none, or no such device.
+    Raises SpecError where there is none, or no such device; ExportDamaged.
     """
     folder = Path(folder)
     if is_export(folder):
+        if checkpoint != NEWEST:
+            raise SpecError(f"{folder} is an export, made of one checkpoint; take --checkpoint {checkpoint} out")
         omni, speech, record = open_export(folder)
         return Model(omni, speech, _Setting(device=_device(device), dtype=record.dtype, step=record.step))
-    trained = find_trained(folder, None, warn)
+    trained = find_trained(folder, checkpoint, warn)
     model, speech = load_trained(trained)
     return Model(model, speech, _Setting(device=_device(device), dtype=trained.spec.dtype, step=trained.progress.step))
 

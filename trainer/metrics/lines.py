@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from trainer.records import marked, strict_json
+
 METRICS, EVALUATIONS = "metrics.jsonl", "eval.jsonl"
 
 
@@ -73,5 +75,5 @@ def cut_back(path: Path, step: int) -> None:
 
 
 def as_line(entry: Mapping[str, Any]) -> str:
-    """One object as it stands in such a file."""
-    return json.dumps(entry, allow_nan=True) + "\n"
+    """One object as it stands in such a file; what is not finite is null, and named in `not_finite`."""
+    return strict_json(marked(entry)) + "\n"

@@ -13,6 +13,7 @@ from typing import Any
 
 from trainer.metrics.chart import HEIGHT, LEFT, RIGHT, WIDTH, Chart, Series, make_chart, show_number
 from trainer.metrics.lines import read_evaluations, read_metrics
+from trainer.records import NOT_FINITE, is_number
 
 PAGE = "metrics.html"
 ERRORS = {"character_error_rate": "characters", "word_error_rate": "words"}
@@ -93,16 +94,22 @@ def facts(entries: Entries, evaluations: Entries) -> dict[str, str]:
     waited = sum(entry["data_wait"] * entry["seconds"] for entry in waits)
     known: dict[str, Any] = {
         "step": f"{newest['step']:,}",
-        "loss": newest.get("loss"),
-        "held-out loss": held.get("loss"),
+        "loss": _told(newest, "loss"),
+        "held-out loss": _told(held, "loss"),
         "answers right": f"{exact:.0%}" if exact is not None else None,
         "tokens": newest.get("tokens"),
         "samples": newest.get("samples"),
         "waiting for data": f"{waited / seconds:.1%}" if seconds else None,
-        "MFU": f"{newest['mfu']:.1%}" if "mfu" in newest else None,
+        "MFU": f"{newest['mfu']:.1%}" if is_number(newest.get("mfu")) else None,
         "skipped steps": sum(int(entry.get("skipped", 0)) for entry in entries) or None,
     }
     return {name: value if isinstance(value, str) else show_number(value) for name, value in known.items() if value}
+
+
+def _told(line: dict[str, Any], name: str) -> Any:
+    """A figure, or the word for what it is where it is no finite number; none where there is none."""
+    value = line.get(name)
+    return value if is_number(value) else line.get(NOT_FINITE, {}).get(name)
 
 
 def render(package: str, template: str, values: dict[str, Any]) -> str:
@@ -154,7 +161,10 @@ def _right(evaluations: Entries) -> list[Series]:
 
 def _errors(evaluations: Entries) -> list[Series]:
     answers = [{"step": line["step"], **line.get("answers", {})} for line in evaluations]
-    capped = [{name: min(value, 1.0) if name in ERRORS else value for name, value in each.items()} for each in answers]
+    capped = [
+        {name: min(value, 1.0) if name in ERRORS and is_number(value) else value for name, value in each.items()}
+        for each in answers
+    ]
     return [_one(capped, name, title) for name, title in ERRORS.items()]
 
 

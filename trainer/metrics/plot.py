@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from trainer.metrics.lines import read_evaluations, read_metrics
+from trainer.records import is_number
 
 PLOT = "loss.png"
 
@@ -20,17 +21,18 @@ def plot_loss(folder: Path) -> Path | None:
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    entries = [entry for entry in read_metrics(folder) if isinstance(entry.get("loss"), (int, float))]
+    entries = [entry for entry in read_metrics(folder) if is_number(entry.get("loss"))]
     if not entries:
         return None
     figure, axes = pyplot.subplots(figsize=(8, 4.5), dpi=120)
     for kind in sorted({kind for entry in entries for kind in entry.get("loss_by_modality", {})}):
-        points = [(e["step"], e["loss_by_modality"][kind]) for e in entries if kind in e.get("loss_by_modality", {})]
-        axes.plot(*zip(*points, strict=True), linewidth=0.9, alpha=0.7, label=kind)
+        named = [(entry["step"], entry.get("loss_by_modality", {}).get(kind)) for entry in entries]
+        points = [(step, loss) for step, loss in named if is_number(loss)]
+        axes.plot(*_columns(points), linewidth=0.9, alpha=0.7, label=kind)
     axes.plot([e["step"] for e in entries], [e["loss"] for e in entries], color="black", linewidth=1.6, label="loss")
-    held_out = [(line["step"], line["loss"]) for line in read_evaluations(folder) if "loss" in line]
+    held_out = [(line["step"], line["loss"]) for line in read_evaluations(folder) if is_number(line.get("loss"))]
     if held_out:
-        axes.plot(*zip(*held_out, strict=True), "o", color="black", markerfacecolor="white", label="held-out answers")
+        axes.plot(*_columns(held_out), "o", color="black", markerfacecolor="white", label="held-out answers")
     axes.set(xlabel="step", ylabel="loss a token (nats)", title=folder.resolve().name)
     axes.grid(alpha=0.3)
     axes.legend()
@@ -40,3 +42,7 @@ def plot_loss(folder: Path) -> Path | None:
     pyplot.close(figure)
     temporary.replace(folder / PLOT)
     return folder / PLOT
+
+
+def _columns(points: list[tuple[int, float]]) -> tuple[list[int], list[float]]:
+    return [step for step, _ in points], [value for _, value in points]

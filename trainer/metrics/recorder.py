@@ -87,3 +87,27 @@ class Metrics:
         if self._board:
             self._board.write(line)
         return line
+
+
+class Unwritten:
+    """The metrics of ranks that write none: rank 0 does so for all."""
+
+    held_out_loss: float | None = None
+
+    def write(self, entry: dict[str, Any]) -> dict[str, Any] | None:
+        """Write nothing."""
+
+    def note(self, **figures: float) -> None:
+        """Note nothing."""
+
+    def write_evaluation(self, entry: dict[str, Any]) -> None:
+        """Write nothing."""
+
+    def write_page(self) -> Path | None:
+        """Write nothing."""
+
+    def sync(self) -> None:
+        """Nothing to sync."""
+
+    def close(self) -> None:
+        """Nothing to close."""

@@ -7,9 +7,12 @@ Elsewhere: which models (eyes.py, encoders.py, language.py).
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from shardkit import SpecError
+from trainer.digests import check_digests
+from trainer.pickles import ADVICE, find_pickle
 from trainer.spec import Config
 
 
@@ -27,17 +30,22 @@ def read_config(name: str, field: str) -> Any:
 def load_weights(kind: Any, name: str, field: str, **options: Any) -> Any:
     """A model with the weights of a checkpoint; raises SpecError if any weight would stay random.
 
-    Only safetensors are read: a pickled checkpoint can run code.
+    Only safetensors are read: a pickled checkpoint can run code. Raises ExportDamaged for an export of ours that is.
     """
     from safetensors import SafetensorError
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
+    check_digests(Path(name))
     try:
         model, report = kind.from_pretrained(
             name, output_loading_info=True, use_safetensors=True, trust_remote_code=False, **options
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        stored = Path(name)
+        pickle = find_pickle(stored, "*.safetensors" if any(stored.glob("*.safetensors")) else "*")
+        if pickle:
+            raise SpecError(f"{field}.pretrained: in {name!r}, {pickle}, {ADVICE}") from None
         reason = " ".join(str(error).split())[:200]
         raise SpecError(f"{field}.pretrained: cannot load weights from {name!r} ({reason})") from None
     missing = sorted(report["missing_keys"]) + sorted(str(key) for key in report.get("mismatched_keys", ()))

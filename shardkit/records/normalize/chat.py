@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from shardkit.errors import Refused
-from shardkit.records.normalize.columns import Columns, Content, escaped
+from shardkit.records.normalize.columns import Columns, Content, escaped, is_plain
 from shardkit.records.normalize.dialogue import (
     ALL_MEDIA,
     check_roles,
@@ -106,7 +106,10 @@ def _spoken(turn: Any, at: int) -> Message:
     role = SPEAKERS.get(speaker) if isinstance(speaker, str) else None
     if role is None:
         raise Refused("bad-role", f"turn {at} has an unknown speaker")
-    return Message(role=role, content=escaped(turn.get("value"), f"turn {at}"))
+    said = turn.get("value")
+    if not isinstance(said, str) or not is_plain(said):
+        said = escaped(said, f"turn {at}")
+    return Message(role=role, content=said)
 
 
 def _exchange(turn: Any, at: int) -> tuple[Any, Any]:

@@ -13,8 +13,8 @@ import msgspec
 
 from shardkit.errors import Refused
 from shardkit.records.marks import escape_marks
-from shardkit.records.row import Modality, RawMedium, Row
-from shardkit.records.sample import AudioType, ImageType, Message, Preference, VideoType
+from shardkit.records.row import Member, Modality, RawMedium, Row
+from shardkit.records.sample import AudioType, ImageType, Message, Preference, Sample, VideoType
 from shardkit.spec import SourceSpec
 
 MEDIA_TYPES: dict[Modality, tuple[str, ...]] = {
@@ -35,6 +35,9 @@ class Content(NamedTuple):
     preference: Preference | None = None
     media: tuple[RawMedium, ...] = ()
     provenance: Mapping[str, str] = {}
+    passed: Sample | None = None
+    """A finished sample with its `kept` members, passed on: what the row's spec does not say stays as it was."""
+    kept: tuple[Member, ...] = ()
 
 
 class Columns(msgspec.Struct, frozen=True):
@@ -139,6 +142,11 @@ def checked_text(text: str, name: str) -> str:
         except UnicodeEncodeError:
             raise Refused("not-utf8", f"{name}: lone surrogate") from None
     return text
+
+
+def is_plain(text: str) -> bool:
+    """Whether a text needs neither checks nor escapes, which most do not; a name for it need not even be made."""
+    return text.isascii() and "<|" not in text and "\0" not in text and bool(text) and not text.isspace()
 
 
 def escaped(value: Any, name: str, marks: bool = False) -> str:

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from shardkit.errors import Refused
 from shardkit.records.marks import MARKS, count_marks
-from shardkit.records.normalize.columns import Columns, escaped
+from shardkit.records.normalize.columns import Columns, escaped, is_plain
 from shardkit.records.row import Modality, RawMedium
 from shardkit.records.sample import Message, Role
 
@@ -51,7 +51,9 @@ def message_of(turn: Any, at: int, marks: bool) -> Message:
         raise Refused("bad-role", f"message {at} has an unknown role")
     if not isinstance(content, str):
         raise Refused("missing-field", f"message {at} has no text as its content")
-    return Message(role=cast(Role, role), content=escaped(content, f"message {at}", marks))
+    if not is_plain(content):
+        content = escaped(content, f"message {at}", marks)
+    return Message(role=cast(Role, role), content=content)
 
 
 def check_roles(messages: Sequence[Message], last: str = "assistant") -> None:

@@ -10,6 +10,7 @@ import msgspec
 
 from shardkit.errors import Refused, SpecError
 from shardkit.records.normalize.columns import MEDIA_TYPES, Columns, Content, Options, checked_text
+from shardkit.records.normalize.passed import pass_on
 from shardkit.records.normalize.table import NORMALIZERS, Gathers, Normalizer
 from shardkit.records.normalize.tree import TREE_ROLES
 from shardkit.records.row import Draft, Modality, Row
@@ -55,6 +56,8 @@ def normalize(row: Row, spec: SourceSpec, revision: str, limits: Limits | None =
     columns = Columns(row, spec, way.options)
     content = way.entry.make(columns)
     _check_length(content, (limits or _DEFAULT_LIMITS).text_characters)
+    if content.passed is not None:
+        return pass_on(content.passed, content.kept, spec, revision)
     position = checked_text(row.position, "position")
     named = spec.columns
     return Draft(

@@ -1,22 +1,16 @@
 """Normalisers of two answers to one question, where the row says which is the better one.
 
-Here: pairs, messages as TRL has them, transcripts of hh-rlhf.
-Elsewhere: answers with ratings or ranks (ratings.py), with judgements of their safety (safety.py), in trees (tree.py).
+Here: pairs of texts, and messages as TRL has them.
+Elsewhere: two transcripts (transcripts.py), answers with ratings or ranks (ratings.py), judged for their safety
+(safety.py), in trees (tree.py).
 """
 
 from __future__ import annotations
 
-import re
-
 from shardkit.errors import Refused
-from shardkit.records.normalize.columns import Columns, Content, escaped
+from shardkit.records.normalize.columns import Columns, Content
 from shardkit.records.normalize.dialogue import check_roles, drop_blank_system, message_of
-from shardkit.records.sample import Message, Preference, Role
-
-SPEAKERS: dict[str, Role] = {"Human": "user", "Hum": "user", "Assistant": "assistant"}
-"""Who speaks in the transcripts of hh-rlhf; `Hum` is a slip of the pen that some rows have."""
-
-_SPEAKER = re.compile(r"\n\n(Human|Hum|Assistant):")
+from shardkit.records.sample import Message, Preference
 
 
 def from_preference(row: Columns) -> Content:
@@ -35,37 +29,6 @@ def from_preference(row: Columns) -> Content:
         raise Refused("missing-field", f"{row.column('label')}: wanted true or false")
     only = _answer(row, "completion", messages)
     return Content(messages, Preference(chosen=only if label else "", rejected="" if label else only))
-
-
-def from_transcripts(row: Columns) -> Content:
-    r"""Columns `chosen` and `rejected`: conversations, `\n\nHuman: …\n\nAssistant: …`, equal up to the last answer.
-
-    Those that differ earlier are refused (`no-preference`): the preference is not between two answers to one question.
-    """
-    chosen, rejected = (transcript(row.said(role), row.column(role)) for role in ("chosen", "rejected"))
-    for messages in (chosen, rejected):
-        check_roles(messages)
-    if chosen[:-1] != rejected[:-1]:
-        raise Refused("no-preference", "the two conversations differ before the last answer")
-    if len(chosen) < 2:
-        raise Refused("bad-role", "an answer without a question")
-    return Content(chosen[:-1], preferred(chosen[-1].content, rejected[-1].content))
-
-
-def transcript(text: str, name: str) -> tuple[Message, ...]:
-    r"""Messages of a text in which turns begin with `\n\nHuman:` and `\n\nAssistant:`; white space around them is none.
-
-    A last turn of the assistant without text is left out. Raises Refused (`schema`, `empty-text`).
-    """
-    start, *parts = _SPEAKER.split("\n\n" + text.lstrip())
-    if start.strip():
-        raise Refused("schema", f"{name}: it does not begin with Human: or Assistant:")
-    turns = [(SPEAKERS[who], said.strip()) for who, said in zip(parts[::2], parts[1::2], strict=True)]
-    if turns and turns[-1] == ("assistant", ""):
-        turns.pop()
-    return tuple(
-        Message(role=role, content=escaped(said, f"{name}, turn {at}")) for at, (role, said) in enumerate(turns)
-    )
 
 
 def preferred(chosen: str, rejected: str) -> Preference:

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple, TypeGuard
 from shardkit.errors import Refused
 from shardkit.records.normalize.columns import Columns, Content, escaped
 from shardkit.records.normalize.dialogue import check_roles
-from shardkit.records.normalize.preference import preferred, transcript, user_turn
+from shardkit.records.normalize.preference import preferred, user_turn
+from shardkit.records.normalize.transcripts import transcript
 from shardkit.records.sample import Preference
 
 ASPECTS = ("instruction_following", "honesty", "truthfulness", "helpfulness")

@@ -23,11 +23,14 @@ from shardkit.records.normalize import (
     preference,
     ratings,
     safety,
+    transcripts,
     tree,
 )
 from shardkit.records.normalize.columns import Columns, Content, Options
 from shardkit.records.normalize.dialogue import ALL_MEDIA
+from shardkit.records.normalize.passed import from_sample
 from shardkit.records.normalize.pictures import NUMBERED
+from shardkit.records.normalize.sidecar import from_sidecar
 from shardkit.records.row import Modality
 
 Gathers = Literal["", "by", "tree", "siblings"]
@@ -76,6 +79,7 @@ CHATS: dict[str, Normalizer] = {
         roles=("instruction", "input", "output", "system"),
         options={"instruction_as_system": False},
     ),
+    "transcript_chat": Normalizer(make=transcripts.from_transcript, roles=("transcript",)),
     "tree": Normalizer(make=tree.from_tree, roles=("role", "text"), gathers=("tree",)),
 }
 
@@ -152,7 +156,7 @@ PREFERENCES: dict[str, Normalizer] = {
         roles=("prompt", "chosen", "rejected", "completion", "label"),
         options={"swap": False},
     ),
-    "transcript_preference": Normalizer(make=preference.from_transcripts, roles=("chosen", "rejected")),
+    "transcript_preference": Normalizer(make=transcripts.from_transcripts, roles=("chosen", "rejected")),
     "rated_completions": Normalizer(
         make=ratings.from_rated_completions,
         roles=("instruction", "completions"),
@@ -229,6 +233,13 @@ MEDIA: dict[str, Normalizer] = {
         choices={"unanswered": UNANSWERED},
     ),
     "plain": Normalizer(make=plain.from_plain, roles=("messages", "preference", "media"), modalities=ALL_MEDIA),
+    "sample": Normalizer(make=from_sample, roles=("json",)),
+    "sidecar": Normalizer(
+        make=from_sidecar,
+        roles=("text", *ALL_MEDIA),
+        modalities=ALL_MEDIA,
+        options={"instruction": ""},
+    ),
     "unlabelled": Normalizer(make=media.from_unlabelled, roles=ALL_MEDIA, modalities=ALL_MEDIA),
 }
 

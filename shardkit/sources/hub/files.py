@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from shardkit.errors import StorageFailed
+from shardkit.errors import ShardkitError
 from shardkit.sources.hub import messages
 from shardkit.sources.hub.card import CARD, CARD_BYTES, Config, read_card
 from shardkit.sources.hub.layout import (
@@ -116,7 +116,7 @@ def _export_configs(asker: Asker) -> list[str]:
     """The configurations of which the Hub has made parquet; none where it does not say."""
     try:
         found: Any = asker.store.exports()
-    except StorageFailed:
+    except ShardkitError:
         return []
     return sorted(found) if isinstance(found, dict) else []
 

@@ -61,28 +61,34 @@ class Asker(NamedTuple):
 
     def _denied(self, denied: HubDenied) -> SourceUnavailable:
         if denied.code == "GatedRepo" and denied.status == 403:
+            reason = "gated, and the token's user has not been let in"
             why = f"is gated, and your token's user has not been let in; accept its conditions at {self.page}"
         elif denied.code == "GatedRepo":
+            reason = "gated"
             why = f"is gated; accept its conditions at {self.page}, then set HF_TOKEN to a token of that user"
         elif denied.said.startswith(BAD_TOKEN):
+            reason = "the token is not known"
             why = "was refused because the Hub does not know the token; make a new one, or unset HF_TOKEN"
         elif denied.said.startswith(DISABLED):
+            reason = "disabled"
             why = f"was disabled on the Hub; see {self.page} for why, and name another data set"
         else:
+            reason = "missing, or private"
             why = f"does not exist on the Hub, or is private; check {self.page}, and set HF_TOKEN where it is yours"
-        return SourceUnavailable(f"source {self.name}: {self.dataset} {why} (status {denied.status})")
+        return SourceUnavailable(f"source {self.name}: {self.dataset} {why} (status {denied.status})", reason)
 
     def _missing(self, code: str, path: str) -> ShardkitError:
         if code == "RevisionNotFound":
             return SourceChanged(
-                f"source {self.name}: {self.dataset} has no such revision; give a branch, a tag or a commit that it "
-                "has, or, where a plan had pinned it, build with --update"
+                f"source {self.name}: {self.dataset} has no such revision (any more); give a branch, a tag or a commit "
+                "that it has, and build with --update where there is a plan already"
             )
         if path:
             return file_changed(self.name, path, "it is gone")
         return SourceUnavailable(
             f"source {self.name}: {self.dataset} does not exist on the Hub (any more); check {self.page}, and name the "
-            "data set that has taken its place"
+            "data set that has taken its place",
+            "missing",
         )
 
     def _busy(self) -> SourceFailed:
@@ -101,7 +107,8 @@ def offline(name: str, dataset: str, setting: str) -> SourceUnavailable:
     """The user forbids asking the Hub."""
     return SourceUnavailable(
         f"source {name}: {setting}, so {dataset} is not asked for; unset it, or give a local copy as a source of kind "
-        "parquet, jsonl, json or csv"
+        "parquet, jsonl, json or csv",
+        "offline",
     )
 
 
@@ -109,7 +116,8 @@ def unreachable(asker: Asker) -> SourceUnavailable:
     """There is no network."""
     return SourceUnavailable(
         f"source {asker.name}: {asker.page} cannot be reached; check the network and HF_ENDPOINT, or give a local copy "
-        "as a source of kind parquet, jsonl, json or csv"
+        "as a source of kind parquet, jsonl, json or csv",
+        "no answer",
     )
 
 

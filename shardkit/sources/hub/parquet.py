@@ -17,8 +17,9 @@ from shardkit.records.row import Cursor
 from shardkit.sources.base import Step
 from shardkit.sources.hub.media import Media
 from shardkit.sources.listing import Entry, read_listing
-from shardkit.sources.parquet import BATCH_ROWS, needed_columns, row_of
+from shardkit.sources.parquet import BATCH_ROWS, check_scanned, group_fields, needed_columns, row_of
 from shardkit.sources.places import Place
+from shardkit.sources.sampling import Scanned
 from shardkit.sources.walk import shown
 from shardkit.spec import HubSource
 
@@ -73,6 +74,20 @@ class RemoteParquet:
                     if (index, group) >= (first, start) and (by_files or (index + group) % partitions == partition):
                         yield from self._group(file, (index, group, before), entry, done if here else 0)
                     before += file.metadata.row_group(group).num_rows
+
+    def scan(self, folder: Path, columns: tuple[str, ...]) -> Iterator[Scanned]:
+        """Every row's wanted columns, of which those alone are fetched; without any, footers suffice."""
+        for index, entry in enumerate(read_listing(folder, self._spec.name)):
+            with self._opened(entry) as file:
+                check_scanned(self._spec, file.schema_arrow.names, columns, shown(entry.path))
+                for group in range(file.metadata.num_row_groups):
+                    for at, fields in enumerate(group_fields(file, group, columns)):
+                        yield Scanned(fields, {"file": index, "group": group, "row": at})
+
+    def reads_on(self, folder: Path, at: Cursor | None, wanted: Cursor) -> bool:
+        """Within a row group, which an opened file decodes up to the row in any case."""
+        here = (0, 0) if at is None else (at["file"], at["group"])
+        return here == (wanted["file"], wanted["group"])
 
     def _group(self, file: Any, at: tuple[int, int, int], entry: Entry, done: int) -> Iterator[Step]:
         index, group, before = at

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import msgspec
 
-from shardkit.errors import Refused, SourceDamaged, SourceFailed, SpecError
+from shardkit.errors import Refused, SourceChanged, SourceDamaged, SourceFailed, SpecError
 from shardkit.records.row import Cursor
 from shardkit.sources.base import Pinned, Step
 from shardkit.sources.compressed import damage_named, is_compressed, open_stream
@@ -27,14 +28,15 @@ from shardkit.sources.hub.messages import Asker
 from shardkit.sources.hub.parquet import Footers, RemoteParquet
 from shardkit.sources.hub.remote import open_remote
 from shardkit.sources.hub.streaming import Streaming
-from shardkit.sources.hub.tar import open_tars
 from shardkit.sources.json_list import Json
 from shardkit.sources.jsonl import Jsonl
 from shardkit.sources.listing import Entry, read_listing, write_listing, write_private
 from shardkit.sources.places import Fits, Selected
+from shardkit.sources.sampling import ReadsOn, Scanned, scan_rows
 from shardkit.sources.strict_json import parse_object
+from shardkit.sources.tar_files import TarFiles
 from shardkit.sources.walk import shown
-from shardkit.spec import CsvSource, HubSource, JsonlSource, JsonSource, Limits
+from shardkit.spec import CsvSource, HubSource, JsonlSource, JsonSource, Limits, ShardsSource
 from shardkit.store.hub import HubPlace, HubStore
 from shardkit.store.hub_login import find_endpoint, is_offline
 from shardkit.store.patience import Patience
@@ -43,6 +45,7 @@ PIN = "pin.json"
 PATIENCE = Patience(deadline_seconds=330.0, longest_wish_seconds=300.0)
 """The Hub counts requests over windows of five minutes: who has had too many waits for the next one at most once."""
 SNIFF_BYTES = 16 << 10
+WRAPPED = re.compile(rb"\{\s*\"data\"\s*:\s*\[\s*\{")
 
 
 class Pin(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,10 +58,10 @@ class Pin(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HubFiles:
-    """The files of the pinned commit as a place: see places.Place."""
+    """The files of the pinned commit as a place: see places.Place, and RemoteFile for `in_order`."""
 
-    def __init__(self, asker: Asker) -> None:
-        self._asker = asker
+    def __init__(self, asker: Asker, *, in_order: bool = True) -> None:
+        self._asker, self._in_order = asker, in_order
 
     def pin(self, folder: Path, selected: Selected, fits: Fits = lambda size: True) -> tuple[str, int, int]:
         """Hub.pin has written the listing already."""
@@ -66,7 +69,7 @@ class HubFiles:
 
     def open(self, entry: Entry) -> io.BufferedReader:
         """See Place."""
-        return open_remote(self._asker, entry)
+        return open_remote(self._asker, entry, in_order=self._in_order)
 
 
 class Reader(Protocol):
@@ -87,8 +90,8 @@ class Opening(NamedTuple):
 
     @property
     def files(self) -> HubFiles:
-        """The place."""
-        return HubFiles(self.asker)
+        """The place; parquet is read here and there, all else in order."""
+        return HubFiles(self.asker, in_order=self.pin.format != "parquet")
 
     @property
     def media(self) -> Media:
@@ -101,7 +104,7 @@ READERS: dict[str, Callable[[Opening], Reader]] = {
     "jsonl": lambda opening: Jsonl(_jsonl(opening.spec), opening.files),
     "json": lambda opening: Json(_json(opening.spec), opening.files),
     "csv": lambda opening: Csv(_csv(opening.spec, opening.pin), opening.files),
-    "tar": lambda opening: open_tars(opening.spec.name, opening.files, opening.limits.member_bytes),
+    "tar": lambda opening: TarFiles(_tars(opening.spec), opening.files, ("**",), opening.limits),
     "datasets": lambda opening: Streaming(opening.spec, opening.pin.commit, opening.asker, opening.media),
 }
 """From a pinned format to what reads it. Another format is a row here and one in layout.OURS."""
@@ -112,6 +115,7 @@ class Hub:
 
     def __init__(self, spec: HubSource, limits: Limits) -> None:
         self.spec, self._limits = spec, limits
+        self._asked: Reader | None = None
 
     def missing_tool(self) -> str:
         """The package `datasets`, where the spec asks for it."""
@@ -143,19 +147,27 @@ class Hub:
     def rows(self, folder: Path, partition: int, partitions: int, cursor: Cursor | None) -> Iterator[Step]:
         """Rows in the order of the listing; cursors are the reader's. Raises as Source."""
         self._check_online()
-        pin = self._read_pin(folder)
-        asker = self._asker(HubPlace("datasets", pin.dataset, pin.commit, ""), PATIENCE)
-        reader = READERS[pin.format](Opening(self.spec, pin, asker, self._limits))
-        yield from reader.rows(folder, partition, partitions, cursor)
+        yield from self._reader(folder).rows(folder, partition, partitions, cursor)
+
+    def scan(self, folder: Path, columns: tuple[str, ...]) -> Iterator[Scanned]:
+        """See sampling.Scans: of parquet only the wanted columns are fetched."""
+        self._check_online()
+        yield from scan_rows(self._reader(folder), folder, columns)
+
+    def reads_on(self, folder: Path, at: Cursor | None, wanted: Cursor) -> bool:
+        """See sampling.ReadsOn."""
+        self._asked = self._asked or self._reader(folder)
+        return isinstance(self._asked, ReadsOn) and self._asked.reads_on(folder, at, wanted)
 
     def footers(self, folder: Path, most: int) -> Footers | None:
         """The schema of pinned parquet files, and their rows where there are at most `most` files; else None."""
+        reader = self._reader(folder)
+        return reader.footers(folder, most) if isinstance(reader, RemoteParquet) else None
+
+    def _reader(self, folder: Path) -> Reader:
         pin = self._read_pin(folder)
-        if pin.format != "parquet":
-            return None
         asker = self._asker(HubPlace("datasets", pin.dataset, pin.commit, ""), PATIENCE)
-        opening = Opening(self.spec, pin, asker, self._limits)
-        return RemoteParquet(self.spec, opening.files, opening.media).footers(folder, most)
+        return READERS[pin.format](Opening(self.spec, pin, asker, self._limits))
 
     def _check_online(self) -> None:
         if self.spec.offline or is_offline():
@@ -171,8 +183,11 @@ class Hub:
         """Who asks for the repository under its present name, and its commit."""
         hasty = msgspec.structs.replace(PATIENCE, wait_for_network=False)
         asked = self._asker(HubPlace("datasets", self.spec.dataset, self.spec.revision, ""), hasty)
-        with asked.asking():
-            info = asked.store.info()
+        try:
+            with asked.asking():
+                info = asked.store.info()
+        except SourceChanged as error:  # there was no plan yet
+            raise SpecError(str(error)) from None
         name = info.id or self.spec.dataset
         return self._asker(HubPlace("datasets", name, info.sha, ""), PATIENCE), info.sha
 
@@ -193,12 +208,12 @@ class Hub:
         return found
 
     def _sniff(self, entry: Entry, asker: Asker) -> str:
-        """`json` for a list, `jsonl` for objects line by line, whatever the name says; empty for anything else."""
+        """`json` for a list, also under `data`, `jsonl` for an object a line; empty for anything else."""
         path = shown(entry.path)
         with HubFiles(asker).open(entry) as raw, damage_named(raw, path, self.spec.name):
             stream = open_stream(raw, path)
             start = stream.read(SNIFF_BYTES).removeprefix(b"\xef\xbb\xbf").lstrip()
-            if start.startswith(b"["):
+            if start.startswith(b"[") or WRAPPED.match(start):
                 return "json"
             line = start.partition(b"\n")[0]
             if b"\n" not in start and len(start) >= SNIFF_BYTES // 2:
@@ -214,11 +229,10 @@ class Hub:
         reader = READERS[opening.pin.format](opening)
         entry = next(read_listing(folder, self.spec.name))
         try:
+            with opening.files.open(entry) as stream:
+                stream.read(1)
             if isinstance(reader, (RemoteParquet, Streaming)):
                 reader.check(entry)
-            else:
-                with opening.files.open(entry) as stream:
-                    stream.read(1)
         except SourceDamaged as error:
             raise SpecError(str(error)) from None
 
@@ -250,6 +264,10 @@ def _json(spec: HubSource) -> JsonSource:
     return JsonSource(
         name=spec.name, normalizer=spec.normalizer, columns=spec.columns, path="", item_bytes=spec.record_bytes
     )
+
+
+def _tars(spec: HubSource) -> ShardsSource:
+    return ShardsSource(name=spec.name, normalizer=spec.normalizer, columns=spec.columns, path=".")
 
 
 def _csv(spec: HubSource, pin: Pin) -> CsvSource:

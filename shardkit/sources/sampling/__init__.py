@@ -9,3 +9,4 @@ from shardkit.sources.sampling.sampled import Sampled as Sampled
 from shardkit.sources.sampling.scan import ReadsOn as ReadsOn
 from shardkit.sources.sampling.scan import Scanned as Scanned
 from shardkit.sources.sampling.scan import Scans as Scans
+from shardkit.sources.sampling.scan import scan_rows as scan_rows

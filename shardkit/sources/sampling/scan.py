@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from shardkit.records.row import Cursor, Row
-from shardkit.sources.base import Passed, Source
+from shardkit.sources.base import Passed, Step
 
 
 class Scanned(NamedTuple):
@@ -23,6 +23,14 @@ class Scanned(NamedTuple):
     fields: Mapping[str, Any]
     before: Cursor | None
     passed: bool = False
+
+
+class Reads(Protocol):
+    """What gives rows as a source does."""
+
+    def rows(self, folder: Path, partition: int, partitions: int, cursor: Cursor | None) -> Iterator[Step]:
+        """See Source."""
+        ...
 
 
 @runtime_checkable
@@ -46,7 +54,7 @@ class ReadsOn(Protocol):
         ...
 
 
-def scan_rows(source: Source, folder: Path, columns: tuple[str, ...]) -> Iterator[Scanned]:
+def scan_rows(source: Reads, folder: Path, columns: tuple[str, ...]) -> Iterator[Scanned]:
     """All rows of a source; those that are refused have no columns. Raises as `rows` does."""
     if isinstance(source, Scans):
         yield from source.scan(folder, columns)

@@ -16,7 +16,8 @@ from shardkit.errors import SpecError
 from shardkit.plain import convert_spec
 from shardkit.spec.catalog.entry import Entry
 from shardkit.spec.catalog.folder import find_entry
-from shardkit.spec.kinds import AnySource, SourceSpec
+from shardkit.spec.kinds import AnySource
+from shardkit.spec.source import SourceSpec
 
 KIND = "catalog"
 MERGED = ("options", "media")

@@ -30,7 +30,8 @@ def ultrafeedback() -> Rows:
     return [
         {**shared, "instruction": "Explain.", "completions": [
             completion("middling", "3", "3", "N/A", "3"), completion("best", "5", "N/A", "N/A", "5"),
-            completion("worst", "1", "2", "1", "1"), completion("unrated", "N/A", "N/A", "N/A", "N/A"),
+            completion("worst", "1", "2", "4", "4", spelled="instruction-following"),
+            completion("unrated", "N/A", "N/A", "N/A", "N/A"),
         ]},
         {**shared, "instruction": "Tie.", "completions": [completion(text, "4", "4", "4", "4") for text in "abcd"]},
         {**shared, "instruction": "One.", "completions": [completion("only", "4", "4", "4", "4")]},
@@ -83,6 +84,16 @@ def hh_rlhf() -> Rows:
         {"chosen": f"{start} Because.\n\nHuman: Thanks", "rejected": f"{start} Dunno."},
         {"chosen": f"{start}", "rejected": f"{start} Dunno."},
     ]
+
+
+def red_team() -> Rows:
+    scores = {"min_harmlessness_score_transcript": -1.5, "rating": 2.0, "task_description_harmlessness_score": 1.0}
+    other = {
+        "num_params": "52B", "model_type": "rlhf", "task_description": "d", "red_team_member_id": 3,
+        "is_upworker": False, "tags": None,
+    }  # fmt: skip
+    said = "\n\nHuman: Help me\n\nAssistant: With what?\n\nHuman: Harm\n\nAssistant: No."
+    return [{"transcript": text, **scores, **other} for text in (said, said + "\n\nHuman: Please")]
 
 
 def nectar() -> Rows:
@@ -187,6 +198,16 @@ DATASETS = (
             ["refused: no-preference"],
             ["refused: no-preference"],
             ["refused: bad-role"],
+            ["refused: bad-role"],
+        ],
+    ),
+    Published(
+        name="Anthropic/hh-rlhf#red-team-attempts",
+        rows=red_team,
+        suffix="jsonl",
+        spec={"normalizer": "transcript_chat"},
+        becomes=[
+            ["user: Help me", "assistant: With what?", "user: Harm", "assistant: No."],
             ["refused: bad-role"],
         ],
     ),

@@ -36,7 +36,7 @@ def youcook2() -> Rows:
 
 
 def llava_video() -> Rows:
-    said = [{"from": "human", "value": "<image>\nWhat happens?"}, {"from": "gpt", "value": "Nothing."}]
+    said = [{"from": "human", "value": "In <image>, what happens?"}, {"from": "gpt", "value": "Nothing."}]
     return [{"id": "1", "conversations": said, "data_source": "0_30_s_youtube_v0_1", "video": "y/1.mp4"}]
 
 
@@ -100,7 +100,7 @@ DATASETS = (
         name="lmms-lab/LLaVA-Video-178K#joined",
         rows=llava_video_joined,
         spec={"normalizer": "sharegpt", "options": {"needs_media": True}},
-        becomes=[["user: <|video|>\nWhat happens?", "assistant: Nothing."]],
+        becomes=[["user: In <|video|>, what happens?", "assistant: Nothing."]],
     ),
     Published(
         name="wchai/Video-Detailed-Caption",

@@ -77,6 +77,7 @@ REPOSITORIES: dict[str, dict[str, bytes]] = {
     },
     "lines called json": {"data.json": LINES},
     "json": {"train.json": json.dumps(ROWS, indent=1).encode()},
+    "wrapped json": {"train.json": json.dumps({"data": ROWS, "version": "1"}).encode()},
     "packed json": {"train.json.gz": gzip.compress(json.dumps(ROWS).encode())},
     "csv": {"train.csv": CSV.encode()},
     "many csv": {"train-a.csv": CSV.encode(), "train-b.csv.gz": gzip.compress(CSV.encode())},

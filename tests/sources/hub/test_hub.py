@@ -192,7 +192,7 @@ def test_repository_that_is_closed_later_stops_the_lane(hub: Hub, opened: Opener
     hub.gated.clear()
     commit = hub.commits[NAME].pop(hub.head(NAME))
     hub.commits[NAME]["f" * 40] = commit
-    with pytest.raises(SourceFailed, match="has no such revision"):
+    with pytest.raises(SourceFailed, match="has no such revision "):
         here.rows()
 
 
@@ -220,7 +220,7 @@ def test_endpoint_of_a_spec_gets_no_token(hub: Hub, opened: Opener, monkeypatch:
 def test_wrong_names_are_not_taken_for_others(fields: dict[str, str], hub: Hub, opened: Opener) -> None:
     hub.commit(NAME, {"validation.jsonl": LINES})
     with pytest.raises(
-        (SpecError, SourceFailed), match=r"there are: validation; give|has no such revision; give a branch"
+        (SpecError, SourceFailed), match=r"there are: validation; give|has no such revision .*give a branch"
     ):
         opened(**fields)
 
@@ -286,11 +286,11 @@ def test_cut_connections_are_gone_on_with(name: str, large: int, hub: Hub, opene
     hub.large_bytes = large
     here = opened()
     rows = here.rows()
-    hub.requests.clear()
     server = hub.cdn if large == 1 else hub
+    server.requests.clear()
     server.faults = ["cut", "503", "reset", "cut", "", "cut"]
     assert here.rows() == rows
-    assert not server.faults or len(server.requests) < 6
+    assert len(server.faults) < 3
     starts = [int(request.range.partition("=")[2].partition("-")[0]) for request in server.requests if request.range]
     assert len(set(starts)) > 1  # what had come is not asked for again
 
