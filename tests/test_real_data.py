@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from shardkit import Dataset, Sample, build_dataset, load_spec, open_dataset
-from shardkit.curate.dedup import find, read_groups, scratch_folder
+from shardkit.curate.dedup import find, near_labels, scratch_folder
 from shardkit.curate.licences import sum_licences
 from shardkit.curate.options import DedupOptions
 from shardkit.curate.records import read_records
@@ -102,11 +102,10 @@ def test_what_belongs_together_is_on_one_side(dataset: Dataset, records: dict[tu
             projects.setdefault(record.provenance["path"].partition("/")[0], set()).add(sides[place])
     assert len(projects) > 20 and all(len(names) == 1 for names in projects.values())
     assert {name for names in projects.values() for name in names} == set(SPLITS)
-    clusters: dict[bytes, set[str]] = {}
-    groups = list(read_groups(dataset))
-    for shard, ordinal in records:
-        clusters.setdefault(groups[shard][ordinal].tobytes(), set()).add(sides[shard, ordinal])
-    assert len(clusters) < len(records) and all(len(names) == 1 for names in clusters.values())
+    clusters: dict[str, set[str]] = {}
+    for place, label in near_labels(dataset).items():
+        clusters.setdefault(label, set()).add(sides[place])
+    assert len(clusters) == 9 and all(len(names) == 1 for names in clusters.values())
 
 
 def test_duplicates_are_shown_and_nothing_is_published(built: Path, dataset: Dataset, tmp_path: Path) -> None:
