@@ -36,7 +36,9 @@ TRAINER = (
     ("model",),
     ("losses",),
     (
+        "budget",
         "checkpoint",
+        "checks",
         "closing",
         "distributed",
         "failure",
@@ -51,6 +53,7 @@ TRAINER = (
         "plan",
         "probe",
         "resume",
+        "scaler",
         "records",
         "run",
         "setting",

@@ -19,6 +19,8 @@ from trainer.metrics.lines import as_line, cut_back, read_lines
 from trainer.spec import FailureSpec
 
 SKIPPED = "skipped.jsonl"
+OVERFLOW = "overflow"
+"""Why a step of float16 is skipped whose scaled gradients were too large: no fault of its samples."""
 FEWEST = 8
 """Good steps before a spike can be told: a median of fewer says little."""
 
@@ -44,6 +46,8 @@ def judge(spec: FailureSpec, progress: Progress, loss: float, norm: float) -> st
 
 def counted(spec: FailureSpec, progress: Progress, loss: float, norm: float, bad: str) -> Progress:
     """The progress with a step judged: the running statistic takes good steps only."""
+    if bad == OVERFLOW:
+        return msgspec.structs.replace(progress, overflows=progress.overflows + 1)
     if bad:
         return msgspec.structs.replace(progress, streak=progress.streak + 1, skipped=progress.skipped + 1)
     recent = (*progress.recent, (loss, norm))[-spec.window :] if spec.spike is not None else ()

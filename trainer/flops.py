@@ -1,10 +1,11 @@
 """The arithmetic of a step: how many floating-point operations the model's own formula takes, and the device's peak.
 
-Here: counting a model once, a step's batches, the formula as text, peaks of devices.
+Here: counting a model once and what its loss computes besides, a step's batches, the formula as text, peaks of devices.
 Elsewhere: dividing by the time (figures.py), memory and plans (plan.py).
 
-A multiply and an add are two operations. Counted is what the model needs and no more: padding, recomputed activations
-and a loss's second model count nothing; attention counts the pairs that a token may see, within its own sample.
+A multiply and an add are two operations. Counted is what the loss needs and no more: the model forward and backward, a
+reference or a teacher forward only; padding and recomputed activations count nothing; attention counts the pairs that a
+token may see, within its own sample.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ class Arithmetic(msgspec.Struct, frozen=True, kw_only=True):
     """Operations of a training step: `per_token` of text or latent, `per_pair` of tokens that see one another.
 
     And `per_image` and `per_window` of sound, encoder and connector; `per_answer` token that carries loss, what the
-    head takes where it makes no other logits (speed.loss_chunk), else 0 and part of `per_token`.
+    head takes where it makes no other logits (speed.loss_chunk), else 0 and part of `per_token`. `beside` are forward
+    passes over the same batches that the loss asks for, each named (`the reference`).
     """
 
     per_token: float = 0.0
@@ -42,10 +44,12 @@ class Arithmetic(msgspec.Struct, frozen=True, kw_only=True):
     weights: int = 0
     trained: int = 0
     notes: tuple[str, ...] = ()
+    name: str = ""
+    beside: tuple[Arithmetic, ...] = ()
 
     def of(self, batches: Iterable[TrainBatch]) -> float:
         """Operations of a step over these batches, forward and backward; reads them where they are (best: the CPU)."""
-        return sum(self._of(batch) for batch in batches)
+        return sum(each._of(batch) for batch in batches for each in (self, *self.beside))
 
     def _of(self, batch: TrainBatch) -> float:
         lengths = batch.lengths or batch.per_sample(batch.attention.to(torch.float64)).tolist()
@@ -62,27 +66,62 @@ class Arithmetic(msgspec.Struct, frozen=True, kw_only=True):
             f"operations of a step = {self.per_token:.4g} a token (4 x {frozen:,} frozen weights, 6 x {self.trained:,} "
             f"trained){head} + {self.per_pair:.4g} a pair of tokens that see one another (12 x layers x width)",
             *self.notes,
+            *(each._forward_only() for each in self.beside),
             "padding and recomputation count nothing",
         ]
         return "; ".join(lines)
 
+    def _forward_only(self) -> str:
+        media = (
+            (self.per_image, "an image"),
+            (self.per_window, "a window of sound"),
+            (self.per_answer, "an answer's token"),
+        )
+        found = "".join(f", {operations:.4g} {what}" for operations, what in media if operations)
+        return (
+            f"{self.name}, forward only: {self.per_token:.4g} a token (2 x {self.weights:,} weights) + "
+            f"{self.per_pair:.4g} a pair{found}"
+        )
 
-def count_model(model: Any, *, pieces: bool = False) -> Arithmetic:
+
+def count_step(model: Any, loss: Any, *, pieces: bool = False) -> Arithmetic:
+    """A model's training step with all that its loss computes besides: see `passes` of losses that have other models.
+
+    Before the model is sharded or compiled. `pieces` as of count_model.
+    """
+    pieces = pieces or getattr(loss, "answers_only", False)
+    passes = loss.passes(model) if hasattr(loss, "passes") else ()
+    beside = tuple(_forward(other, name, times, pieces=pieces) for name, other, times in passes)
+    return msgspec.structs.replace(count_model(model, pieces=pieces), beside=beside)
+
+
+def _forward(model: Any, name: str, times: int, *, pieces: bool) -> Arithmetic:
+    """So many forward passes of a model."""
+    once = count_model(model, pieces=pieces, backward=False)
+    fields = {field: times * getattr(once, field) for field in COUNTS}
+    return msgspec.structs.replace(once, name=name if times == 1 else f"{name} ({times} times)", notes=(), **fields)
+
+
+COUNTS = ("per_token", "per_answer", "per_pair", "per_image", "per_window", "weights", "trained")
+
+
+def count_model(model: Any, *, pieces: bool = False, backward: bool = True) -> Arithmetic:
     """Count a model once, before it is sharded or compiled. It may lack any part; other parts count by the token.
 
-    `pieces`: logits are made of answers' tokens only.
+    `pieces`: logits are made of answers' tokens only. `backward`: with the pass back, as it trains.
     """
     parts = {name: part for name, part in model.named_children() if name not in SENSING}
     counted = [pair for part in parts.values() for pair in matrix_weights(part)]
     trained = sum(number for number, trains in counted if trains)
     weights = sum(number for number, _ in counted)
-    image, image_note = _seeing(model)
-    window, window_note = _hearing(model)
-    answer = _per_head(getattr(model, "language", None)) if pieces else 0.0
+    image, image_note = _seeing(model, backward=backward)
+    window, window_note = _hearing(model, backward=backward)
+    frozen_each, trained_each = (4.0, 6.0) if backward else (2.0, 2.0)
+    answer = _per_head(getattr(model, "language", None), frozen_each, trained_each) if pieces else 0.0
     return Arithmetic(
-        per_token=4.0 * (weights - trained) + 6.0 * trained - answer,
+        per_token=frozen_each * (weights - trained) + trained_each * trained - answer,
         per_answer=answer,
-        per_pair=_per_pair(getattr(model, "language", None)),
+        per_pair=_per_pair(getattr(model, "language", None)) * (1.0 if backward else 1 / 3),
         per_image=image,
         per_window=window,
         weights=round(weights),
@@ -147,35 +186,36 @@ class _Step(nn.Module):
         return result
 
 
-def _seeing(model: Any) -> tuple[float, str]:
+def _seeing(model: Any, *, backward: bool) -> tuple[float, str]:
     if getattr(model, "vision", None) is None:
         return 0.0, ""
     size = model.senses.image_size
     image = torch.zeros((1, 3, size, size), dtype=torch.uint8, device="meta")
-    return _sensing("image", model.vision, model.vision_connector, (model, "look", (image,)))
+    return _sensing("image", (model.vision, model.vision_connector), (model, "look", (image,)), backward=backward)
 
 
-def _hearing(model: Any) -> tuple[float, str]:
+def _hearing(model: Any, *, backward: bool) -> tuple[float, str]:
     if getattr(model, "audio", None) is None:
         return 0.0, ""
     mels = torch.zeros((1, model.senses.mels, model.senses.window_frames), device="meta")  # made on the device or not
     heard = torch.ones((1, model.senses.window_frames), dtype=torch.bool, device="meta")
-    return _sensing("window of sound", model.audio, model.audio_connector, (model, "listen", (mels, heard)))
+    parts, call = (model.audio, model.audio_connector), (model, "listen", (mels, heard))
+    return _sensing("window of sound", parts, call, backward=backward)
 
 
 def _sensing(
-    name: str, encoder: nn.Module, connector: Any, call: tuple[nn.Module, str, Sequence[torch.Tensor]]
+    name: str, parts: tuple[nn.Module, Any], call: tuple[nn.Module, str, Sequence[torch.Tensor]], *, backward: bool
 ) -> tuple[float, str]:
     """Operations of one item with its share of the backward pass, and how they come about."""
-    model, method, inputs = call
+    (encoder, connector), (model, method, inputs) = parts, call
     try:
         forward = count_forward(encoder, inputs[0])
         joined = max(0.0, count_forward(_Step(model, method), *inputs) - forward)
     except (RuntimeError, TypeError, ValueError):  # what looks at its values cannot run without any
         forward = 2.0 * sum(number for number, _ in matrix_weights(encoder)) * float(getattr(encoder, "length", 1))
         joined, name = 0.0, f"{name} (estimated, without attention and connector)"
-    factor = 3 if _trains(encoder) else 1
-    factor_joined = 3 if _trains(connector) else 2 if factor == 3 else 1
+    factor = 3 if backward and _trains(encoder) else 1
+    factor_joined = 3 if backward and _trains(connector) else 2 if factor == 3 else 1
     note = (
         f"an {name}" if name[0] in "aeiou" else f"a {name}"
     ) + f" {forward:.4g} x {factor} ({'trained' if factor == 3 else 'frozen, forward only'})"
@@ -186,9 +226,9 @@ def _trains(part: Any) -> bool:
     return part is not None and any(parameter.requires_grad for parameter in part.parameters())
 
 
-def _per_head(language: Any) -> float:
+def _per_head(language: Any, frozen_each: float, trained_each: float) -> float:
     head = language.get_output_embeddings() if language is not None else None
-    return sum(number * (6.0 if trains else 4.0) for number, trains in matrix_weights(head)) if head else 0.0
+    return sum(n * (trained_each if trains else frozen_each) for n, trains in matrix_weights(head)) if head else 0.0
 
 
 def _per_pair(language: Any) -> float:

@@ -64,6 +64,7 @@ def train(
             with world.watch():
                 entry = run.metrics.write(train_step(run, step))
             if entry:
+                world.check_launcher()
                 run.report({"event": "step", **entry})
             if measure and spec.eval.every and (step % spec.eval.every == 0 or step == spec.steps):
                 measure(run, "newest")

@@ -18,7 +18,7 @@ import msgspec
 import torch
 
 from shardkit import SpecError, convert_spec
-from trainer.checkpoint import TOKENIZER, find_checkpoint, load_model
+from trainer.checkpoint import TOKENIZER, find_checkpoint, list_checkpoints, load_model
 from trainer.data.media import Senses
 from trainer.data.tokenise import Speech, load_speech
 from trainer.digests import ExportDamaged
@@ -30,7 +30,7 @@ from trainer.model.omni import Omni
 from trainer.model.precision import settle_precision
 from trainer.model.table import Model
 from trainer.records import write_json
-from trainer.spec import PREFERENCES, LanguageSpec, ModelSpec, RunSpec
+from trainer.spec import PREFERENCES, LanguageSpec, ModelSpec, RunSpec, TokenizerSpec
 
 REFERENCE = "reference.json"
 
@@ -95,12 +95,36 @@ def load_teacher(spec: RunSpec, model: Model, speech: Speech) -> Omni:
     return teacher.to(device).eval()
 
 
-def _load_run(folder: Path) -> tuple[Omni, Speech]:
-    """The model of a run's newest whole checkpoint, and its tokeniser."""
+def teacher_spec(spec: RunSpec) -> RunSpec:
+    """What the teacher of a distilling run is made from, for its sizes. Raises SpecError."""
+    assert spec.loss.distil is not None, "a distilling run has its fields"
+    name = spec.loss.distil.teacher
+    if not (Path(name) / SPEC).is_file():
+        language = LanguageSpec(pretrained=name, train="frozen")
+        return RunSpec(name="teacher", tokenizer=TokenizerSpec(pretrained=name), model=ModelSpec(language=language))
+    own = _read_run(Path(name))
+    found = list_checkpoints(Path(name) / "checkpoints")
+    return (
+        msgspec.structs.replace(own, tokenizer=TokenizerSpec(pretrained=str(found[-1] / TOKENIZER))) if found else own
+    )
+
+
+def _read_run(folder: Path) -> RunSpec:
     try:
         spec = convert_spec(msgspec.json.decode((folder / SPEC).read_bytes()), RunSpec, str(folder / SPEC))
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         raise SpecError(f"loss.distil.teacher: {folder / SPEC} is damaged; give a whole run's folder") from None
+    if spec.model.kind != "omni":
+        raise SpecError(
+            f"loss.distil.teacher: {folder} trained a model of kind {spec.model.kind}, which has no language model "
+            f"whose next token could be taught; give a run of kind omni, or a Hugging Face model"
+        )
+    return spec
+
+
+def _load_run(folder: Path) -> tuple[Omni, Speech]:
+    """The model of a run's newest whole checkpoint, and its tokeniser."""
+    spec = _read_run(folder)
     path = find_checkpoint(folder / "checkpoints", lambda text: None)
     if path is None:
         raise SpecError(f"loss.distil.teacher: {folder} holds no whole checkpoint; train it first")

@@ -14,6 +14,7 @@ import torch
 from trainer.data.collate import TrainBatch
 from trainer.data.split import take_rows
 from trainer.memory import free_memory, is_out_of_memory
+from trainer.model.precision import computing
 from trainer.run import Run
 
 SHARE = 0.9
@@ -85,7 +86,7 @@ def measure_pass(run: Run, batch: TrainBatch) -> int:
     free_memory()
     torch.cuda.reset_peak_memory_stats(run.device)
     try:
-        with torch.autocast(run.device.type, torch.bfloat16, enabled=run.spec.dtype == "bfloat16"):
+        with computing(run.device, run.spec.dtype):
             loss, _ = run.loss(run.model, batch)
         (0.0 * loss).backward()
         return torch.cuda.max_memory_allocated(run.device)

@@ -32,7 +32,7 @@ from trainer.data.sources import choose_sources, open_data, versions_of
 from trainer.data.stream import open_stream
 from trainer.distributed import World, choose_parallel
 from trainer.failure import SkippedFile
-from trainer.flops import count_model, device_peak
+from trainer.flops import count_step, device_peak
 from trainer.folder import HELD_OUT, SPEC, locked, read_held_out
 from trainer.losses.tokens import check_pieces
 from trainer.memory import Room
@@ -43,6 +43,7 @@ from trainer.objective import open_loss
 from trainer.optim import make_optimizer
 from trainer.records import is_number, write_json
 from trainer.resume import choose_start
+from trainer.scaler import Scaler
 from trainer.setting import (
     check_length,
     choose_device,
@@ -84,20 +85,21 @@ class Run:
         self.speech = speech_of(spec, start) or make_speech(spec, self.dataset, self.reading)
         seed_generators(spec.seed)
         self.model = begin_model(spec, self.speech, resumed=start is not None).to(self.device).train()
-        self.arithmetic = count_model(self.model, pieces=spec.speed.loss_chunk > 0)
         self.peak_tflops = device_peak(self.device, spec.metrics.peak_tflops)
         check_length(self.model, spec)
         if spec.data.pack and spec.model.kind == "omni":
             check_isolation(self.model.language)
-        self._hasten()
         # while the model has the weights that it begins with
         self.loss = open_loss(spec, self.model, self.speech, out, notes=self.world.is_first)
+        self.arithmetic = count_step(self.model, self.loss, pieces=spec.speed.loss_chunk > 0)
+        self._hasten()
         self.parallel = choose_parallel(spec.parallel, self.model, self.device, self.world)
         self.parallel.spread(self.model, self.device)
         self.trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimizer = make_optimizer(self.model, spec)
         self.room = Room(spec.micro_batch, getattr(self.loss, "rows_together", 1), self.warn)
         self.progress = found or self._beginning()
+        self.scaler = Scaler(self.device, spec.dtype, self.progress.scaler)
         if not (start and load_tensors(start, self.model, self.optimizer, self.world.rank)) and self.world.rank:
             seed_generators(hash((spec.seed, self.world.rank, self.step)) % 2**63)
         before = read_held_out(out) if start else {}
@@ -137,7 +139,11 @@ class Run:
         measured = self._measured[1] if self._measured and self._measured[0] == self.step else None
         readings = tuple(self.world.gather(self.progress.reading)) if self.world.size > 1 else ()
         progress = msgspec.structs.replace(
-            self.progress, held_out=measured, world_size=self.world.size, readings=readings
+            self.progress,
+            held_out=measured,
+            world_size=self.world.size,
+            readings=readings,
+            scaler=self.scaler.state(),
         )
         return take_snapshot(progress, self.model, self.optimizer, self.speech, world=self.world, copier=self._copier)
 

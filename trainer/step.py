@@ -18,11 +18,12 @@ from trainer.data.reading import Drawn
 from trainer.distributed import World
 from trainer.distributed.merge import merge_figures
 from trainer.distributed.parallel import whole
+from trainer.failure import OVERFLOW, check_streak, counted, judge
 from trainer.failure import TrainingFailed as TrainingFailed
-from trainer.failure import check_streak, counted, judge
 from trainer.figures import by_part, step_figures
 from trainer.losses.parts import LossParts, add_parts
 from trainer.memory import free_memory, is_out_of_memory
+from trainer.model.precision import computing
 from trainer.optim import rate_at
 from trainer.probe import limit_rows
 from trainer.run import Run
@@ -31,7 +32,8 @@ from trainer.run import Run
 def train_step(run: Run, step: int) -> dict[str, Any]:
     """One optimizer step over `accumulate` batches; returns the line of metrics.jsonl, of all ranks together.
 
-    A bad step changes no weights and counts as one. Raises TrainingFailed, RankLost.
+    A bad step changes no weights and counts as one, as does one in which float16 overflowed. Raises TrainingFailed,
+    RankLost.
     """
     began = time.perf_counter()
     drawn = list(draw(run.stream, run.spec.accumulate, run.world))
@@ -56,6 +58,7 @@ def train_step(run: Run, step: int) -> dict[str, Any]:
         "gradient_norm": size,
         "learning_rate": rate_at(step, run.spec.steps, run.spec.optimizer),
         "skipped": run.progress.skipped,
+        **run.scaler.figures(run.progress.overflows),
         **({"skip": bad} if bad else {}),
     }
 
@@ -102,9 +105,9 @@ def _pass(run: Run, pieces: list[TrainBatch], weight: torch.Tensor) -> tuple[tor
     parts = []
     for at, (piece, share) in enumerate(_with_blanks(run, pieces)):
         try:
-            with torch.autocast(run.device.type, torch.bfloat16, enabled=run.spec.dtype == "bfloat16"):
+            with computing(run.device, run.spec.dtype):
                 loss, part = run.loss(run.model, piece)
-            (loss * share / weight).backward()
+            run.scaler.scaled(loss * share / weight).backward()
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -142,16 +145,18 @@ def _with_blanks(run: Run, pieces: list[TrainBatch]) -> Iterator[tuple[TrainBatc
 def gather_gradients(run: Run) -> torch.Tensor:
     """The gradients of all ranks on each, and their norm ()."""
     run.parallel.gradients(run.trainable)
+    run.scaler.unscale(run.optimizer)
     return run.parallel.norm(run.trainable)
 
 
 def settle(run: Run, step: int, loss: float, norm: float, batches: list[TrainBatch]) -> str:
     """Judge a step, for all ranks alike, and keep count; why it is bad. Raises TrainingFailed after too many."""
     failure = run.spec.failure
-    found = judge(failure, run.progress, loss, norm)
+    found = OVERFLOW if run.scaler.has_overflowed(loss, norm) else judge(failure, run.progress, loss, norm)
     bad = max(run.world.gather(found)) if run.world.size > 1 else found
     run.progress = counted(failure, run.progress, loss, norm, bad)
-    if bad:
+    run.scaler.update(bad)
+    if bad and bad != OVERFLOW:
         keys = [key for own in run.world.gather([key for batch in batches for key in batch.keys]) for key in own]
         entry = {"step": step, "reason": bad, "loss": loss, "gradient_norm": norm, "keys": keys}
         run.note_skipped(entry)

@@ -158,4 +158,7 @@ def _refusals(totals: Mapping[str, LaneTotals]) -> str:
     for lane in totals.values():
         for reason, count in lane.refused.items():
             counts[reason] = counts.get(reason, 0) + count
-    return f" (refused: {', '.join(f'{count} {reason}' for reason, count in sorted(counts.items()))})" if counts else ""
+    passed = sum(lane.filtered for lane in totals.values())
+    told = ["refused: " + ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))] if counts else []
+    told += [f"passed over: {passed}"] if passed else []
+    return f" ({'; '.join(told)})" if told else ""

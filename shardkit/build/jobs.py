@@ -92,8 +92,12 @@ def _cursor_before(lane: LaneRecord, commits: Commits) -> Cursor | None:
 
 
 def _threads(spec: AnySource, workers: int) -> int | None:
-    """Text is quick, and bound by the interpreter: none besides. Media work leaves the interpreter: several."""
-    if workers == 0:
+    """Text is quick, and bound by the interpreter: none for the work, and where reading does not wait, none to read.
+
+    A thread that reads beside the one that works costs a third of the rate of chats. Media work leaves the interpreter:
+    several.
+    """
+    if workers == 0 or not spec.waits:
         return None
     if not possible_modalities(spec):
         return 0

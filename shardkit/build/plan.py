@@ -32,8 +32,13 @@ NOT_BYTES = (
 )  # fmt: skip
 """Fields of a source that its bytes do not depend on, or that stand elsewhere in the record."""
 
-SPARED: dict[str, Any] = {"sampling": FirstRows(), "where": {}, "unless": {}, "gather": None, "rules": None}
-"""Fields that are left out where they say nothing: plans that were made before there were such fields stand."""
+ALWAYS_SAID = frozenset({
+    "normalizer", "columns", "options", "domain", "category", "licence", "media_type", "language", "codec", "media",
+    "include", "exclude", "min_bytes", "max_bytes", "line_bytes", "revision", "extensions", "min_characters",
+    "max_characters", "generator", "count", "seed", "parameters",
+})  # fmt: skip
+"""Fields that a plan says even where they have their default. Every other one is left out where it has, so that a new
+field changes no plan that was made before there was one."""
 
 MACHINE_LIMITS = ("memory_bytes",)
 """Limits that fit a build to a machine; no byte depends on them."""
@@ -146,9 +151,12 @@ def _distinct(places: tuple[Place, ...]) -> tuple[Place, ...]:
 def config_of(spec: AnySource) -> dict[str, Any]:
     """A source's configuration as far as its bytes depend on it: no location, no quota."""
     config: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(spec))
-    silent = [name for name, nothing in SPARED.items() if getattr(spec, name) == nothing]
-    for name in (*NOT_BYTES, *spec.LOCATIONS, *silent):
-        config.pop(name, None)
+    for field in msgspec.structs.fields(spec):
+        default = field.default_factory() if callable(field.default_factory) else field.default
+        silent = field.name not in ALWAYS_SAID and getattr(spec, field.name) == default
+        if silent or field.name in NOT_BYTES or field.name in spec.LOCATIONS:
+            config.pop(field.name, None)
+    config.pop("kind", None)
     return config
 
 

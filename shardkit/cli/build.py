@@ -19,7 +19,8 @@ from shardkit.exits import parse_settings
 
 def build(
     spec: Annotated[
-        str, typer.Argument(metavar="SPEC", help="A build spec in YAML, or a name in the catalog (see `sources`).")
+        str,
+        typer.Argument(metavar="SPEC", help="A build spec in YAML, a mix, or a name in the catalog (see `sources`)."),
     ],
     out: Annotated[
         str | None,
@@ -53,7 +54,8 @@ def build(
 ) -> None:
     """Build a dataset, or go on with an interrupted build: the same command is the resume.
 
-    SPEC is a file, or an entry of the catalog, of which NAME:VARIANT is another reading.
+    SPEC is a file, a mix (censored, uncensored, fullstack, …) or an entry of the catalog, of which NAME:VARIANT is
+    another reading.
 
     Example: shardkit build specs/builds/demo.yaml --sample 20 --workers 2
 

@@ -115,6 +115,8 @@ def _finish(made: DedupResult, as_json: bool, page: Path | None) -> None:
             show(f"{benchmark.name}: {benchmark.too_short:,} of {benchmark.rows:,} rows are too short to be looked for")
     if made.unreadable:
         show(f"{made.unreadable:,} samples have no record and were not compared")
+    if made.crowded:
+        show(f"{made.crowded:,} times a sample shares a template with so many that 1,000 of them were compared")
     if page is not None:
         show(f"{page}: nothing is published in a dry run")
     elif made.unchanged:

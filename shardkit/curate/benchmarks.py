@@ -7,6 +7,7 @@ Elsewhere: what is done with the texts (ngrams.py).
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,12 +38,19 @@ class Benchmark(NamedTuple):
 
 
 def open_benchmarks(places: Sequence[str]) -> tuple[Benchmark, ...]:
-    """Benchmarks in the order given. Raises SpecError (nothing there, one given twice), NotADataset, ShardDamaged."""
-    found = tuple(_open(place) for place in places)
-    for at, benchmark in enumerate(found):
-        if any(benchmark.digest == other.digest for other in found[:at]):
+    """Benchmarks in the order given; of several with one name the later ones get a number.
+
+    Raises SpecError (nothing there, one given twice), NotADataset, ShardDamaged.
+    """
+    found: list[Benchmark] = []
+    for benchmark in map(_open, places):
+        if any(benchmark.digest == other.digest for other in found):
             raise SpecError(f"{benchmark.where} is given twice, or holds the same rows as another benchmark")
-    return found
+        names = {other.name for other in found}
+        free = (f"{benchmark.name}-{number}" for number in itertools.count(2))
+        name = benchmark.name if benchmark.name not in names else next(one for one in free if one not in names)
+        found.append(benchmark._replace(name=name))
+    return tuple(found)
 
 
 def read_rows(benchmark: Benchmark) -> Iterator[list[str]]:

@@ -70,7 +70,8 @@ class Forest:
 class ClusterCounts(msgspec.Struct, frozen=True, kw_only=True):
     """How much was compared: pairs that met, those whose similarity was computed, those that are near.
 
-    `crowded` counts meetings that were left out since more than MOST_TOGETHER samples share a band.
+    `crowded` counts samples that were not compared with all that they share a band with, since more than
+    MOST_TOGETHER do.
     """
 
     pairs: int = 0
@@ -161,9 +162,12 @@ def _join_near(
 ) -> None:
     numbers, places = np.unique(part[0], return_inverse=True)
     rows, nearness = table.take(numbers), Nearness(table, options)
-    for one, other in _meetings(places, part[1], counts):
+    for lag, (one, other) in enumerate(_meetings(places, part[1])):
         roots = forest.roots_of(numbers)
         apart = roots[one] != roots[other]
+        if lag == MOST_TOGETHER:
+            counts.crowded += int(np.count_nonzero(apart))
+            return
         pairs = np.unique(one[apart] << 32 | other[apart])
         counts.pairs += len(pairs)
         for start in range(0, len(pairs), PAIRS_AT_ONCE):
@@ -180,13 +184,11 @@ def _join_near(
                     forest.join(int(numbers[a]), int(numbers[b]))
 
 
-def _meetings(places: I64, values: npt.NDArray[np.uint64], counts: _Tally) -> Iterator[tuple[I64, I64]]:
+def _meetings(places: I64, values: npt.NDArray[np.uint64]) -> Iterator[tuple[I64, I64]]:
     """Pairs of places that share a value: first all neighbours, then those with one between them, and so on."""
-    at = np.arange(len(values))
-    for lag in range(1, MOST_TOGETHER + 1):
+    at, lag = np.arange(len(values)), 0
+    while len(at):
+        lag += 1
         at = at[: np.searchsorted(at, len(values) - lag)]
         at = at[values[at + lag] == values[at]]
-        if not len(at):
-            return
         yield places[at], places[at + lag]
-    counts.crowded += len(at)

@@ -10,6 +10,7 @@ import contextlib
 import io
 import multiprocessing
 import os
+import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -72,9 +73,11 @@ def _side_by_side(work: Work, workers: int, shards: range) -> Iterator[tuple[int
             for shard in shards:
                 waiting.append((shard, pool.submit(_make, shard)))
                 if len(waiting) > 2 * workers:
-                    yield from _taken(*waiting.popleft())
+                    yield from _taken(*waiting[0])
+                    waiting.popleft()
             while waiting:
-                yield from _taken(*waiting.popleft())
+                yield from _taken(*waiting[0])
+                waiting.popleft()
         finally:
             for _, future in waiting:
                 future.cancel()
@@ -96,6 +99,15 @@ _work: Work | None = None
 def _begin(work: Work) -> None:
     global _work
     _work = work
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+
+
+def _leave_with_parent() -> None:
+    """A pool's processes wait for ever for work where their parent was killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "a worker has a parent"
+    parent.join()
+    os._exit(1)
 
 
 def _make(shard: int) -> Handed:

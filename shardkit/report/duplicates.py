@@ -88,7 +88,10 @@ def mark_changes(kept: str, other: str) -> tuple[Piece, ...]:
     one, two = kept.split()[:LONGEST_WORDS], other.split()[:LONGEST_WORDS]
     matcher = difflib.SequenceMatcher(None, [_plain(word) for word in one], [_plain(word) for word in two], False)
     pieces: list[Piece] = []
-    for what, i, j, k, m in matcher.get_opcodes():
+    steps = matcher.get_opcodes()
+    if steps and steps[-1][0] != "equal" and max(len(one), len(two)) == LONGEST_WORDS:
+        steps.pop()  # what was cut off of one of them stands in the other
+    for what, i, j, k, m in steps:
         if what == "equal":
             pieces.append(("same", " ".join(two[k:m])))
             continue

@@ -12,7 +12,10 @@ from shardkit.read.dataset import Dataset
 
 
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
-    """What a version holds. `bytes` are those of its shards; durations in seconds; `refused` counts dead letters."""
+    """What a version holds. `bytes` are those of its shards; durations in seconds; `refused` counts dead letters.
+
+    `filtered` rows were passed over, since the spec does not want them.
+    """
 
     dataset: str
     name: str
@@ -25,6 +28,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     by_source: dict[str, int]
     by_modality: dict[str, int]
     refused: dict[str, int]
+    filtered: int
     images: int
     pixels: int
     audio_seconds: float
@@ -40,6 +44,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
         rows += [(f"source {name}", f"{count:,}") for name, count in self.by_source.items()]
         rows += [(f"modality {name}", f"{count:,}") for name, count in self.by_modality.items()]
         rows += [(f"refused {reason}", f"{count:,}") for reason, count in self.refused.items()]
+        rows += [("passed over", f"{self.filtered:,}")] if self.filtered else []
         rows += [("images", f"{self.images:,}"), ("video frames", f"{self.frames:,}")]
         rows += [("sound", f"{self.audio_seconds:,.1f} s"), ("text", f"{self.text_characters:,} characters")]
         rows += [("licences", ", ".join(self.licences) or "none given")]
@@ -67,6 +72,7 @@ def dataset_stats(dataset: Dataset) -> Stats:
         by_source=totals.by_source,
         by_modality=totals.by_modality,
         refused=dict(sorted(refused.items())),
+        filtered=sum(lane.filtered for lane in manifest.lanes.values()),
         images=totals.sums.images,
         pixels=totals.sums.pixels,
         audio_seconds=totals.sums.audio_ms / 1000,

@@ -89,23 +89,23 @@ class Csv:
         names, behind = self._header(stream, path)
         start = max(mark.offset, behind)
         advance(stream, behind, start)
-        number = mark.number
-        for raw in read_records(stream, start, self.spec.record_bytes, self._dialect(path)):
+        number, dialect = mark.number, self._dialect(path)
+        for raw in read_records(stream, start, self.spec.record_bytes, dialect):
             data = raw.data
             if data is not None and raw.end - len(data) == 0:
                 data = data.removeprefix(codecs.BOM_UTF8)
             if data is None or data.strip(b"\r\n"):
                 number += 1
-                yield Found(raw.end, self._row(raw._replace(data=data), names, path, f"{path}:{number}"))
+                yield Found(raw.end, self._row(Raw(data, raw.end, raw.unclosed), names, dialect, f"{path}:{number}"))
 
-    def _row(self, raw: Raw, names: tuple[str, ...], path: str, position: str) -> Row | BadRow:
+    def _row(self, raw: Raw, names: tuple[str, ...], dialect: Dialect, position: str) -> Row | BadRow:
         if raw.unclosed:
             return BadRow(position=position, reason="not-csv", detail="a quote that is never closed")
         if raw.data is None:
             detail = f"a record of more than {self.spec.record_bytes} bytes"
             return BadRow(position=position, reason="too-big", detail=detail)
         try:
-            values = _fields(raw.data, self._dialect(path))
+            values = _fields(raw.data, dialect)
         except UnicodeDecodeError:
             return BadRow(position=position, reason="not-utf8", detail="the record is not UTF-8")
         except csv.Error:
@@ -130,11 +130,17 @@ class Dialect(NamedTuple):
 def read_records(stream: io.BufferedReader, offset: int, limit: int, dialect: Dialect) -> Iterator[Raw]:
     """Records from where the stream stands, at byte `offset`; of one with more than `limit` bytes few are held."""
     held = bytearray()
+    quote, delimiter = dialect.quote.encode(), dialect.delimiter.encode()
     begin, end, state = offset, offset, START
     while piece := stream.readline(CHUNK_BYTES):
         end += len(piece)
         whole = piece.endswith(b"\n")
-        state = _scan(piece.rstrip(b"\r\n") if whole else piece, state, dialect)
+        if quote and (state != START or not whole or quote in piece):
+            state = _scan(piece.rstrip(b"\r\n") if whole else piece, state, quote, delimiter)
+        if whole and state != QUOTED and begin + len(piece) == end <= begin + limit:
+            yield Raw(piece, end)  # a line, as most are
+            begin, state = end, START
+            continue
         held += piece if end - begin <= limit else b""
         if whole and state != QUOTED:
             yield Raw(bytes(held) if end - begin <= limit else None, end)
@@ -143,11 +149,8 @@ def read_records(stream: io.BufferedReader, offset: int, limit: int, dialect: Di
         yield Raw(bytes(held) if end - begin <= limit else None, end, state == QUOTED)
 
 
-def _scan(piece: bytes, state: int, dialect: Dialect) -> int:
+def _scan(piece: bytes, state: int, quote: bytes, delimiter: bytes) -> int:
     """The state behind a piece of a record, by jumps from quote to quote and from field to field."""
-    quote, delimiter = dialect.quote.encode(), dialect.delimiter.encode()
-    if not quote or (state == START and quote not in piece):
-        return START
     at = 0
     while at < len(piece):
         here = piece[at : at + 1]

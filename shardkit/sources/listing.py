@@ -14,17 +14,14 @@ import io
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 from blake3 import blake3
 
 from shardkit.errors import SourceChanged, SourceFailed, SpecError
+from shardkit.sources.seekable import SeekableFile
 from shardkit.sources.walk import locate, shown
 from shardkit.store import fs
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 CHUNK_BYTES = 1 << 20
 LISTING = "listing"
@@ -107,15 +104,15 @@ def write_private(path: Path, parts: Iterable[bytes]) -> None:
     fs.sync_folder(path.parent)
 
 
-class PinnedFile(io.RawIOBase):
+class PinnedFile(SeekableFile):
     """A listed file opened for reading, at any offset; every chunk is checked before a byte of it is handed out.
 
     Raises SourceChanged (missing, other size, other bytes) and SourceFailed (cannot be read now).
     """
 
     def __init__(self, path: str, entry: Entry, name: str) -> None:
-        super().__init__()
-        self._entry, self._name, self._at = entry, name, 0
+        super().__init__(entry.size)
+        self._entry, self._name = entry, name
         self._chunk, self._number = b"", -1
         try:
             self._file = open(locate(path, entry.path, name), "rb", buffering=0)  # noqa: PTH123, SIM115 # bytes, closed by close
@@ -134,35 +131,12 @@ class PinnedFile(io.RawIOBase):
             "put it back and run again, or build with --update"
         )
 
-    def readable(self) -> bool:
-        """True."""
-        return True
-
-    def seekable(self) -> bool:
-        """True."""
-        return True
-
-    def tell(self) -> int:
-        """Offset of the next byte."""
-        return self._at
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to an offset; costs nothing."""
-        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._entry.size}[whence]
-        return self._at
-
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        """Up to the end of the present chunk."""
-        view = memoryview(buffer).cast("B")
-        if self._at >= self._entry.size:
-            return 0
-        number, start = divmod(self._at, CHUNK_BYTES)
+    def piece(self, at: int, wanted: int) -> memoryview:
+        """Up to the end of the chunk."""
+        number, start = divmod(at, CHUNK_BYTES)
         if number != self._number:
             self._chunk, self._number = self._checked_chunk(number), number
-        part = memoryview(self._chunk)[start : start + len(view)]
-        view[: len(part)] = part
-        self._at += len(part)
-        return len(part)
+        return memoryview(self._chunk)[start:]
 
     def close(self) -> None:
         """Close the file."""

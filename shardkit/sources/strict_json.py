@@ -43,7 +43,7 @@ def _decode(text: str) -> Any:
         value, end = _scan(text, 0)
     except StopIteration:  # no value begins here
         return _decoder.decode(text)
-    return value if end == len(text) else _decoder.decode(text)
+    return value if end == len(text) or not text[end:].strip(" \t\r\n") else _decoder.decode(text)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from blake3 import blake3
 
@@ -29,11 +28,9 @@ from shardkit.errors import (
 )
 from shardkit.sources.listing import CHUNK_BYTES, Entry, write_listing
 from shardkit.sources.places import Fits, Selected
+from shardkit.sources.seekable import SeekableFile
 from shardkit.sources.walk import shown
 from shardkit.store.urls import ByteStore, Tagged
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 BLOCK_BYTES = 4 * CHUNK_BYTES
 """A request's worth: at 100 ms a request, 40 MB/s."""
@@ -122,43 +119,20 @@ def reason_of(error: ShardkitError) -> str:
     return "changed or cut short" if isinstance(error, ShardDamaged) else "no answer"
 
 
-class RangedFile(io.RawIOBase):
+class RangedFile(SeekableFile):
     """One pinned file by ranges. Raises SourceChanged (gone, other length, tag or bytes), SourceFailed (not now)."""
 
     def __init__(self, place: tuple[ByteStore, str], entry: Entry, name: str) -> None:
-        super().__init__()
+        super().__init__(entry.size)
         (self._store, self._path), self._entry, self._name = place, entry, name
-        self._at, self._blocks = 0, dict[int, bytes]()
+        self._blocks = dict[int, bytes]()
 
-    def readable(self) -> bool:
-        """True."""
-        return True
-
-    def seekable(self) -> bool:
-        """True."""
-        return True
-
-    def tell(self) -> int:
-        """Offset of the next byte."""
-        return self._at
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to an offset; costs nothing."""
-        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._entry.size}[whence]
-        return self._at
-
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        """Up to the end of the present block."""
-        view = memoryview(buffer).cast("B")
-        if self._at >= self._entry.size:
-            return 0
-        number, start = divmod(self._at, BLOCK_BYTES)
+    def piece(self, at: int, wanted: int) -> memoryview:
+        """Up to the end of the block."""
+        number, start = divmod(at, BLOCK_BYTES)
         if number not in self._blocks:  # two are kept: readers of parquet and zip go between the end and elsewhere
             self._blocks = {**dict(list(self._blocks.items())[-1:]), number: self._read(number)}
-        part = memoryview(self._blocks[number])[start : start + len(view)]
-        view[: len(part)] = part
-        self._at += len(part)
-        return len(part)
+        return memoryview(self._blocks[number])[start:]
 
     def _read(self, number: int) -> bytes:
         start = number * BLOCK_BYTES

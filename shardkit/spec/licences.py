@@ -1,7 +1,7 @@
 """Licences and what each allows.
 
 Here: the classes, the class of a licence by its identifier, policies.
-Elsewhere: the licences of a dataset (report.licences), of the catalog's entries (the folder catalog).
+Elsewhere: the licences of a dataset (curate.licences), of the catalog's entries (the folder catalog).
 """
 
 from __future__ import annotations

@@ -18,23 +18,26 @@ import msgspec
 from shardkit.errors import SpecError
 from shardkit.plain import check_numbers, convert_spec, parse_yaml, read_mapping
 from shardkit.spec.build import BuildSpec
-from shardkit.spec.catalog.folder import UnknownEntry, catalog_folders, find_entry
+from shardkit.spec.catalog.folder import UnknownEntry, catalog_folders, find_entry, packaged_folder
 from shardkit.spec.catalog.resolve import KIND, name_references, resolve_sources
 from shardkit.spec.expand import expand_sources
 
 
 def open_spec(named: str, settings: Mapping[str, str] | None = None, catalog: Path | None = None) -> BuildSpec:
-    """The build spec that a user names: a file, else an entry of the catalog. Raises SpecError.
+    """The build spec that a user names: a file, else a mix that comes along, else an entry of the catalog.
 
-    A folder that is called as an entry is (a clone of grafana, say) is not in its way.
+    A folder that is called as an entry is (a clone of grafana, say) is not in its way. Raises SpecError.
     """
     path = Path(named)
     if path.is_file() or path.suffix in (".yaml", ".yml") or ("/" in named and path.exists()):
         return load_spec(path, settings, catalog)
+    mixes = {mix.stem: mix for mix in sorted(packaged_folder("mixes").glob("*.yaml"))}
+    if named in mixes:
+        return load_spec(mixes[named], settings, catalog)
     try:
         return load_named(named, settings, catalog)
     except UnknownEntry as error:
-        raise SpecError(f"{named}: no such file, and {error}") from None
+        raise SpecError(f"{named}: no such file, no mix ({', '.join(mixes)}), and {error}") from None
 
 
 def load_spec(path: Path, settings: Mapping[str, str] | None = None, catalog: Path | None = None) -> BuildSpec:

@@ -49,6 +49,11 @@ class JsonlSource(SourceSpec, frozen=True, kw_only=True, tag="jsonl"):
         """True."""
         return True
 
+    @property
+    def waits(self) -> bool:
+        """False: lines of a local file."""
+        return False
+
 
 class CsvSource(SourceSpec, frozen=True, kw_only=True, tag="csv"):
     """Comma or tab separated values, a record a row, all values text; `path` is a file or a folder.
@@ -72,6 +77,11 @@ class CsvSource(SourceSpec, frozen=True, kw_only=True, tag="csv"):
         """True."""
         return True
 
+    @property
+    def waits(self) -> bool:
+        """False: lines of a local file."""
+        return False
+
     def __post_init__(self) -> None:
         super().__post_init__()
         check_csv(self.name, self.delimiter, self.quote, self.header, self.names)
@@ -92,6 +102,11 @@ class JsonSource(SourceSpec, frozen=True, kw_only=True, tag="json"):
         """True."""
         return True
 
+    @property
+    def waits(self) -> bool:
+        """False: lines of a local file."""
+        return False
+
 
 class PlainSource(JsonlSource, frozen=True, kw_only=True, tag="plain"):
     """JSON lines as `jsonl`, whose rows name files of media beside them: `modalities` with paths, or lists of paths."""
@@ -100,6 +115,11 @@ class PlainSource(JsonlSource, frozen=True, kw_only=True, tag="plain"):
     def text_alone(self) -> bool:
         """False."""
         return False
+
+    @property
+    def waits(self) -> bool:
+        """True: it may name pictures and sounds."""
+        return True
 
 
 class ParquetSource(SourceSpec, frozen=True, kw_only=True, tag="parquet"):
@@ -140,9 +160,9 @@ class ShardsSource(SourceSpec, frozen=True, kw_only=True, tag="shards"):
     """Shards that exist: a dataset of ours (`dataset`, a folder or URL, at `version` or the current one), or tars of
     anybody: local (`path`, a folder or file) or at `urls`, with braces.
 
-    A sample is a row. Of a dataset, the normaliser `sample` passes it on as it is. Of tars, a member `NAME.json` gives
-    its fields, texts are fields and other members blobs, each under its extension: `columns: {image: jpg, text: txt}`;
-    `jpg;png` is whichever there is.
+    A sample is a row. Of a dataset, the normaliser `sample` passes it on as it is, and says in its provenance where it
+    came from first. Of tars, a member `NAME.json` gives its fields, texts are fields and other members blobs, each
+    under its extension: `columns: {image: jpg, text: txt}`; `jpg;png` is whichever there is.
     """
 
     LOCATIONS: ClassVar[tuple[str, ...]] = ("dataset", "version", "path", "urls")

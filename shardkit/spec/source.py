@@ -71,6 +71,11 @@ class SourceSpec(Strict, frozen=True, kw_only=True, tag_field="kind"):
         """Whether its rows never hold media: then no tools of media are part of its lanes' toolchain."""
         return False
 
+    @property
+    def waits(self) -> bool:
+        """Whether reading its rows may take a while of which others can make use: of a network, a program, pictures."""
+        return True
+
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
             raise ValueError(f"source name {self.name!r}: use lower-case letters, digits, - and _, at most 64")

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 from urllib.request import getproxies_environment, proxy_bypass
 
 import urllib3
-from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NameResolutionError, NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NameResolutionError, NewConnectionError, ProxyError
 from urllib3.response import BaseHTTPResponse
 
 from shardkit.errors import StorageFailed
@@ -160,9 +160,11 @@ def reason_of(error: BaseException) -> str:
 
 
 def is_unreachable(error: BaseException) -> bool:
-    """Whether there was no server to talk to: no name, no route, nobody listening."""
+    """Whether there was no server, or proxy, to talk to: no name, no route, nobody listening."""
     if isinstance(error, MaxRetryError) and error.reason is not None:
         error = error.reason
+    if isinstance(error, ProxyError):
+        error = error.original_error
     return isinstance(error, (NewConnectionError, NameResolutionError, ConnectTimeoutError))
 
 

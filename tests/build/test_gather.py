@@ -6,9 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from shardkit import open_dataset
 from shardkit.build.run import build, dry_run
 from shardkit.build.status import read_status
+from shardkit.errors import SpecError
+from shardkit.report.stats import dataset_stats
 from shardkit.spec import BuildSpec
 from shardkit.store.faults import Setting
 from tests.build.making import build_with_faults, spec_of, was_killed
@@ -61,8 +65,14 @@ def test_rows_become_samples_and_are_counted(tmp_path: Path) -> None:
     assert (result.samples, result.dead_letters) == (18, 0)
     [lane] = read_status(tmp_path / "out").lanes
     assert (lane.rows, lane.filtered, lane.refused) == (18 + 18, 18, {})
+    assert dataset_stats(open_dataset(str(tmp_path / "out"))).filtered == 18
     preferences = [item.sample.preference for item in open_dataset(str(tmp_path / "out"))]
     assert {(one.chosen[-1], one.rejected[-1]) for one in preferences if one} == {("4", "0")}
+
+
+def test_a_source_that_passes_all_its_rows_over_says_so(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"no row became a sample \(passed over: 72\)"):
+        build(rated(tmp_path, where={"lang": "fr"}), out=tmp_path / "out", workers=0)
 
 
 def test_a_dry_run_measures_what_rows_become(tmp_path: Path) -> None:

@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shardkit.build.plan import config_of, make_plan, read_plan
+from shardkit.build.plan import ALWAYS_SAID, config_of, make_plan, read_plan
 from shardkit.build.progress import Committed, Event, Planned
 from shardkit.build.quotas import share
 from shardkit.build.run import build, dry_run
 from shardkit.errors import PlanConflict, SpecError
-from shardkit.spec import GitSource
+from shardkit.plain import convert_spec
+from shardkit.spec import BuildSpec, GitSource, Rules
 from shardkit.store.manifest import read_manifest
 from shardkit.store.urls import open_store
 from tests.build.making import notes, questions, spec_of, write_questions
@@ -206,3 +207,13 @@ def test_estimate_counts_rows_that_are_not_counted_in_advance(tmp_path: Path, ou
     factor = 1.2 if suffix == ".jsonl" else 5.0  # how well a file is packed is a guess
     assert 1000 / factor < (planned.sources[0].samples or 0) < 1000 * factor
     assert planned.bytes is not None
+
+
+def test_a_field_that_says_nothing_new_is_not_part_of_a_plan() -> None:
+    kinds = {"files": {"path": "x"}, "jsonl": {"path": "x"}, "git": {"url": "x"}, "hub": {"dataset": "a/b"}}
+    for kind, more in kinds.items():
+        raw = {"name": "plan", "sources": [{"kind": kind, "name": "one", "normalizer": "plain_text", **more}]}
+        (source,) = convert_spec(raw, BuildSpec, "test").sources
+        assert set(config_of(source)) <= ALWAYS_SAID | {"dataset"}
+        said = config_of(msgspec.structs.replace(source, rules=Rules(max_messages=2), where={"lang": "en"}))
+        assert set(said) - set(config_of(source)) == {"rules", "where"}

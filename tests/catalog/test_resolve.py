@@ -184,7 +184,7 @@ def test_a_folder_is_not_in_the_way_of_an_entry(catalog: Path, tmp_path: Path, m
 
 def test_neither_a_file_nor_an_entry() -> None:
     with pytest.raises(
-        SpecError, match=r"slimorka: no such file, and the catalog has no entry .* did you mean slimorca"
+        SpecError, match=r"slimorka: no such file, no mix .*, and the catalog has no entry .* did you mean slimorca"
     ):
         open_spec("slimorka")
     with pytest.raises(SpecError, match=r"cannot read the spec slimorca.yaml"):
@@ -203,3 +203,8 @@ def test_the_schema_for_editors_knows_the_catalog(catalog: Path, tmp_path: Path)
     jsonschema.validate(msgspec.yaml.decode(path.read_bytes()), spec_schema())
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({"name": "tiny", "sources": [{"kind": "catalog"}]}, spec_schema())
+
+
+def test_a_mix_is_built_by_its_name() -> None:
+    assert open_spec("censored").name == "censored" and len(open_spec("censored").sources) == 6
+    assert open_spec("uncensored", {"total": "10"}).total == 10

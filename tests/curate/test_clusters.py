@@ -129,6 +129,20 @@ def test_thousands_of_copies_are_one_cluster(tmp_path: Path, monkeypatch: pytest
     assert cluster(tmp_path, [other, *[text] * 3000]) == [0, *[1] * 3000]
 
 
+def test_a_template_that_many_share_is_said_and_bounds_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clusters, "MOST_TOGETHER", 5)
+    (frame,), tails = texts(1, 1, 90), texts(60, 2, 40)
+    samples = named([f"{frame} {tail}" for tail in tails])
+    with Table(tmp_path, 60) as filled:
+        filled.append(fingerprint(samples, OPTIONS))
+        filled.seal()
+        roots, counts = find_clusters(filled, OPTIONS)
+    assert roots.tolist() == list(range(60))
+    assert counts.crowded > 0 and counts.pairs <= 20 * 60 * 5 and counts.near == 0
+
+
 def test_a_table_holds_what_it_was_given(tmp_path: Path, planted: list[str]) -> None:
     samples = named(planted[:200])
     with Table(tmp_path, 200, 100) as filled:

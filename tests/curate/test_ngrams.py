@@ -156,6 +156,15 @@ def test_damaged_benchmarks_are_refused(tmp_path: Path, data: bytes) -> None:
         list(read_rows(benchmark))
 
 
+def test_benchmarks_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    places = []
+    for number in range(3):
+        places.append(tmp_path / str(number) / "test.jsonl")
+        places[-1].parent.mkdir()
+        places[-1].write_text(json.dumps({"question": f"number {number}"}))
+    assert [one.name for one in open_benchmarks(list(map(str, places)))] == ["test", "test-2", "test-3"]
+
+
 def test_the_same_benchmark_twice_is_refused(tmp_path: Path, benchmark: Path) -> None:
     with pytest.raises(SpecError, match="twice"):
         open_benchmarks([str(benchmark), str(benchmark)])

@@ -169,6 +169,14 @@ def test_marks_in_source_text_are_escaped(normalizer: str) -> None:
         assert unescape_marks(message.content) == text
 
 
+def test_texts_side_by_side_do_not_become_a_mark() -> None:
+    parts = [{"type": "text", "text": "<|"}, {"type": "text", "text": "image|>"}, {"type": "image"}]
+    made = draft("messages", {"messages": [{"role": "user", "content": parts}, MESSAGES[1]]}, {"image": b"i"})
+    assert made.messages[0].content == "<|\\image|><|image|>"
+    said = [{"from": "human", "value": "<|<image>image|>"}, {"from": "gpt", "value": "<image>"}]
+    assert refusal("sharegpt", {"conversations": said}, {"image": b"i"}) == "schema"
+
+
 def test_option_marks_takes_marks_as_meant() -> None:
     fields = {"question": "left <|image|> right <|image|>", "answer": "x"}
     made = draft("question_answer", fields, {"image.0": b"1", "image.1": b"2"}, options={"marks": True})
@@ -200,6 +208,8 @@ def test_instruction_is_an_option() -> None:
         ("messages", {"messages": "hi"}, "missing-field"),
         ("messages", {"messages": [7]}, "missing-field"),
         ("messages", {"messages": [{"role": "user", "content": [{"type": "text"}]}, MESSAGES[1]]}, "missing-field"),
+        ("messages", {"messages": [{"role": "user", "content": []}, MESSAGES[1]]}, "empty-text"),
+        ("messages", {"messages": [{"role": "user", "content": [{"type": "image"}]}, MESSAGES[1]]}, "schema"),
         ("messages", {"messages": [{"role": "human", "content": "x"}]}, "bad-role"),
         ("messages", {"messages": [MESSAGES[0], MESSAGES[0], MESSAGES[1]]}, "bad-role"),
         ("messages", {"messages": MESSAGES[:1]}, "bad-role"),

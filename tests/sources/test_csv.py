@@ -9,6 +9,7 @@ import json
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from shardkit import open_dataset
 from shardkit.errors import SourceDamaged, SpecError
 from shardkit.records.row import Row
+from shardkit.sources import csv as csv_source
 from shardkit.sources.base import BadRow
 from shardkit.sources.csv import Dialect, read_records
 from shardkit.spec import CsvSource
@@ -134,16 +136,22 @@ def test_builds_of_csv_and_json_through_the_command(tmp_path: Path) -> None:
     assert asked == [f"{at}?" for at in range(5)] + [f"{at}!" for at in range(5)]
 
 
-@given(text=st.text('a,"\n\r', max_size=14), quote=st.sampled_from(['"', ""]))
+@given(
+    text=st.text('a,"\n\r', max_size=14), quote=st.sampled_from(['"', ""]), piece=st.sampled_from([1, 2, 3, 1 << 20])
+)
 @settings(max_examples=500)
-def test_records_end_where_the_csv_module_ends_them(text: str, quote: str) -> None:
+def test_records_end_where_the_csv_module_ends_them(text: str, quote: str, piece: int) -> None:
     dialect = Dialect(",", quote)
     text = text.replace("\r", "\r\n")  # alone it is refused by both
     quoting = csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE
     wanted = list(csv.reader(io.StringIO(text, newline=""), quoting=quoting, quotechar=quote or None))
     found = []
     end = 0
-    for record in read_records(io.BufferedReader(io.BytesIO(text.encode())), 0, 1000, dialect):  # type: ignore[arg-type]
+    stream: Any = io.BufferedReader(io.BytesIO(text.encode()))  # type: ignore[arg-type]
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setattr(csv_source, "CHUNK_BYTES", piece)
+        records = list(read_records(stream, 0, 1000, dialect))
+    for record in records:
         assert record.data is not None
         assert record.end == end + len(record.data)
         end = record.end

@@ -93,10 +93,24 @@ def test_dataset_is_passed_on_as_it_is(parent: Path, tmp_path: Path) -> None:
             assert getattr(new, name) == getattr(old, name)
         assert new.source == "again"
         assert new.provenance == {
-            **old.provenance, "parent_version": before.version, "parent_source": old.source,
+            **old.provenance, "origin_source": old.source, "origin_revision": old.provenance["revision"],
+            "origin_position": old.provenance["position"], "revision": before.version, "position": key,
         }  # fmt: skip
         members = {name: bytes(data) for name, data in item.members.items() if not name.endswith("json")}
         assert members == {name: bytes(data) for name, data in had[key].members.items() if not name.endswith("json")}
+
+
+def test_where_a_sample_came_from_first_stays_with_it(parent: Path, tmp_path: Path) -> None:
+    source = {"kind": "shards", "name": "again", "dataset": str(parent), "normalizer": "sample", "licence": "MIT"}
+    build(spec_of(source), out=tmp_path / "a", sample=3, workers=0)
+    build(spec_of({**source, "name": "more", "dataset": str(tmp_path / "a")}), out=tmp_path / "b", workers=0)
+    first = {item.key: item.sample for item in open_dataset(str(parent))}
+    for item in open_dataset(str(tmp_path / "b")):
+        told, sample = item.sample.provenance, first[item.key]
+        assert (item.sample.source, item.sample.licence, told["revision"]) == (
+            "more", "MIT", open_dataset(str(tmp_path / "a")).version,
+        )  # fmt: skip
+        assert (told["origin_source"], told["origin_position"]) == (sample.source, sample.provenance["position"])
 
 
 @pytest.mark.parametrize("partitions", [1, 2, 5])
@@ -157,7 +171,7 @@ def test_members_that_do_not_fit_the_record_are_refused(parent: Path, opened: Ca
     draft = normalize(row, source.spec, "v")
     made = prepare(draft, MediaOptions(), Limits())
     assert made.members[0].data == row.blobs[member]
-    assert b"parent_version" in encode_sample(made.sample)
+    assert b'"origin_source":' in encode_sample(made.sample)
     image = row.blobs[member]
     for name, data, reason in ((member, image[:-20], "image-damaged"), ("other", image, "no-media")):
         blobs = {"json": row.blobs["json"], name: data}

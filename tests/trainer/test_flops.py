@@ -8,11 +8,13 @@ import torch
 
 from tests.trainer.batches import batch_of
 from trainer.data.tokenise import Speech
-from trainer.flops import Arithmetic, count_forward, count_model, device_peak, matrix_weights
+from trainer.flops import Arithmetic, count_forward, count_model, count_step, device_peak, matrix_weights
+from trainer.losses.distil import DistilLoss
+from trainer.losses.table import make_loss
 from trainer.model.encoders import HearingEncoder, VisionEncoder
 from trainer.model.omni import Omni
 from trainer.model.precision import settle_precision
-from trainer.spec import Config, HearingSpec, LanguageSpec, LoraSpec, ModelSpec, VisionSpec
+from trainer.spec import Config, DistilSpec, HearingSpec, LanguageSpec, LoraSpec, LossSpec, ModelSpec, VisionSpec
 
 LLAMA: Config = {
     "model_type": "llama", "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 3,
@@ -160,3 +162,36 @@ def test_of_experts_only_those_that_a_token_meets_count(speech: Speech) -> None:
     model = Omni(ModelSpec(language=LanguageSpec(config=config)), speech)
     router, expert = 8 * 4, 3 * 8 * 12
     assert count_model(model).weights == 4 * 8 * 8 + router + expert + 8 * speech.vocabulary
+
+
+def test_a_reference_counts_forward_only_beside_the_model_that_trains(tiny_spec: ModelSpec, speech: Speech) -> None:
+    model = Omni(tiny_spec, speech)
+    alone, dpo = (count_step(model, make_loss(LossSpec(name=name))) for name in ("simpo", "dpo"))
+    batch = batch_of([5, 3], images=1, windows=2)
+    (reference,) = dpo.beside
+    forward = 2 * dpo.weights * 8 + dpo.per_pair / 3 * (15 + 6)
+    assert reference.of([batch]) == pytest.approx(forward + reference.per_image + 2 * reference.per_window)
+    assert dpo.of([batch]) == alone.of([batch]) + reference.of([batch])
+    assert reference.per_image == pytest.approx(dpo.per_image / 3)  # all of it trains here
+    assert f"the reference, forward only: {reference.per_token:.4g} a token (2 x" in dpo.formula()
+    assert "forward only:" not in alone.formula()
+
+
+def test_kto_tries_the_reference_twice_and_the_model_once_more(tiny_spec: ModelSpec, speech: Speech) -> None:
+    model = Omni(tiny_spec, speech)
+    counted = count_step(model, make_loss(LossSpec(name="kto")))
+    once = 2 * count_model(model).weights
+    assert [each.per_token for each in counted.beside] == [2 * once, once]
+    assert "the reference (2 times), forward only" in counted.formula()
+
+
+def test_a_teacher_of_another_size_counts_forward_and_only_answers_have_logits(speech: Speech) -> None:
+    student, teacher = (Omni(ModelSpec(language=LanguageSpec(config={**LLAMA, "num_hidden_layers": layers})), speech)
+                        for layers in (1, 3))  # fmt: skip
+    loss = DistilLoss(LossSpec(name="distil", distil=DistilSpec(teacher="x")))
+    loss.teacher = teacher
+    counted, (taught,) = count_step(student, loss), count_step(student, loss).beside
+    head = 8 * speech.vocabulary
+    assert (counted.per_token, counted.per_answer) == (6 * LAYER, 6 * head)
+    assert (taught.per_token, taught.per_answer) == (2 * 3 * LAYER, 2 * head)
+    assert "the teacher, forward only" in counted.formula()

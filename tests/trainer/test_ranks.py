@@ -122,9 +122,32 @@ def test_a_rank_that_is_killed_ends_the_job_with_advice_and_the_run_goes_on(
     _, errors = process.communicate(timeout=120)
     assert process.returncode not in (0, None)
     assert time.monotonic() - began < 60
-    assert "the same command" in errors
+    assert "the same command" in errors and "Exception ignored" not in errors
     train(spec, str(dataset), out, report=quiet)
     assert_alike(out, alone)
+
+
+def test_ranks_whose_launcher_is_killed_end_with_a_message_and_the_run_goes_on(
+    spec: RunSpec, dataset: Path, tmp_path: Path
+) -> None:
+    out, long = tmp_path / "out", msgspec.structs.replace(spec, steps=2000)
+    process = start_ranks(long, dataset, out, 2)
+    while process.poll() is None and not list(out.glob("checkpoints/step-*")):
+        time.sleep(0.01)
+    ranks = [rank_of(process, rank) for rank in (0, 1)]
+    process.kill()
+    _, errors = process.communicate(timeout=60)  # the ranks hold its pipes: they end with the last of them
+    assert not any(is_alive(rank) for rank in ranks)
+    assert "of 2: torchrun, which started it, has ended or was killed; run the same command again" in errors
+    assert "Exception ignored" not in errors and "trainer/" not in errors
+    reached = max(line["step"] for line in read_metrics(out))
+    train(msgspec.structs.replace(long, steps=reached + 2), str(dataset), out, report=quiet)
+    assert [line["step"] for line in read_metrics(out)] == list(range(1, reached + 3))
+
+
+def is_alive(process: int) -> bool:
+    status = Path(f"/proc/{process}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 def rank_of(launcher: subprocess.Popen[str], rank: int) -> int:

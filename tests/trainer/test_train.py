@@ -269,10 +269,10 @@ def test_json_events_end_with_done(command: Callable[..., subprocess.CompletedPr
 def test_a_finished_run_says_so_and_changes_nothing(
     command: Callable[..., subprocess.CompletedProcess[str]], dataset: Path, tmp_path: Path
 ) -> None:
-    command("--data", str(dataset), "--steps", "2")
+    command("--data", str(dataset), "--steps", "3")
     before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
-    done = command("--data", str(dataset), "--steps", "1")
-    assert done.returncode == 0 and "2 steps are done, 1 were asked for; --steps N trains on" in done.stdout
+    done = command("--data", str(dataset), "--steps", "2")
+    assert done.returncode == 0 and "3 steps are done, 2 were asked for; --steps N trains on" in done.stdout
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import resource
 import subprocess
 import sys
@@ -24,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 import tools.bootstrap as bootstrap
+from shardkit.curate.benchmarks import open_benchmarks, read_rows
 from shardkit.curate.dedup import FOUND, find, open_one
 from shardkit.curate.options import DedupOptions
 from shardkit.curate.text import band_rows
@@ -38,6 +40,7 @@ from tools.bench.dedup_texts import KINDS, LEAST, SHINGLE_WORDS, Text, make_text
 SHARD_TEXTS, BLOCK = 10_000, 64
 TRUTH = np.dtype([("kind", "u1"), ("of", "<i8")])
 NAMES = ("original", "framed", "too far", *KINDS)
+MOST_PLANTED = 500
 PERMUTATIONS = 128
 """The peer's own default."""
 
@@ -48,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--texts", type=int, default=100_000, help="how many (default 100000)")
     parser.add_argument("--seed", type=int, default=0, help="of the texts")
     parser.add_argument("--folder", type=Path, help="keep the dataset here, and use what is there")
+    parser.add_argument("--against", metavar="ROWS", help="plant rows of this benchmark, such as gsm8k.jsonl, instead")
     parser.add_argument("--alone", action="store_true", help="without the peer")
     parser.add_argument("--json", action="store_true", help="one JSON object in place of the table")
     parser.add_argument("--side", choices=sorted(SIDES), help=argparse.SUPPRESS)
@@ -56,9 +60,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(json.dumps(run_side(options.side, options.folder)))
         return 0
     with tempfile.TemporaryDirectory(prefix="shardkit-dedup-") as folder:
+        if options.against:
+            print(json.dumps(find_planted_rows(Path(folder), options.against, make_texts(options.texts, options.seed))))
+            return 0
         figures = measure(options.folder or Path(folder), options)
     print(json.dumps(figures) if options.json else table(figures))
     return 0
+
+
+def find_planted_rows(folder: Path, against: str, texts: Iterator[Text]) -> dict[str, Any]:
+    """Plant rows of a benchmark with other white space and case among texts; how many of them are found, what else."""
+    draw = random.Random(0)
+    (benchmark,) = open_benchmarks([against])
+    rows = [rewritten(draw, max(row, key=len)) for row in read_rows(benchmark) if row]
+    planted = [
+        Text(f"Please solve this.\n{row}", "original", -1, 0.0) for row in draw.sample(rows, min(500, len(rows)))
+    ]
+    mixed = [*planted, *texts]
+    draw.shuffle(mixed)
+    make_dataset(folder, iter(mixed), len(mixed))
+    options = DedupOptions(compare=(), against=(against,))
+    begin = time.process_time()
+    found = find(open_one(folder / "data"), options, folder).omissions
+    places = set((found["shard"].astype(np.int64) * SHARD_TEXTS + found["ordinal"]).tolist())
+    right = sum(1 for at in places if mixed[at].text.startswith("Please solve this."))
+    return {
+        "texts": len(mixed), "benchmark": benchmark.name, "planted": len(planted), "found": right,
+        "wrong": len(places) - right, "cpu_seconds": time.process_time() - begin,
+    }  # fmt: skip
+
+
+def rewritten(draw: random.Random, text: str) -> str:
+    """The text with other white space and case."""
+    words = [word.upper() if draw.random() < 0.3 else word.lower() for word in text.split()]
+    return "".join(word + draw.choice((" ", "  ", "\n", "\t ")) for word in words)
 
 
 def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -154,7 +189,10 @@ SIDES: dict[str, Callable[[Path], npt.NDArray[np.int64]]] = {
 
 
 def score(truth: npt.NDArray[np.void], found: npt.NDArray[np.int64]) -> dict[str, Any]:
-    """Recall, overall and by kind, and precision: of what was left out, the share that was planted."""
+    """Recall, overall and by kind, and precision: of what was left out, the share that was planted.
+
+    A copy too far from its original counts as wrong, also where it is near another copy of it.
+    """
     gone = np.zeros(len(truth), dtype=bool)
     gone[found[:, 0]] = True
     copies = _copies(truth)

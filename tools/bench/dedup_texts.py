@@ -6,6 +6,7 @@ Elsewhere: what is measured with them (dedup.py).
 
 from __future__ import annotations
 
+import operator
 import random
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -159,4 +160,5 @@ def _runs(words: list[str]) -> set[tuple[str, ...]]:
 
 def _written(draw: random.Random, words: list[str]) -> str:
     """Words as text: commas, full stops and line ends among them."""
-    return "".join(word + draw.choices((" ", ", ", ". ", "\n", "  "), (80, 8, 6, 3, 3))[0] for word in words).strip()
+    gaps = draw.choices((" ", ", ", ". ", "\n", "  "), cum_weights=(80, 88, 94, 97, 100), k=len(words))
+    return "".join(map(operator.add, words, gaps)).strip()

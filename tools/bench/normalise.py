@@ -3,9 +3,9 @@
 Here: the rows, the whole lane on one core, and the same stages one at a time.
 Elsewhere: the lane itself (shardkit.build.lane), the writer beside peers (ours.py, peers.py).
 
-Rates are rows per second of processor time: of one core, whatever else the machine does. The whole lane is measured
-as a build runs it (a reading thread and a worker thread, and once more in one thread); the profile runs each stage
-over the same rows alone, so that its parts add up to about the whole.
+Rates are rows per second of processor time: of one core, whatever else the machine does; the fastest of some rounds.
+The whole lane is measured as a build runs it, in one thread, and as it runs sources that make it wait, with a thread
+that reads; the profile runs each stage over the same rows alone, so that its parts add up to about the whole.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def main() -> int:
     options = _options()
     with tempfile.TemporaryDirectory(dir=options.folder, prefix="shardkit-bench-") as folder:
         job = prepare(Path(folder), options.rows, options.normalizer)
-        whole = [whole_lane(job, threads, options.rounds) for threads in (0, None)]
+        whole = [whole_lane(job, threads, options.rounds) for threads in (None, 0)]
         profile = by_stage(job, options.rounds)
     told = {
         "rows": options.rows,
@@ -115,7 +115,7 @@ def whole_lane(job: LaneJob, threads: int | None, rounds: int) -> Figure:
         walls.append(time.perf_counter() - wall)
         cores.append(time.process_time() - core)
         totals = outlet.totals
-    name = f"whole lane, {'one thread' if threads is None else 'a thread to read, one to work'}"
+    name = f"whole lane, {'one thread, as builds run it' if threads is None else 'a thread beside it reads'}"
     return Figure(name, totals.rows / min(cores), totals.rows / min(walls))
 
 

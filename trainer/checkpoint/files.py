@@ -36,7 +36,8 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     `reading` is the loader's state behind the last batch that was used, `version` the dataset's; `spec` the settings
     that a resume must repeat; `threads` and `torch` what bit-exact repetition depends on. `readings` are the states of
     all ranks where each has its own. `recent` are losses and gradient norms of the last good steps, `streak` the steps
-    skipped in a row, `skipped` all of them. `held_out` is the held-out loss, where it was measured after this step.
+    skipped in a row, `skipped` all of them; `overflows` are steps in which float16 did not do, `scaler` is the state of
+    what scales for it. `held_out` is the held-out loss, where it was measured after this step.
     """
 
     step: int
@@ -52,6 +53,8 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     recent: tuple[tuple[float, float], ...] = ()
     streak: int = 0
     skipped: int = 0
+    overflows: int = 0
+    scaler: dict[str, int | float] = {}
     held_out: float | None = None
 
 

@@ -17,7 +17,7 @@ from trainer.checkpoint.files import MODEL, OPTIMIZER, RANDOM
 from trainer.checkpoint.generators import restore_generators
 from trainer.distributed.parallel import parted, whole
 
-TRAINING_ONLY = ("distil_projection.",)
+TRAINING_ONLY = ("distil_projection.", "distil_layers.")
 """Parameters that a model has while it is trained only; without them a checkpoint loads as well."""
 
 

@@ -12,8 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from shardkit import ShardkitError
-from trainer.cli.export import warn
-from trainer.cli.options import CheckpointOption, DataOption, JsonOption, over, print_event, show, show_loss
+from trainer.cli.options import CheckpointOption, DataOption, JsonOption, over, print_event, show, show_loss, warn
 
 
 def evaluate(

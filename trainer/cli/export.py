@@ -6,13 +6,12 @@ Elsewhere: what it does (trainer.export).
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from trainer.cli.options import CheckpointOption, DataOption, JsonOption, print_event, show
+from trainer.cli.options import CheckpointOption, DataOption, JsonOption, print_event, show, warn
 
 
 def export(
@@ -37,8 +36,3 @@ def export(
         print_event({"event": "done", "folder": str(out), "format": form, "step": trained.progress.step})
     else:
         show(f"{form} of step {trained.progress.step} in {out}")
-
-
-def warn(text: str) -> None:
-    """A warning on stderr."""
-    print(f"trainer: warning: {text}", file=sys.stderr)  # noqa: T201 - this is the command line

@@ -11,8 +11,7 @@ from typing import Annotated
 
 import typer
 
-from trainer.cli.export import warn
-from trainer.cli.options import CheckpointOption, JsonOption, print_event
+from trainer.cli.options import CheckpointOption, JsonOption, print_event, warn
 
 Files = list[Path] | None
 

@@ -7,6 +7,7 @@ Elsewhere: the commands (train.py, evaluate.py), running them (main.py).
 from __future__ import annotations
 
 import math
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -55,3 +56,8 @@ def over(samples: int) -> str:
 def show(text: str) -> None:
     """Print lines of the command's output."""
     print(text, flush=True)  # noqa: T201 - this is the command line
+
+
+def warn(text: str) -> None:
+    """A warning on stderr."""
+    print(f"trainer: warning: {text}", file=sys.stderr)  # noqa: T201 - this is the command line

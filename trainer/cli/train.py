@@ -7,7 +7,8 @@ Elsewhere: what it does (trainer.loop), what it shows while it runs (progress.py
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +20,7 @@ from trainer.cli.evaluate import summary
 from trainer.cli.options import DataOption, JsonOption, ProfileOption, SettingsOption, print_event, show
 from trainer.cli.plan import show_plan
 from trainer.cli.progress import Lines
-from trainer.spec import RunSpec, resolve_run, settings_path
+from trainer.spec import RunSpec, resolve_run, settings_path, stage_runs
 
 
 def train(
@@ -31,6 +32,9 @@ def train(
     profile: ProfileOption = "",
     resume: Annotated[str, typer.Option(metavar="auto|none|PATH", help="Where to go on from.")] = "auto",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be trained; read no weights.")] = False,
+    processes: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="With --dry-run: plan for so many. Default: torchrun's.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train, or go on with an interrupted run: the same command is the resume.
@@ -44,6 +48,7 @@ def train(
     """
     given = parse_settings(settings)
     if steps:
+        _check_steps(steps, given)
         given["steps"] = str(steps)
     spec = resolve_run(run, given, profile, settings_path()).spec
     if steps and any(stage.steps for stage in spec.stages):
@@ -51,11 +56,32 @@ def train(
         raise SpecError(f"--steps {steps}: the stages of {run} say their own; use --set stages.{name}.steps={steps}")
     folder = out or Path("runs") / spec.name
     if dry_run:
-        show_plan(spec, data or (), as_json=as_json)
-    elif spec.stages:
-        run_chain(spec, data or (), folder, resume, as_json=as_json)
-    else:
-        _run(spec, data or (), folder, resume, as_json=as_json)
+        show_plan(spec, data or (), processes, as_json=as_json)
+        return
+    if processes:
+        raise SpecError(f"--processes {processes} is for --dry-run; start so many by torchrun --nproc-per-node")
+    with _checked_world(spec, data or ()):
+        if spec.stages:
+            run_chain(spec, data or (), folder, resume, as_json=as_json)
+        else:
+            _run(spec, data or (), folder, resume, as_json=as_json)
+
+
+def _check_steps(steps: int, given: dict[str, str]) -> None:
+    said = given.get("steps", str(steps)).strip()
+    if said != str(steps):
+        raise SpecError(f"--steps {steps} and --set steps={said} say different things; give one of them")
+
+
+@contextmanager
+def _checked_world(spec: RunSpec, data: Sequence[str]) -> Iterator[None]:
+    """The run's processes, once rank 0 has found nothing wrong with any stage; before anything is loaded."""
+    from trainer.checks import check_runs
+    from trainer.distributed import open_world
+
+    with open_world(spec.failure.timeout_seconds) as world:
+        world.first(lambda: check_runs(stage_runs(spec) or (spec,), data, world.size))
+        yield
 
 
 def _run(spec: RunSpec, data: Sequence[str], folder: Path, resume: str, *, as_json: bool) -> None:

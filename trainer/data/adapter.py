@@ -162,11 +162,18 @@ def ahead_on(batches: Iterable[Any], device: torch.device | str) -> Iterator[Any
     """Batches with a `.to`, each on the device before it is asked for: copied on a stream of its own on a GPU.
 
     Wants batches in pinned memory, or else copying waits. On other devices they are moved when they are asked for.
+    Closing it closes `batches`, where these can be closed.
     """
     target = torch.device(device)
-    if target.type != "cuda":
-        yield from (batch.to(target) for batch in batches)
-        return
+    try:
+        yield from _copied_ahead(batches, target) if target.type == "cuda" else (batch.to(target) for batch in batches)
+    finally:  # of generators, only the outermost one is closed by who uses it
+        close = getattr(batches, "close", None)
+        if close:
+            close()
+
+
+def _copied_ahead(batches: Iterable[Any], target: torch.device) -> Iterator[Any]:
     stream, waiting = torch.cuda.Stream(target), None
     for batch in batches:
         with torch.cuda.stream(stream):

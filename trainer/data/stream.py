@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -35,7 +36,7 @@ def open_stream(
     Raises SpecError where a whole epoch has nothing to train on; what the loader raises comes through.
     """
     draw = draw_packs if reading.data.pack else _draw
-    return _ahead(draw(dataset, reading, speech, senses, state), reading.data.prefetch)
+    return Ahead(draw(dataset, reading, speech, senses, state), reading.data.prefetch)
 
 
 def epoch_of(state: dict[str, Any]) -> int:
@@ -88,36 +89,50 @@ def _prepare(items: Batch, reading: Reading, speech: Speech, senses: Senses) -> 
     )
 
 
-def _ahead(made: Iterator[Drawn], size: int) -> Iterator[Drawn]:
-    """The same values, made ahead by one thread: the order cannot depend on timing. Errors come in their place."""
-    waiting: queue.Queue[Drawn | BaseException] = queue.Queue(maxsize=size)
-    stop = threading.Event()
+class Ahead(Iterator[Drawn]):
+    """The same values, made ahead by one thread: the order cannot depend on timing. Errors come in their place.
 
-    def put(value: Drawn | BaseException) -> None:
-        while not stop.is_set():
-            try:
-                waiting.put(value, timeout=0.1)
-            except queue.Full:
-                continue
-            return
+    No generator: what a signal's handler raises while one is being collected is lost, with a traceback in its place.
+    """
 
-    def work() -> None:
-        try:
-            for drawn in made:
-                put(drawn)
-                if stop.is_set():
-                    return
-        except BaseException as error:  # handed to the caller, whatever it is
-            put(error)
+    def __init__(self, made: Iterator[Drawn], size: int) -> None:
+        self._waiting: queue.Queue[Drawn | BaseException] = queue.Queue(maxsize=size)
+        self._stop = threading.Event()
+        weakref.finalize(self, self._stop.set)  # where nobody closes it
+        work = (made, self._waiting, self._stop)
+        self._thread = threading.Thread(target=_make, args=work, name="trainer-data", daemon=True)
+        self._thread.start()
 
-    thread = threading.Thread(target=work, name="trainer-data", daemon=True)
-    thread.start()
+    def __next__(self) -> Drawn:
+        """The next value; raises what making it raised, and StopIteration behind an error."""
+        if self._stop.is_set():
+            raise StopIteration
+        value = self._waiting.get()
+        if isinstance(value, BaseException):
+            self._stop.set()
+            raise value
+        return value
+
+    def close(self) -> None:
+        """End the thread and wait for it, up to ten seconds: it may be in the middle of a slow read."""
+        self._stop.set()
+        self._thread.join(timeout=10)
+
+
+def _make(made: Iterator[Drawn], waiting: queue.Queue[Drawn | BaseException], stop: threading.Event) -> None:
     try:
-        while True:
-            value = waiting.get()
-            if isinstance(value, BaseException):
-                raise value
-            yield value
-    finally:
-        stop.set()
-        thread.join(timeout=10)
+        for drawn in made:
+            _put(drawn, waiting, stop)
+            if stop.is_set():
+                return
+    except BaseException as error:  # handed to the caller, whatever it is
+        _put(error, waiting, stop)
+
+
+def _put(value: Drawn | BaseException, waiting: queue.Queue[Drawn | BaseException], stop: threading.Event) -> None:
+    while not stop.is_set():
+        try:
+            waiting.put(value, timeout=0.1)
+        except queue.Full:
+            continue
+        return

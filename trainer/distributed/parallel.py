@@ -82,9 +82,14 @@ def choose_parallel(wanted: str, model: nn.Module, device: torch.device, world: 
     quantised = any(hasattr(parameter, "quant_state") for parameter in model.parameters())
     if wanted == "fsdp" and quantised:
         raise SpecError("parallel is fsdp and the model is quantised, which cannot be cut up; use ddp or auto")
+    return Parallel(kind_of(wanted, on_gpu=device.type == "cuda", quantised=quantised), world)
+
+
+def kind_of(wanted: str, *, on_gpu: bool, quantised: bool) -> Kind:
+    """What a spec's `parallel` means for several processes."""
     if wanted == "auto":
-        wanted = "fsdp" if device.type == "cuda" and not quantised else "ddp"
-    return Parallel("fsdp" if wanted == "fsdp" else "ddp", world)
+        return "fsdp" if on_gpu and not quantised else "ddp"
+    return "fsdp" if wanted == "fsdp" else "ddp"
 
 
 def whole(value: torch.Tensor) -> torch.Tensor:
@@ -106,7 +111,7 @@ def _shard(model: nn.Module, world: World, device: torch.device) -> None:
 
     mesh = init_device_mesh(device.type, (world.size,))
     language = getattr(model, "language", model)
-    for layer in _layers(language):
+    for layer in layers_of(language):
         fully_shard(layer, mesh=mesh)
     for module in language.modules():
         if isinstance(module, nn.Embedding):
@@ -152,7 +157,7 @@ def _open_doors(model: nn.Module, names: Sequence[str]) -> None:
         setattr(model, name, guarded(name, plain, getattr(model, name)))
 
 
-def _layers(part: nn.Module) -> list[nn.Module]:
+def layers_of(part: nn.Module) -> list[nn.Module]:
     """The layers of the part's largest stack, which trains or not as a whole."""
     stacks: list[nn.ModuleList] = [module for module in part.modules() if isinstance(module, nn.ModuleList)]
     if not stacks:

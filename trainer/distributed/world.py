@@ -1,12 +1,15 @@
 """The processes of a run: rank and size from the environment, sums, agreements, a clean end.
 
 Here: joining the group that torchrun names, talking within it, what a lost rank looks like.
-Elsewhere: the model on several devices (parallel.py), what is agreed about (step.py, failure.py).
+Elsewhere: torchrun itself gone (launcher.py), the model on several devices (parallel.py), what is agreed about
+(step.py, failure.py).
 """
 
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -16,9 +19,9 @@ import torch
 import torch.distributed as dist
 
 from shardkit import ShardkitError, SpecError
+from trainer.distributed.launcher import AGAIN, Launcher
 
 T = TypeVar("T")
-AGAIN = "run the same command again: it goes on from the newest checkpoint"
 
 
 class RankLost(ShardkitError):
@@ -34,11 +37,17 @@ class World:
     def __init__(self, rank: int = 0, size: int = 1, local_rank: int = 0, timeout_seconds: float = 600.0) -> None:
         self.rank, self.size, self.local_rank = rank, size, local_rank
         self.timeout_seconds = timeout_seconds
+        self.launcher = Launcher(rank, size)
 
     @property
     def is_first(self) -> bool:
         """Whether this process writes and reports for all."""
         return self.rank == 0
+
+    def check_launcher(self) -> None:
+        """Raises LauncherLost where several processes run and the one that started them is gone."""
+        if self.size > 1:
+            self.launcher.check()
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
         """The sum over all ranks, in place; every rank gets the same bits."""
@@ -104,7 +113,9 @@ class World:
             raise
 
     def _lost(self, error: Exception) -> NoReturn:
-        first = str(error).splitlines()[0][:200]
+        self.check_launcher()  # a launcher that is gone is why the others are
+        _end_undisturbed()
+        first = str(error).splitlines()[0].partition(". This is typically")[0][:200]
         raise RankLost(
             f"rank {self.rank} of {self.size}: another rank ended, or did not answer within "
             f"{self.timeout_seconds:.0f} seconds ({first}); {AGAIN}"
@@ -125,15 +136,16 @@ def open_world(timeout_seconds: float) -> Iterator[World]:
     RankLost. Within another open world (a chain's stages) it is that one. Raises SpecError where the environment is
     half set.
     """
-    size = _number("WORLD_SIZE", 1)
+    rank, size = rank_and_size()
     if size == 1:
         yield World(timeout_seconds=timeout_seconds)
         return
-    rank, local_rank = _number("RANK", None), _number("LOCAL_RANK", 0)
+    local_rank = _number("LOCAL_RANK", 0)
     world = World(rank, size, local_rank, timeout_seconds)
     if dist.is_initialized():
         yield world
         return
+    world.launcher.watch()
     if torch.cuda.is_available():
         torch.cuda.set_device(local_rank % torch.cuda.device_count())
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
@@ -142,6 +154,18 @@ def open_world(timeout_seconds: float) -> Iterator[World]:
     yield world
     # after an error the others may be gone, and leaving in order would wait for them: the process just ends
     dist.destroy_process_group()
+
+
+def _end_undisturbed() -> None:
+    """Heed SIGTERM no more: torchrun sends it to all that are left, and why this one ends is known better here."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def rank_and_size() -> tuple[int, int]:
+    """This process's number and how many there are, as torchrun's environment says. Raises SpecError."""
+    size = _number("WORLD_SIZE", 1)
+    return (0, 1) if size == 1 else (_number("RANK", None), size)
 
 
 def _number(name: str, absent: int | None) -> int:

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
-import torch
 
 from trainer.data.media import Senses
 from trainer.data.tokenise import Encoded, Speech
 from trainer.eval.loss import Ready, Rows, batches_of, undisturbed
 from trainer.eval.scores import character_error_rate, is_exact, word_error_rate
 from trainer.model.generate import greedy
+from trainer.model.precision import computing
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +43,7 @@ def answer_rows(ready: Ready, rows: Rows, speech: Speech, new_tokens: int) -> li
     said: list[list[int]] = []
     with undisturbed(ready):
         for batch in batches_of(ready, prompts):
-            with torch.autocast(batch.ids.device.type, torch.bfloat16, enabled=ready.half):
+            with computing(batch.ids.device, ready.dtype):
                 said += greedy(ready.model, batch, most, speech.end_ids)
     return [
         _compare((key, row), (expected, found), speech, most)

@@ -68,7 +68,7 @@ def evaluate_run(job: EvalJob, warn: Callable[[str], None] = lambda text: None) 
     limit = job.new_tokens or spec.eval.new_tokens
     wanted = msgspec.structs.replace(spec.eval, samples=job.samples, generate=job.generate, new_tokens=limit)
     kept = keep_held_out(dataset, reading_of(spec), speech, model.senses, wanted)
-    ready = Ready(model=model, loss=loss, pad_id=speech.pad_id, half=spec.dtype == "bfloat16")
+    ready = Ready(model=model, loss=loss, pad_id=speech.pad_id, dtype=spec.dtype)
     own = evaluate(ready, kept, speech, wanted.new_tokens)
     if own is None:
         wanted_by = f"eval.where is {spec.eval.where}" if spec.eval.where else f"data.held_out is {spec.data.held_out}"

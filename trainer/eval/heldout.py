@@ -58,7 +58,7 @@ def open_measure() -> Callable[[Run, str], None]:
             return
         if not kept:
             kept.append(keep_held_out(run.dataset, run.reading, run.speech, run.model.senses, spec.eval))
-        ready = Ready(model=run.model, loss=run.loss, pad_id=run.speech.pad_id, half=spec.dtype == "bfloat16")
+        ready = Ready(model=run.model, loss=run.loss, pad_id=run.speech.pad_id, dtype=spec.dtype)
         if not last or last[0][0] != run.step:
             began = time.perf_counter()
             found = evaluate(ready, kept[0], run.speech, spec.eval.new_tokens)

@@ -21,6 +21,7 @@ from trainer.data.tokenise import Encoded
 from trainer.losses.parts import LossParts, add_parts
 from trainer.losses.table import Loss
 from trainer.model.generate import evaluating
+from trainer.model.precision import computing
 from trainer.spec import Modality
 
 Rows = list[tuple[str, Encoded]]
@@ -52,12 +53,12 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True):
-    """What measures rows: a model, its loss, the id that pads, and whether it computes in bfloat16."""
+    """What measures rows: a model, its loss, the id that pads, and the precision that it computes in."""
 
     model: Any
     loss: Loss
     pad_id: int
-    half: bool = False
+    dtype: str = "float32"
 
 
 def measure_rows(ready: Ready, rows: Rows) -> Measured | None:
@@ -101,8 +102,7 @@ def _means(named: Iterable[tuple[str, float | None]]) -> dict[str, float]:
 
 def _parts(ready: Ready, batch: TrainBatch) -> LossParts:
     """A batch's parts by sample: its samples are told to be of as many kinds."""
-    device = batch.ids.device.type
-    with torch.autocast(device, torch.bfloat16, enabled=ready.half):
+    with computing(batch.ids.device, ready.dtype):
         return ready.loss(ready.model, msgspec.structs.replace(batch, kinds=batch.keys))[1]
 
 

@@ -23,7 +23,7 @@ from trainer.export.parts import is_export, open_export
 from trainer.generate.conversation import Conversation, Given, MediumFile, ask, checked, read_media
 from trainer.generate.sampling import Decoding, chooser
 from trainer.model.generate import Choose, decode
-from trainer.model.precision import settle_precision
+from trainer.model.precision import computing, settle_precision
 from trainer.model.table import Model as Trained
 
 Show = Callable[[str], None]
@@ -88,7 +88,7 @@ class Model:
         self.speech = speech
         self.step = setting.step
         self._device = setting.device
-        self._half = setting.dtype == "bfloat16"
+        self._dtype = setting.dtype
 
     def answer(
         self,
@@ -109,7 +109,7 @@ class Model:
         most = self._room(len(prompt.ids), how.max_tokens)
         text = _Text(self.speech, show)
         batch = collate([("given", prompt)], self.omni.senses, self.speech.pad_id).to(self._device)
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
+        with computing(self._device, self._dtype):
             (ids,) = decode(self.omni, batch, most, self.speech.end_ids, text.watching(chooser(how)))
         return Reply(
             text=text.end(ids),

@@ -39,6 +39,10 @@ class KtoLoss:
         """Keep the model's weights as the reference; to be called before any of them changes."""
         self.reference = Reference(model)
 
+    def passes(self, model: Any) -> tuple[tuple[str, Any, int], ...]:
+        """See Loss: the reference on the answers and on exchanged ones, on which the model is tried, too."""
+        return (("the reference", model, 2), ("the model on exchanged answers", model, 1))
+
     def weight(self, batch: TrainBatch) -> torch.Tensor:
         """See Loss: its number of answers."""
         return torch.tensor(float(len(batch.ids)), device=batch.ids.device)

@@ -127,6 +127,10 @@ class PreferenceLoss:
         """Keep the model's weights as the reference, where the rule has one; call it before any of them changes."""
         self.reference = Reference(model) if self._name in REFERENCED else None
 
+    def passes(self, model: Any) -> tuple[tuple[str, Any, int], ...]:
+        """See Loss: the reference, where the rule has one."""
+        return (("the reference", model, 1),) if self._name in REFERENCED else ()
+
     def weight(self, batch: TrainBatch) -> torch.Tensor:
         """See Loss: its number of pairs."""
         return torch.tensor(float(len(batch.keys)), device=batch.ids.device)

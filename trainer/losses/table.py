@@ -28,7 +28,8 @@ class Loss(Protocol):
     """A loss as a step takes it: sums over a batch, divided by the weight of the whole step.
 
     So accumulation and ranks do not change the result. `teaches` says which tokens of its batches carry loss. A loss
-    that has a `prepare(model)` is told the model before it trains (see objective.py).
+    that has a `prepare(model)` is told the model before it trains (see objective.py); one that computes forward passes
+    besides the model's own names them in `passes(model)`, each with its model and how often.
     """
 
     @property

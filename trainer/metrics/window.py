@@ -11,7 +11,8 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-LAST = {"step", "tokens", "samples", "epoch", "source_epochs", "learning_rate", "peak_memory_bytes", "skipped"}
+LAST = {"step", "tokens", "samples", "epoch", "source_epochs", "learning_rate", "peak_memory_bytes", "skipped",
+        "overflows", "loss_scale"}  # fmt: skip
 SUMS = {
     "seconds", "read", "left_out", "cut_tokens", "audio_cut", "answer_tokens", "source_tokens", "step_tokens",
     "step_samples", "damaged", "checkpoint_stall", "evaluation_seconds",

@@ -6,6 +6,7 @@ Elsewhere: the model itself (omni.py), estimates from it (trainer.plan).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +15,8 @@ import torch
 
 from shardkit import SpecError
 from trainer.data.tokenise import Speech, load_speech
+from trainer.model.fusion import Fusion
+from trainer.model.kept import kept_by_connector, kept_by_crossing, kept_values
 from trainer.model.loading import read_config
 from trainer.model.table import Model, make_model
 from trainer.model.trainable import ADAPTERS, set_trainable
@@ -22,8 +25,18 @@ from trainer.spec import EncoderSpec, LanguageSpec, ModelSpec, RunSpec
 _QWEN = {"model_type": "qwen2", "max_position_embeddings": 32768, "num_key_value_heads": 2, "vocab_size": 151936,
          "tie_word_embeddings": True}  # fmt: skip
 _SO400M = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16}
+_VIT_L = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
+_VIT_B = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
 _LARGE_V3 = {"d_model": 1280, "encoder_layers": 32, "encoder_attention_heads": 20, "encoder_ffn_dim": 5120,
              "num_mel_bins": 128, "max_source_positions": 1500}  # fmt: skip
+
+
+def _whisper(width: int, layers: int, heads: int) -> dict[str, Any]:
+    """The sizes of a Whisper encoder before version 3."""
+    return {"d_model": width, "encoder_layers": layers, "encoder_attention_heads": heads,
+            "encoder_ffn_dim": 4 * width, "num_mel_bins": 80, "max_source_positions": 1500}  # fmt: skip
+
+
 KNOWN: dict[str, dict[str, Any]] = {
     "google/siglip-so400m-patch14-384": {**_SO400M, "image_size": 384, "patch_size": 14},
     "google/siglip2-so400m-patch14-384": {**_SO400M, "image_size": 384, "patch_size": 14},
@@ -31,8 +44,18 @@ KNOWN: dict[str, dict[str, Any]] = {
     "google/siglip2-so400m-patch16-512": {**_SO400M, "image_size": 512, "patch_size": 16},
     "openai/whisper-large-v3": _LARGE_V3,
     "openai/whisper-large-v3-turbo": _LARGE_V3,
-    "openai/whisper-small": {"d_model": 768, "encoder_layers": 12, "encoder_attention_heads": 12,
-        "encoder_ffn_dim": 3072, "num_mel_bins": 80, "max_source_positions": 1500},
+    "google/siglip2-so400m-patch16-naflex": {**_SO400M, "num_patches": 256, "patch_size": 16},
+    "google/siglip2-base-patch16-naflex": {**_VIT_B, "num_patches": 256, "patch_size": 16},
+    "google/siglip-base-patch16-224": {**_VIT_B, "image_size": 224, "patch_size": 16},
+    "google/siglip2-base-patch16-224": {**_VIT_B, "image_size": 224, "patch_size": 16},
+    "google/siglip2-base-patch16-256": {**_VIT_B, "image_size": 256, "patch_size": 16},
+    "google/siglip2-base-patch16-512": {**_VIT_B, "image_size": 512, "patch_size": 16},
+    "openai/clip-vit-base-patch32": {**_VIT_B, "image_size": 224, "patch_size": 32},
+    "openai/clip-vit-base-patch16": {**_VIT_B, "image_size": 224, "patch_size": 16},
+    "openai/clip-vit-large-patch14": {**_VIT_L, "image_size": 224, "patch_size": 14},
+    "openai/clip-vit-large-patch14-336": {**_VIT_L, "image_size": 336, "patch_size": 14},
+    **{f"openai/whisper-{name}": _whisper(*sizes) for name, sizes in (
+        ("tiny", (384, 4, 6)), ("base", (512, 6, 8)), ("small", (768, 12, 12)), ("medium", (1024, 24, 16)))},
     "Qwen/Qwen2.5-0.5B": {**_QWEN, "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24,
         "num_attention_heads": 14},
     "Qwen/Qwen2.5-1.5B": {**_QWEN, "hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28,
@@ -49,7 +72,7 @@ A Qwen2.5 with `-Instruct` behind its name, or `Coder-` in it, has the sizes of 
 
 SIZES = {
     "vision": ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "image_size",
-               "patch_size"),
+               "num_patches", "patch_size"),
     "audio": ("d_model", "encoder_layers", "encoder_attention_heads", "encoder_ffn_dim", "num_mel_bins",
               "max_source_positions"),
 }  # fmt: skip
@@ -68,7 +91,7 @@ class Weights(msgspec.Struct, frozen=True, kw_only=True):
 class SenseShape(msgspec.Struct, frozen=True, kw_only=True):
     """An encoder with its connector: most `items` a row, `length` vectors an item, and sizes.
 
-    `kept_values` of a vector are kept by a layer for its backward pass.
+    For the backward pass a layer keeps `kept_values` of a vector, and the connector `connector_values` of an item.
     """
 
     items: int
@@ -76,8 +99,8 @@ class SenseShape(msgspec.Struct, frozen=True, kw_only=True):
     width: int
     layers: int
     kept_values: int
+    connector_values: int
     latents: int
-    depth: int
     trains: bool
 
 
@@ -108,22 +131,21 @@ def shape_of(model: Model, spec: RunSpec) -> Shape:
     gated = any("gate" in name for name, _ in model.language.named_parameters())
     return Shape(
         model=model,
-        parts=_parts(model, half=spec.dtype != "float32", four_bit=spec.model.language.train == "qlora"),
+        parts=_parts(model, spec),
         layers=int(config.num_hidden_layers),
         width=int(config.hidden_size),
-        kept_values=kept_values(int(config.hidden_size), int(getattr(config, "intermediate_size", 0)), gated),
+        kept_values=_kept_by_layer(model, gated),
         vocabulary=int(model.language.get_input_embeddings().weight.shape[0]),
         senses=tuple(_senses(spec, model)),
     )
 
 
-def kept_values(width: int, feed: int, gated: bool) -> int:
-    """Values of a token that a transformer's layer keeps for its backward pass, without the scores of its attention.
-
-    Both norms' inputs and outputs, query, key, value, what attention gives and its input to the projection: 11 times
-    the width. The feed-forward's inner values before and behind the activation; a gated one has two more.
-    """
-    return 11 * width + (4 if gated else 2) * (feed or 4 * width)
+def _kept_by_layer(model: Model, gated: bool) -> int:
+    config = model.language.config
+    width = int(config.hidden_size)
+    if isinstance(model, Fusion):  # its text attends twice: to itself and to media
+        return kept_values(width, 0, gated=False) + 5 * width
+    return kept_values(width, int(getattr(config, "intermediate_size", 0)), gated)
 
 
 class _Ids:
@@ -159,7 +181,7 @@ def _sizes(name: str, part: str) -> dict[str, Any]:
     inner = getattr(config, "vision_config", config) if part == "vision" else config
     found = inner.to_dict()
     if part != "language":
-        return {field: found[field] for field in SIZES[part]}
+        return {field: found[field] for field in SIZES[part] if field in found}
     left = ("dtype", "torch_dtype", "architectures", "transformers_version", "_name_or_path", "quantization_config")
     return {field: value for field, value in found.items() if field not in left}
 
@@ -175,18 +197,24 @@ def _vocabulary(spec: RunSpec, language: LanguageSpec) -> int:
     return own or int(_sizes(name, "language").get("vocab_size", 0))
 
 
-def _parts(model: Model, *, half: bool, four_bit: bool) -> dict[str, tuple[Weights, ...]]:
-    """Weights by part, those of one kind together; precisions as the run settles them (precision.py)."""
-    counts: dict[str, dict[tuple[bool, float], int]] = {}
-    heads = [model.language.get_input_embeddings(), model.language.get_output_embeddings()]
-    linear = {id(module.weight) for module in model.language.modules() if isinstance(module, torch.nn.Linear)}
+def weights_of(model: torch.nn.Module, spec: RunSpec) -> Iterator[tuple[str, torch.nn.Parameter, float]]:
+    """Weights by name with bytes of each number, in the precisions that the run settles them in (precision.py)."""
+    language: Any = model.language
+    heads = [language.get_input_embeddings(), language.get_output_embeddings()]
+    linear = {id(module.weight) for module in language.modules() if isinstance(module, torch.nn.Linear)}
     linear -= {id(module.weight) for module in heads if module is not None}
+    four_bit = linear if spec.model.language.train == "qlora" else set()
     for name, weight in model.named_parameters():
-        part = part_of(name)
-        bytes_each = 4.0 if weight.requires_grad or not half else 2.0
-        if four_bit and part == "language" and id(weight) in linear:
-            bytes_each = FOUR_BIT
-        kinds = counts.setdefault(part, {})
+        bytes_each = 4.0 if weight.requires_grad or spec.dtype == "float32" else 2.0
+        quantised = id(weight) in four_bit and part_of(name) == "language"
+        yield name, weight, FOUR_BIT if quantised else bytes_each
+
+
+def _parts(model: Model, spec: RunSpec) -> dict[str, tuple[Weights, ...]]:
+    """Weights by part, those of one kind together."""
+    counts: dict[str, dict[tuple[bool, float], int]] = {}
+    for name, weight, bytes_each in weights_of(model, spec):
+        kinds = counts.setdefault(part_of(name), {})
         kind = (weight.requires_grad, bytes_each)
         kinds[kind] = kinds.get(kind, 0) + weight.numel()
     return {
@@ -207,15 +235,15 @@ def _senses(spec: RunSpec, model: Model) -> list[SenseShape]:
     rows = pack.tokens // spec.data.max_tokens if pack else 1
     if spec.model.vision and model.vision:
         items = (pack.images if pack else None) or rows
-        found.append(_sense(spec.model.vision, model.vision, items))
+        found.append(_sense(spec.model.vision, model, model.vision, items))
     if spec.model.audio and model.audio:
         seconds = model.audio.frames / 100
         items = round(pack.audio_seconds / seconds) if pack and pack.audio_seconds else rows
-        found.append(_sense(spec.model.audio, model.audio, max(1, items)))
+        found.append(_sense(spec.model.audio, model, model.audio, max(1, items)))
     return found
 
 
-def _sense(spec: EncoderSpec, encoder: Any, items: int) -> SenseShape:
+def _sense(spec: EncoderSpec, model: Model, encoder: Any, items: int) -> SenseShape:
     config = getattr(encoder.tower, "config", None)  # those from scratch have none
     layers = getattr(config, "num_hidden_layers", None) or int(spec.config.get("layers", spec.config.get("blocks", 1)))
     feed = getattr(config, "intermediate_size", None) or getattr(config, "encoder_ffn_dim", 4 * encoder.width)
@@ -225,7 +253,14 @@ def _sense(spec: EncoderSpec, encoder: Any, items: int) -> SenseShape:
         width=encoder.width,
         layers=layers,
         kept_values=kept_values(encoder.width, feed, gated=False),
+        connector_values=_connector_values(spec, model, encoder),
         latents=spec.latents,
-        depth=spec.depth,
         trains=any(weight.requires_grad for weight in encoder.parameters()),
     )
+
+
+def _connector_values(spec: EncoderSpec, model: Model, encoder: Any) -> int:
+    if isinstance(model, Fusion):
+        sizes = model.language.config
+        return kept_by_crossing(sizes.num_hidden_layers, sizes.hidden_size, encoder.width, encoder.length)
+    return kept_by_connector(spec, encoder.width, encoder.length)

@@ -6,6 +6,7 @@ Elsewhere: each part (encoders.py, connectors.py), losses.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from trainer.model.language import make_language, recompute_layers
 from trainer.model.pooling import Pairs, answer_fingerprints, mean_of_samples, media_samples, paired, sample_numbers
 from trainer.spec import EncoderSpec, ModelSpec
 
-DOORS = ("look", "listen", "hidden", "head", "embed", "words", "proceed", "aligned")
+DOORS = ("look", "listen", "hidden", "layered", "head", "embed", "words", "proceed", "aligned")
 """Methods by which a model is entered besides forward: what cuts it up over ranks must put it together for them."""
 
 
@@ -57,6 +58,17 @@ class Omni(nn.Module):
     def hidden(self, batch: TrainBatch) -> torch.Tensor:
         """The language model's last vectors (B, T, width): what its head takes."""
         return self.last_vectors(**self._inputs(batch)) + 0.0 * self._untouched(batch)
+
+    def layered(self, batch: TrainBatch, layers: Sequence[int]) -> tuple[torch.Tensor, ...]:
+        """What `hidden` gives, and then vectors (B, T, width) behind the layers of these numbers, from 1 on.
+
+        Behind the last layer they are the same, for its norm is part of it.
+        """
+        language = _causal(self.language)
+        inputs = self._inputs(batch) | {"output_hidden_states": True}
+        output = getattr(language, language.base_model_prefix)(**inputs)
+        last = output.last_hidden_state + 0.0 * self._untouched(batch)
+        return (last, *(output.hidden_states[layer] for layer in layers))
 
     def last_vectors(self, **inputs: Any) -> torch.Tensor:
         """Last vectors of the language model's trunk for its own inputs."""

@@ -35,7 +35,9 @@ class RunSpec(Strict, frozen=True, kw_only=True):
 
     `batch_size` samples are read a step by all ranks together, in `accumulate` parts. `threads` fixes the sums'
     order on CPU: results repeat bit for bit at the same number. `parallel`: how several processes (torchrun) share
-    the work, the model on each (`ddp`) or cut up (`fsdp`); auto is fsdp on GPUs and ddp on CPUs. `micro_batch`: rows
+    the work, the model on each (`ddp`) or cut up (`fsdp`); auto is fsdp on GPUs and ddp on CPUs. `dtype` is that of the
+    arithmetic and of frozen weights: `float16`, for GPUs without bfloat16, scales losses up, and skips steps in which a
+    gradient overflows for it. `micro_batch`: rows
     that one forward pass takes at most, `auto` as many as the memory allows. `profiles` are named sets of settings for
     `--profile`, each a mapping of dotted fields to values. `trainable` names the parts that train, in place of what
     the model's parts say. `start` is a checkpoint, or the folder of a run, whose weights a fresh run begins with.
@@ -50,7 +52,7 @@ class RunSpec(Strict, frozen=True, kw_only=True):
     accumulate: int = 1
     threads: int = 1
     device: Literal["cpu", "cuda", "auto"] = "auto"
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     parallel: Literal["auto", "none", "ddp", "fsdp"] = "auto"
     micro_batch: int | Literal["auto"] = "auto"
     data: DataSpec = DataSpec()

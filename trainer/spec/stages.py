@@ -31,7 +31,7 @@ class StageSpec(Strict, frozen=True, kw_only=True):
     seed: int | None = None
     batch_size: int | None = None
     accumulate: int | None = None
-    dtype: Literal["float32", "bfloat16"] | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
     loss: dict[str, Any] = {}
     data: dict[str, Any] = {}
     optimizer: dict[str, Any] = {}

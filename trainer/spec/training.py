@@ -42,7 +42,9 @@ class DistilSpec(Strict, frozen=True, kw_only=True):
 
     The loss is `alpha` times the divergence of the two at `temperature`, and 1 - `alpha` times that of the labels.
     `direction`: `forward` is KL(teacher || student), `reverse` KL(student || teacher). `features` weights the squared
-    distance of the last vectors, the student's behind a `projection`.
+    distance of the last vectors, the student's behind a `projection`. `layers` are pairs of a layer of the student and
+    one of the teacher, from 1 on, whose vectors are compared in the same way: the mean over pairs is weighted by
+    `layer_features`, and each pair has a projection of its own.
     """
 
     teacher: str
@@ -51,8 +53,12 @@ class DistilSpec(Strict, frozen=True, kw_only=True):
     direction: Literal["forward", "reverse"] = "forward"
     features: float = 0.0
     projection: Literal["identity", "learned"] = "identity"
+    layers: tuple[tuple[int, int], ...] = ()
+    layer_features: float = 1.0
 
     def __post_init__(self) -> None:
+        if any(layer < 1 for pair in self.layers for layer in pair) or not self.layer_features >= 0:
+            raise ValueError("loss.distil: layers are pairs of numbers from 1 on, layer_features is not negative")
         if not self.teacher:
             raise ValueError("loss.distil.teacher is empty; give a folder, a Hugging Face id or another run's folder")
         if not self.temperature > 0 or not 0 <= self.alpha <= 1 or not self.features >= 0:

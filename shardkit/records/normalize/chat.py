@@ -14,6 +14,7 @@ from shardkit.records.normalize.dialogue import (
     ALL_MEDIA,
     check_roles,
     drop_blank_system,
+    may_have_marks,
     message_of,
     place_marks,
     place_placeholders,
@@ -36,7 +37,9 @@ ANSWERED = ("output", "answer", "assistant", "response")
 
 
 def from_messages(row: Columns) -> Content:
-    """Column `messages`: a list of {role, content}, content text. Roles as in FOLLOWS; media come first if unmarked.
+    """Column `messages`: a list of {role, content}, content text or parts. Roles as in FOLLOWS.
+
+    Media come first where nothing marks them.
 
     A first message of the system without text is left out.
     """
@@ -46,7 +49,7 @@ def from_messages(row: Columns) -> Content:
     marks = bool(row.options["marks"])
     messages = tuple([message_of(turn, at, marks) for at, turn in enumerate(drop_blank_system(turns))])
     check_roles(messages)
-    if not marks and not row.row.blobs:
+    if not row.row.blobs and not may_have_marks(messages):
         return Content(messages)
     media = row.media(*ALL_MEDIA)
     return Content(place_marks(messages, media), media=media)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any, cast
 
 from shardkit.errors import Refused
@@ -41,7 +42,10 @@ def turn_pair(user: str, assistant: str) -> tuple[Message, Message]:
 
 
 def message_of(turn: Any, at: int, marks: bool) -> Message:
-    """The message in an object {role, content}; raises Refused where it has more, or is none."""
+    """The message in an object {role, content}; raises Refused where it has more, or is none.
+
+    Content is text, or a list of parts as chat templates take them: {type: text, text}, {type: image}, …
+    """
     if not isinstance(turn, dict):
         raise Refused("missing-field", f"message {at} is not an object")
     if len(turn) > 2:
@@ -49,6 +53,8 @@ def message_of(turn: Any, at: int, marks: bool) -> Message:
     role, content = turn.get("role"), turn.get("content")
     if not isinstance(role, str) or role not in FOLLOWS or not role:
         raise Refused("bad-role", f"message {at} has an unknown role")
+    if isinstance(content, list):
+        return Message(role=cast(Role, role), content=_joined(content, at, marks))
     if not isinstance(content, str):
         raise Refused("missing-field", f"message {at} has no text as its content")
     if not is_plain(content):
@@ -90,7 +96,7 @@ def place_marks(messages: tuple[Message, ...], media: tuple[RawMedium, ...]) -> 
 
     Raises Refused (`schema`) where the text marks another number of media than the row has.
     """
-    if not media and not any("<|" in message.content for message in messages):
+    if not media and not may_have_marks(messages):
         return messages
     absent: list[Modality] = []
     for modality in MARKS:
@@ -104,6 +110,14 @@ def place_marks(messages: tuple[Message, ...], media: tuple[RawMedium, ...]) -> 
         return messages
     content = "".join(MARKS[modality] for modality in absent) + "\n" + messages[at].content
     return (*messages[:at], Message(role="user", content=content), *messages[at + 1 :])
+
+
+def may_have_marks(messages: Sequence[Message]) -> bool:
+    """Whether it is worth looking for marks."""
+    for message in messages:  # noqa: SIM110 - making a generator costs more than the search, for every row
+        if "<|" in message.content:
+            return True
+    return False
 
 
 def place_placeholders(messages: tuple[Message, ...], media: tuple[RawMedium, ...]) -> tuple[Message, ...]:
@@ -125,13 +139,32 @@ def place_placeholders(messages: tuple[Message, ...], media: tuple[RawMedium, ..
     def mark(match: re.Match[str]) -> str:
         return MARKS[_stands_for(match[1], there)] + match[2] if exact else ""
 
-    marked = (Message(role=message.role, content=_PLACEHOLDER.sub(mark, message.content)) for message in messages)
-    return place_marks(tuple(marked), media)
+    marked = tuple(Message(role=message.role, content=_PLACEHOLDER.sub(mark, message.content)) for message in messages)
+    if not exact and any(any(count_marks(message.content).values()) for message in marked):
+        raise Refused("schema", "without its placeholders the text reads like a mark")
+    return place_marks(marked, media)
 
 
 def _stands_for(name: str, there: Counter[Modality]) -> Modality:
     modality = STANDS_FOR[name]
     return "video" if modality == "image" and not there["image"] and there["video"] else modality
+
+
+def _joined(parts: list[Any], at: int, marks: bool) -> str:
+    """Parts as one text. Texts side by side are one before they are escaped: together they may read like a mark."""
+    joined = []
+    for kind, run in groupby(parts, lambda part: part.get("type") if isinstance(part, dict) else None):
+        if kind == "text":
+            texts = [part.get("text") for part in run]
+            whole = "".join(text for text in texts if isinstance(text, str))
+            joined.append(escaped(whole if None not in texts else None, f"message {at}", marks))
+        elif isinstance(kind, str) and kind in STANDS_FOR:
+            joined += [MARKS[STANDS_FOR[kind]] for _ in run]
+        else:
+            raise Refused("missing-field", f"message {at} has a part that is neither text nor a medium")
+    if not joined:
+        raise Refused("empty-text", f"message {at}")
+    return "".join(joined)
 
 
 def _refuse_more(turn: dict[str, Any], at: int) -> None:

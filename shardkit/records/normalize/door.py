@@ -56,9 +56,9 @@ def normalize(row: Row, spec: SourceSpec, revision: str, limits: Limits | None =
     columns = Columns(row, spec, way.options)
     content = way.entry.make(columns)
     _check_length(content, (limits or _DEFAULT_LIMITS).text_characters)
-    if content.passed is not None:
-        return pass_on(content.passed, content.kept, spec, revision)
     position = checked_text(row.position, "position")
+    if content.passed is not None:
+        return pass_on(content, spec, {"revision": revision, "position": position})
     named = spec.columns
     return Draft(
         id=_identifier(columns) if "id" in named else f"{spec.name}/{position}",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from shardkit.errors import Refused
 from shardkit.records.normalize.columns import Columns, Content
 from shardkit.records.row import Draft, Kept, Member
-from shardkit.records.sample import Sample, decode_sample, member_names
+from shardkit.records.sample import decode_sample, member_names
 from shardkit.spec import SourceSpec
 
 
@@ -27,21 +27,26 @@ def from_sample(row: Columns) -> Content:
     return Content(messages=sample.messages, preference=sample.preference, passed=sample, kept=kept)
 
 
-def pass_on(sample: Sample, kept: tuple[Member, ...], spec: SourceSpec, revision: str) -> Draft:
+def pass_on(content: Content, spec: SourceSpec, taken_from: dict[str, str]) -> Draft:
     """The draft of a finished sample. What the spec names (domain, category, licence) replaces what it had.
 
-    Its provenance is kept, with the version that it was taken from and its source in there.
+    `taken_from` is the version (`revision`) and the sample's place in it (`position`), as all provenance has them.
+    Where the sample came from first stays with it as `origin_source`, `origin_revision` and `origin_position`.
     """
-    parent = {"parent_version": revision, "parent_source": sample.source}
+    sample = content.passed
+    assert sample is not None
+    had = sample.provenance
+    origin = {"origin_source": sample.source}
+    origin |= {f"origin_{name}": had[name] for name in ("revision", "position") if name in had}
     return Draft(
         id=sample.id,
         messages=sample.messages,
         preference=sample.preference,
-        kept=Kept(modalities=sample.modalities, members=kept),
+        kept=Kept(modalities=sample.modalities, members=content.kept),
         domain=spec.domain or sample.domain,
         category=spec.category or sample.category,
         source=spec.name,
         licence=spec.licence or sample.licence,
         repetition_style=sample.repetition_style,
-        provenance={**sample.provenance, **parent},
+        provenance={**origin, **had, **taken_from},
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from shardkit.errors import Refused
-from shardkit.records.normalize.columns import DEFAULT_TYPES, MEDIA_TYPES, Columns, Content, checked_text
+from shardkit.records.normalize.columns import DEFAULT_TYPES, MEDIA_TYPES, Columns, Content, checked_text, kind_of
 from shardkit.records.normalize.dialogue import (
     check_roles,
     drop_blank_system,
@@ -30,7 +30,7 @@ def from_plain(row: Columns) -> Content:
     With `preference` the messages are what is answered, and may end with the user's. Without messages a row with media
     is unlabelled. Media stand where `<|image|>` or `<image>` stands, else before the first user turn.
     """
-    media = tuple(_medium(about, row) for about in row.value("media") or ())
+    media = tuple(_medium(about, row) for about in _list(row.value("media"), "media"))
     turns = row.value("messages") or []
     if not isinstance(turns, list) or not (turns or media):
         raise Refused("missing-field", "messages: wanted a list of messages, or media")
@@ -43,16 +43,26 @@ def from_plain(row: Columns) -> Content:
     return Content(messages=placed, preference=preference, media=media)
 
 
-def _medium(about: dict[str, Any], row: Columns) -> RawMedium:
-    known = {KINDS.get(name, name): value for name, value in about.items() if isinstance(value, str)}
-    modality = about["modality"]
+def _list(value: Any, name: str) -> list[Any]:
+    """A list, empty where there is none; raises Refused (`missing-field`)."""
+    if value is not None and not isinstance(value, list):
+        raise Refused("missing-field", f"{name}: found {kind_of(value)}, wanted a list")
+    return value or []
+
+
+def _medium(about: Any, row: Columns) -> RawMedium:
+    fields = about if isinstance(about, dict) else {}
+    known = {KINDS.get(name, name): value for name, value in fields.items() if isinstance(value, str)}
+    modality, blob = known.get("modality", ""), known.get("blob", "")
+    if modality not in MEDIA_TYPES or blob not in row.row.blobs:
+        raise Refused("no-media", "media: an entry without a medium; a source of kind plain reads them")
     kind = known.get("type") or row.spec.media_type or DEFAULT_TYPES[modality]
     if kind not in MEDIA_TYPES[modality]:
         raise Refused("schema", f"{modality} type {kind!r} is not one of {', '.join(MEDIA_TYPES[modality])}")
     return RawMedium(
         modality=modality,
         type=kind,
-        data=row.row.blobs[about["blob"]],
+        data=row.row.blobs[blob],
         description=checked_text(known.get("description", ""), "description"),
         language=known.get("language", row.spec.language if modality == "audio" else ""),
     )

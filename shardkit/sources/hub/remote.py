@@ -7,17 +7,13 @@ Elsewhere: attempts, redirects and the token (store.hub), what an error means to
 from __future__ import annotations
 
 import io
-import os
 import re
-from typing import TYPE_CHECKING
 
 from shardkit.errors import StorageFailed
 from shardkit.sources.hub.messages import Asker, file_changed
 from shardkit.sources.listing import Entry
+from shardkit.sources.seekable import SeekableFile
 from shardkit.sources.walk import shown
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 FIRST_BYTES = 64 << 10
 AHEAD_BYTES = 4 << 20
@@ -31,7 +27,7 @@ BUFFER_BYTES = 64 << 10
 _DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
-class RemoteFile(io.RawIOBase):
+class RemoteFile(SeekableFile):
     """A file at the pinned commit. Memory: one request's bytes.
 
     `in_order`: what comes next is fetched ahead. Reading raises SourceChanged where the Hub tags it with another digest
@@ -39,40 +35,16 @@ class RemoteFile(io.RawIOBase):
     """
 
     def __init__(self, asker: Asker, entry: Entry, *, in_order: bool = True) -> None:
-        super().__init__()
+        super().__init__(entry.size)
         self._asker, self._entry, self._path = asker, entry, shown(entry.path)
-        self._at, self._in_order = 0, in_order
+        self._in_order = in_order
         self._window, self._start = memoryview(b""), 0
 
-    def readable(self) -> bool:
-        """True."""
-        return True
-
-    def seekable(self) -> bool:
-        """True."""
-        return True
-
-    def tell(self) -> int:
-        """Offset of the next byte."""
-        return self._at
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to an offset; costs nothing."""
-        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._entry.size}[whence]
-        return self._at
-
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        """As far as the bytes of one request go; 0 at the end."""
-        view = memoryview(buffer).cast("B")
-        wanted = min(len(view), self._entry.size - self._at)
-        if wanted <= 0:
-            return 0
-        if not 0 <= self._at - self._start < len(self._window):
+    def piece(self, at: int, wanted: int) -> memoryview:
+        """As far as the bytes of one request go."""
+        if not 0 <= at - self._start < len(self._window):
             self._fetch(wanted)
-        part = self._window[self._at - self._start :][:wanted]
-        view[: len(part)] = part
-        self._at += len(part)
-        return len(part)
+        return self._window[at - self._start :]
 
     def _fetch(self, wanted: int) -> None:
         """Fill the window from here on, with `wanted` bytes or more where that is not too much at once."""

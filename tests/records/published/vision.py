@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tests.records.published.shape import Published, Rows, image
 
 
@@ -39,6 +41,22 @@ def llava_images() -> Rows:
         {"id": "b", "image": [image(1), image(2)], "conversations": said("From <image> to <image>?", "Yes.")},
         {"id": "c", "image": [image(1)], "conversations": said("<image><image>\nWhat?", "That.")},
         {"id": "d", "image": [], "conversations": said("Write <image>.", "<image>")},
+    ]
+
+
+def vision_messages() -> Rows:
+    def said(*parts: str) -> list[dict[str, Any]]:
+        return [{"index": 0, "text": None, "type": "image"} if part == "" else
+                {"index": None, "text": part, "type": "text"} for part in parts]  # fmt: skip
+
+    def turns(*parts: str) -> list[dict[str, Any]]:
+        return [{"content": said(*parts), "role": "user"}, {"content": said("That."), "role": "assistant"}]
+
+    return [
+        {"messages": turns("What is it? ", ""), "images": [image(1)]},
+        {"messages": turns("", "", "Which?"), "images": [image(1), image(2)]},
+        {"messages": turns("", "Which?"), "images": []},
+        {"messages": turns("Why?"), "images": []},
     ]
 
 
@@ -110,6 +128,17 @@ DATASETS = (
             ["user: From <|image|> to <|image|>?", "assistant: Yes."],
             ["user: <|image|>\nWhat?", "assistant: That."],
             ["user: Write <image>.", "assistant: <image>"],
+        ],
+    ),
+    Published(
+        name="HuggingFaceH4/llava-instruct-mix-vsft",
+        rows=vision_messages,
+        spec={"normalizer": "messages", "columns": {"image": "images"}},
+        becomes=[
+            ["user: What is it? <|image|>", "assistant: That."],
+            ["user: <|image|><|image|>Which?", "assistant: That."],
+            ["refused: schema"],
+            ["user: Why?", "assistant: That."],
         ],
     ),
     Published(

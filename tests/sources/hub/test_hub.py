@@ -239,9 +239,11 @@ def test_offline_is_said_at_once(hub: Hub, opened: Opener, monkeypatch: pytest.M
     monkeypatch.delenv("HF_HUB_OFFLINE")
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{unused.getsockname()[1]}")
-        with pytest.raises(SourceUnavailable, match=r"cannot be reached; check the network and HF_ENDPOINT, or give a"):
-            opened()
+        nobody = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        for settings in ({"HF_ENDPOINT": nobody}, {"HF_ENDPOINT": "http://hub.invalid", "http_proxy": nobody}):
+            use_environment(monkeypatch, **settings)
+            with pytest.raises(SourceUnavailable, match=r"cannot be reached; check the network and HF_ENDPOINT, or"):
+                opened()
     assert not naps
 
 
