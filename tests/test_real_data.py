@@ -131,6 +131,7 @@ def test_licences_lineage_and_card_account_for_it(
     card = (built / CARDS_FOLDER / f"{dataset.version}.md").read_text()
     assert all(f"| {name} |" in card for name in (*SAMPLES, *SPLITS))
     assert "| refused: filtered | 3 |" in card
+    assert "extensions py js ts " in card
 
 
 def dead_letters(dataset: Dataset) -> list[DeadLetter]:

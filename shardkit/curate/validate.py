@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from shardkit.curate.checks import Checked, check_dataset, check_plain
+from shardkit.curate.licences import check_policy
 from shardkit.curate.quality import Gate, Gathering, Quality
 from shardkit.errors import REASONS
 from shardkit.read.dataset import open_dataset
@@ -104,6 +105,7 @@ def _open(subject: str, rules: Rules) -> tuple[str, int | None, Iterator[Checked
     if _is_plain(subject):
         return "", None, check_plain(Path(subject), rules)
     dataset = open_dataset(subject)
+    check_policy(rules.licences, {licence for entry in dataset.manifest.shards for licence in entry.licences})
     return dataset.version, len(dataset), check_dataset(dataset, rules)
 
 

@@ -71,7 +71,8 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True):
         rows += [("configuration", self.configuration)]
         rows += [("version", _version_line(note)) for note in self.versions]
         width = max(len(name) for name, _ in rows)
-        return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+        below = "\n" + " " * (width + 2)
+        return "\n".join(f"{name:<{width}}  {below.join(value.strip().splitlines())}" for name, value in rows)
 
 
 def trace_sample(dataset: Dataset, key: str) -> Lineage:
