@@ -11,6 +11,8 @@ import pytest
 
 from shardkit.read.serve import serve_folder
 from tests.cli.conftest import Command
+from tests.media.making import encoded, picture
+from tests.read.foreign import write_tar
 
 ROWS: list[Any] = [
     *({"task": f"Write f{at}.", "code": f"return {at}", "tests": f"\n\ncheck(f{at})\n"} for at in range(30)),
@@ -87,3 +89,36 @@ def test_validate_refuses_what_it_would_not_do(shardkit: Command, dataset: Path)
 def test_validate_makes_the_folders_of_its_report(shardkit: Command, dataset: Path, tmp_path: Path) -> None:
     assert shardkit("validate", dataset, "--report", tmp_path / "new" / "r.json").code == 0
     assert json.loads((tmp_path / "new" / "r.json").read_text())["good"] == 30
+
+
+def test_validate_looks_into_tars_that_others_made(shardkit: Command, tmp_path: Path) -> None:
+    whole = encoded(picture(40, 30), "PNG")
+    write_tar(
+        tmp_path / "theirs.tar",
+        [
+            ("good", {"png": whole, "txt": b"a picture"}),
+            ("cut", {"png": whole[:-40], "txt": b"half a picture"}),
+            ("what", {"bin": b"neither"}),
+        ],
+    )
+    outcome = shardkit("validate", tmp_path / "theirs.tar", "--json")
+    found = json.loads(outcome.out)
+    assert (outcome.code, found["samples"], found["good"]) == (1, 3, 1)
+    assert {fault["reason"]: fault["examples"][0]["key"] for fault in found["faults"]} == {
+        "image-damaged": "cut",
+        "schema": "what",
+    }
+    lines = shardkit("lineage", tmp_path / "theirs.tar", "good").out.splitlines()
+    assert not any(line.split()[0] in ("revision", "row") for line in lines)
+    assert any("indexed where it lies, in theirs.tar" in line for line in lines)
+
+
+def test_validation_shows_where_personal_data_stand(shardkit: Command, tmp_path: Path) -> None:
+    text = "word " * 400 + "write to jane.roe@mail.org please " + "more " * 200
+    turns = [{"role": "user", "content": "How?"}, {"role": "assistant", "content": text}]
+    (tmp_path / "rows.jsonl").write_bytes(msgspec.json.encode({"messages": turns}) + b"\n")
+    outcome = shardkit("validate", tmp_path / "rows.jsonl", "--personal", "refuse", "--json")
+    [fault] = json.loads(outcome.out)["faults"]
+    excerpt = fault["examples"][0]["excerpt"]
+    assert "write to [redacted email] please" in excerpt
+    assert excerpt.startswith("…") and excerpt.endswith("…")
