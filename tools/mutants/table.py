@@ -142,7 +142,7 @@ ORDERS = (
         "        file.close()\n        if b",
         ORDER_OF_FORMAT,
     ),
-    _one("temporaries stay", RECOVERY, "        fs.unlink(path)\n    _sync", "        pass\n    _sync", KILLED),
+    _one("temporaries stay", RECOVERY, "        fs.unlink(path)\n    return", "        pass\n    return", KILLED),
     _one("bad file with a good name is kept", PUBLISH, "if new or _same(staged, final):", "if True:",
          f"{PUBLISHED}::test_good_existing_file_is_kept_and_a_bad_one_is_replaced"),
     _one("commits whose files are gone are kept", RECOVERY, "            commits = commits[:at]\n            break",
