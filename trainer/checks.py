@@ -55,6 +55,16 @@ def device_warnings(spec: RunSpec) -> tuple[str, ...]:
     return ()
 
 
+def short_warnings(spec: RunSpec) -> tuple[str, ...]:
+    """That a run ends while it warms up: right for a first try of a few steps, and for nothing else."""
+    if spec.optimizer.warmup <= spec.steps:
+        return ()
+    return (
+        f"optimizer.warmup is {spec.optimizer.warmup} and steps {spec.steps}: the learning rate is never reached; set "
+        f"optimizer.warmup to at most steps, such as {spec.steps // 10}, or train longer",
+    )
+
+
 def data_warnings(spec: RunSpec, data: str | Sequence[str]) -> tuple[str, ...]:
     """What of the data a run would tell as it begins. Raises SpecError."""
     return tuple(unasked_splits(open_data(choose_sources(data, spec.data)), spec.data))
@@ -112,14 +122,6 @@ def _has_answers(sample: Any, *, unpaired: bool) -> bool:
         return False
 
 
-def _check_warmup(spec: RunSpec, ranks: int) -> None:
-    if spec.optimizer.warmup > spec.steps:
-        raise SpecError(
-            f"optimizer.warmup is {spec.optimizer.warmup} and steps {spec.steps}: the learning rate would never be "
-            f"reached; set optimizer.warmup to at most steps, such as {spec.steps // 10}, or train longer"
-        )
-
-
 def _check_image(spec: RunSpec, ranks: int) -> None:
     config = spec.model.vision.config if spec.model.vision else {}
     size, patch = config.get("image_size"), config.get("patch_size")
@@ -156,7 +158,6 @@ def _check_parallel(spec: RunSpec, ranks: int) -> None:
 
 
 CHECKS: tuple[Callable[[RunSpec, int], None], ...] = (
-    _check_warmup,
     _check_image,
     _check_shares,
     _check_parallel,
