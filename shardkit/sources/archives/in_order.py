@@ -23,8 +23,8 @@ import numpy as np
 from shardkit.errors import SourceFailed
 from shardkit.records.row import Cursor, Row
 from shardkit.sources.archives.joined import Reader
-from shardkit.sources.archives.names import mark_of, named_by
-from shardkit.sources.archives.table import MARK, Table, write_table
+from shardkit.sources.archives.names import Mark, mark_of, named_by
+from shardkit.sources.archives.table import MARK, Records, Table, write_table
 from shardkit.sources.archives.tar_members import TarMember, tar_members
 from shardkit.sources.base import BadRow, Step
 from shardkit.sources.gather import is_wanted
@@ -68,11 +68,11 @@ class InOrder:
         last = len(self._archives)
         number, offset, done = (int(cursor[name]) for name in ("tar", "offset", "done")) if cursor else (0, 0, 0)
         met = self._load_met(folder, number)
-        reader = _Rows(self._reader, folder)
+        reader = _Rows(self._reader, folder, self._spec.name)
         try:
             for at in range(number, last):
                 start = (offset, done) if at == number else (0, 0)
-                yield from self._tar(folder, at, start, met, reader)
+                yield from self._tar(at, start, met, reader)
                 write_private(folder / f"met-{at + 1}", [bytes(met.bits)])
         finally:
             reader.close()
@@ -93,12 +93,11 @@ class InOrder:
             if name:
                 yield *mark_of(name, self._archive), number, at
 
-    def _tar(self, folder: Path, at: int, start: tuple[int, int], met: _Met, reader: _Rows) -> Iterator[Step]:
+    def _tar(self, at: int, start: tuple[int, int], met: _Met, reader: _Rows) -> Iterator[Step]:
         """The rows of one tar's members, behind `done` rows of the member at `offset`."""
-        table = Table(folder / ROWS, ROW, self._spec.name)
         offset, done = start
         for member in tar_members(self._place, self._archives[at], self._spec.name):
-            rows = table.find(mark_of(member.name, self._archive))
+            rows = reader.find(mark_of(member.name, self._archive))
             new = [row for row in rows if row["number"] not in met]
             met.add(int(row["number"]) for row in new)
             if member.start < offset or not new:
@@ -163,12 +162,17 @@ class _Met:
 
 
 class _Rows:
-    """The rows of a reader at any place."""
+    """The rows of a reader at any place, and the table of the members that they name."""
 
-    def __init__(self, reader: Reader, folder: Path) -> None:
+    def __init__(self, reader: Reader, folder: Path, name: str) -> None:
         self._reader, self._folder = reader, folder
         self._open: RowReader | None = None
+        self._table = Table(folder / ROWS, ROW, name)
         self._cursors = (folder / CURSORS).open("rb")
+
+    def find(self, mark: Mark) -> Records:
+        """The records of the rows that name a member."""
+        return self._table.find(mark)
 
     def read(self, record: Any) -> Any:
         """The row that a record of the table tells of."""

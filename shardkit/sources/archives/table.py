@@ -9,6 +9,7 @@ one mark keep the order in which they were given.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -62,13 +63,12 @@ class Table:
             raise SourceFailed(
                 f"source {name}: its table of members under .build is missing; build with --update to make it again"
             ) from None
-        self._high = self._records["high"]
+        self._high: Any = self._records["high"]
 
     def find(self, mark: Mark) -> Records:
         """The records of a mark, in the order in which they were given."""
-        high = np.uint64(mark[0])
-        first, last = (int(np.searchsorted(self._high, high, side)) for side in ("left", "right"))
-        found = self._records[first:last]
+        first = bisect_left(self._high, mark[0])  # numpy's own search would copy the column each time
+        found = self._records[first : bisect_right(self._high, mark[0], lo=first)]
         return np.array(found[found["low"] == np.uint64(mark[1])])
 
 

@@ -75,10 +75,9 @@ def find_directory(stream: io.BufferedReader, size: int, where: str) -> Director
         raise _damaged(where, "has no directory at its end: it is no zip, or was cut")
     _, disk, first, here, count, length, offset, _ = struct.unpack_from(END_FORMAT, tail, at)
     behind = start + at
-    if FULL2 in (disk, first, here, count) or FULL4 in (length, offset):
-        behind, disk, first, here, count, length, offset = _zip64(stream, behind, where) or (
-            behind, disk, first, here, count, length, offset,
-        )  # fmt: skip
+    wide = _zip64(stream, behind, where)  # some write it though the small record has room for all
+    if wide is not None:
+        behind, disk, first, here, count, length, offset = wide
     if disk or first or here != count:
         raise _damaged(where, "is one part of a zip in several parts")
     shift = behind - length - offset
@@ -94,7 +93,7 @@ def _ends_whole(tail: bytes, at: int) -> bool:
 
 
 def _zip64(stream: io.BufferedReader, end: int, where: str) -> tuple[int, int, int, int, int, int, int] | None:
-    """(where the record begins, then as in the small one); None where there is none, and full values are meant."""
+    """(where the record begins, then as in the small one); None where there is none."""
     if end < LOCATOR_BYTES:
         return None
     stream.seek(end - LOCATOR_BYTES)

@@ -11,7 +11,7 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -91,15 +91,17 @@ class Zips:
 
     def _packed(self, found: Found) -> memoryview:
         """The bytes as they lie in the zip, behind the member's own header."""
-        stream = self._opened(found.file)
-        stream.seek(found.offset)
-        data = stream.read(LOCAL_BYTES + SLACK_BYTES + found.packed)
+        raw = cast(
+            io.RawIOBase, self._opened(found.file).raw
+        )  # which asks for all of it at once; what lies around is of no use
+        raw.seek(found.offset)
+        data = _up_to(raw, LOCAL_BYTES + SLACK_BYTES + found.packed)
         if data[:4] != LOCAL or len(data) < LOCAL_BYTES:
             raise Refused("member-damaged", "there is no member where its archive says")
         names, extras = struct.unpack_from(LOCAL_FORMAT, data)[-2:]
         start = LOCAL_BYTES + names + extras
         if start + found.packed > len(data):
-            data += stream.read(start + found.packed - len(data))
+            data += _up_to(raw, start + found.packed - len(data))
         return memoryview(data)[start : start + found.packed]
 
     def _opened(self, number: int) -> io.BufferedReader:
@@ -112,6 +114,15 @@ class Zips:
 def found_in(record: Any) -> Found:
     """A record of the table."""
     return Found(*(int(record[field]) for field in Found._fields))
+
+
+def _up_to(raw: io.RawIOBase, count: int) -> bytes:
+    """`count` bytes, fewer only at the end."""
+    parts = []
+    while count and (part := raw.read(count)):
+        parts.append(part)
+        count -= len(part)
+    return b"".join(parts)
 
 
 def _unpacked(packed: memoryview, found: Found) -> bytes:
