@@ -52,15 +52,19 @@ class InOrder:
         self._archives, self._most = archives, most_bytes
         [(self._column, self._archive)] = spec.archives.items()
 
-    def pin(self, folder: Path) -> None:
-        """Read all rows once for the names in them; the table of these is kept."""
+    def pin(self, folder: Path) -> int:
+        """Read all rows once for the names in them, of which the table is kept; returns how many rows there are."""
+        count = 0
 
         def cursors() -> Iterator[bytes]:
+            nonlocal count
             for scanned in scan_rows(self._reader, folder, self._needed):
+                count += 1
                 yield msgspec.msgpack.encode((scanned.before, self._wanted(scanned.fields)))
 
         write_private(folder / CURSORS, _lengths(cursors()))
         write_table(folder / ROWS, ROW, self._records(folder))
+        return count
 
     def rows(self, folder: Path, partition: int, partitions: int, cursor: Cursor | None) -> Iterator[Step]:
         """The rows that a tar has the member of, then the others. The cursor: tar, byte in it, rows of that member."""

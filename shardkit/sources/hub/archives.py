@@ -7,6 +7,7 @@ Elsewhere: these themselves (sources.archives), which rows they are joined to (s
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 from shardkit.errors import SpecError
 from shardkit.sources.archives.in_order import InOrder
@@ -23,20 +24,26 @@ from shardkit.spec import HubSource
 from shardkit.spec.archives import ZIP
 
 
-def pin_archives(spec: HubSource, asker: Asker, folder: Path, place: Place, reader: Reader) -> int:
-    """List the archives of every column, make their tables; returns their bytes. Raises SpecError, SourceDamaged."""
-    total = 0
+class Sizes(NamedTuple):
+    """Of what was pinned: bytes of all files, and the rows where they were counted on the way."""
+
+    bytes: int
+    rows: int | None = None
+
+
+def pin_archives(spec: HubSource, asker: Asker, folder: Path, place: Place, reader: Reader) -> Sizes:
+    """List the archives of every column and make their tables. Raises SpecError, SourceDamaged."""
+    total, rows = 0, None
     for column, archive in spec.archives.items():
-        own = archives_folder(folder, column)
         entries = match_files(asker, archive.files)
-        total += write_listing(own, entries, spec.name)[2]
-        if archive.is_zip and not write_members(
-            table_path(folder, column), all_members(place, entries, spec.name), archive
-        ):
-            raise SpecError(f"source {spec.name}: its zip files hold no files; correct `archives`")
+        total += write_listing(archives_folder(folder, column), entries, spec.name)[2]
         if not archive.is_zip:
-            InOrder(reader, spec, place, entries, 0).pin(folder)
-    return total
+            rows = InOrder(reader, spec, place, entries, 0).pin(folder)
+            continue
+        members = all_members(place, entries, spec.name)
+        if not write_members(table_path(folder, column), members, archive):
+            raise SpecError(f"source {spec.name}: its zip files hold no files; correct `archives`")
+    return Sizes(total, rows)
 
 
 def join(reader: Reader, spec: HubSource, folder: Path, place: Place, most_bytes: int) -> Joined | InOrder:
@@ -59,17 +66,17 @@ def rereads(spec: HubSource, folder: Path) -> str:
     return ""
 
 
-def pin_stems(spec: HubSource, folder: Path, entries: tuple[Entry, ...], place: Place) -> int:
-    """List the files that are rows by their names, of zips their members; returns their bytes."""
+def pin_stems(spec: HubSource, folder: Path, entries: tuple[Entry, ...], place: Place) -> Sizes:
+    """List the files that are rows by their names, of zips their members. Raises SpecError, SourceDamaged."""
     zips = [entry for entry in entries if shown(entry.path).endswith(ZIP)]
     if not zips:
-        return write_listing(folder, sorted_files(entries, spec.name), spec.name)[2]
+        return Sizes(write_listing(folder, sorted_files(entries, spec.name), spec.name)[2])
     if len(zips) < len(entries):
         raise SpecError(f"source {spec.name}: `data_files` matches zips and other files; name the ones or the others")
     write_listing(archives_folder(folder, ""), zips, spec.name)
     names = [shown(entry.path) for entry in zips]
     members = member_entries(all_members(place, zips, spec.name), names)
-    return write_listing(folder, sorted_files(members, spec.name), spec.name)[2]
+    return Sizes(write_listing(folder, sorted_files(members, spec.name), spec.name)[2])
 
 
 def open_stems(spec: HubSource, folder: Path, place: Place, most_bytes: int) -> Stems:

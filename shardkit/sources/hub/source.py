@@ -22,7 +22,7 @@ from shardkit.sources.base import Pinned, Step
 from shardkit.sources.compressed import damage_named, is_compressed, open_stream
 from shardkit.sources.csv import Csv
 from shardkit.sources.hub import messages
-from shardkit.sources.hub.archives import join, open_stems, pin_archives, pin_stems, rereads
+from shardkit.sources.hub.archives import Sizes, join, open_stems, pin_archives, pin_stems, rereads
 from shardkit.sources.hub.files import STEMS, Choice, choose
 from shardkit.sources.hub.media import Media
 from shardkit.sources.hub.messages import Asker
@@ -141,7 +141,7 @@ class Hub:
         pin = Pin(dataset=asker.dataset, commit=commit, format=kind, delimiter=choice.delimiter)
         opening = Opening(self.spec, pin, asker, self._limits)
         try:
-            total = self._pin_files(folder, choice, opening)
+            sizes = self._pin_files(folder, choice, opening)
         except SourceDamaged as error:
             raise SpecError(str(error)) from None
         write_private(folder / PIN, [msgspec.json.encode(pin)])
@@ -149,7 +149,8 @@ class Hub:
         return Pinned(
             revision=commit,
             toolchain=Streaming.toolchain() if pin.format == "datasets" else {},
-            bytes=total,
+            rows=sizes.rows,
+            bytes=sizes.bytes,
             reread=", ".join(filter(None, (_reread(pin, choice.entries), rereads(self.spec, folder)))),
             note=f"{self.spec.dataset} is called {asker.dataset} on the Hub now" if renamed else "",
         )
@@ -189,16 +190,22 @@ class Hub:
         asker = self._asker(HubPlace("datasets", pin.dataset, pin.commit, ""), PATIENCE)
         return Opening(self.spec, pin, asker, self._limits)
 
-    def _pin_files(self, folder: Path, choice: Choice, opening: Opening) -> int:
-        """The listing, and the tables of archives; returns the bytes of all files. Raises SpecError, SourceDamaged."""
+    def _pin_files(self, folder: Path, choice: Choice, opening: Opening) -> Sizes:
+        """The listing, and the tables of archives. Raises SpecError, SourceDamaged."""
         if choice.format == STEMS:
             return pin_stems(self.spec, folder, choice.entries, opening.members)
         _, _, total = write_listing(folder, choice.entries, self.spec.name)
         self._check(folder, opening)
         if not self.spec.archives:
-            return total
+            return Sizes(total)
+        if opening.pin.format == "datasets":
+            raise SpecError(
+                f"source {self.spec.name}: `archives` are joined to rows in parquet, jsonl, json and csv alone; name "
+                "such files as `data_files`"
+            )
         reader = READERS[opening.pin.format](opening)
-        return total + pin_archives(self.spec, opening.asker, folder, opening.members, reader)
+        found = pin_archives(self.spec, opening.asker, folder, opening.members, reader)
+        return Sizes(total + found.bytes, found.rows)
 
     def _check_online(self) -> None:
         if self.spec.offline or is_offline():

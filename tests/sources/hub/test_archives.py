@@ -104,6 +104,13 @@ def test_rows_that_are_not_wanted_cost_no_member(hub: Hub, tmp_path: Path) -> No
     assert result.dead_letters == 0
 
 
+def test_rows_of_zips_are_chosen_at_random_without_their_pictures(hub: Hub, tmp_path: Path) -> None:
+    commit(hub, "zip", "data/train.parquet")
+    spec = spec_of(joined("zip", "data/train.parquet", sampling={"method": "random"}))
+    first, again = (build(spec, out=tmp_path / name, sample=5, workers=0) for name in ("a", "b"))
+    assert (first.samples, first.version) == (5, again.version)
+
+
 @pytest.mark.parametrize("packing", ["", ".zip"])
 def test_files_of_one_name_are_a_row(hub: Hub, opened: Opener, packing: str) -> None:
     hub.commit(NAME, {"pages.zip": packed("pages.zip", PAIRS)} if packing else {**PAIRS, "rick.jpg": b"x"})
