@@ -26,7 +26,7 @@ from shardkit.store import fs
 Records = npt.NDArray[np.void]
 MARK: list[tuple[str, str]] = [("high", "<u8"), ("low", "<u8")]
 RUN_RECORDS = 1 << 17
-"""Sorted at once, some 7 MB, five times while they are. Of more there are runs on disk, merged range by range: marks are
+"""Sorted at once: some 7 MB, five times over. Of more there are runs on disk, merged range by range: marks are
 spread evenly."""
 BLOCK_RECORDS = 1 << 13
 
