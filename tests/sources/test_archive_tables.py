@@ -19,7 +19,7 @@ MARKS = st.tuples(st.sampled_from([0, 1, 1 << 63, (1 << 64) - 1, 0x123456789]), 
 
 
 @given(marks=st.lists(MARKS, max_size=60), run=st.sampled_from([1, 4, 1000]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_records_are_found_in_the_order_in_which_they_were_given(
     tmp_path_factory: pytest.TempPathFactory, marks: list[tuple[int, int]], run: int
 ) -> None:
