@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from shardkit.errors import SourceFailed
+from shardkit.errors import SourceChanged, SourceFailed
 from shardkit.records.row import Cursor, Row
 from shardkit.sources.archives.joined import Reader
 from shardkit.sources.archives.names import Mark, mark_of, named_by
@@ -169,7 +169,7 @@ class _Rows:
     """The rows of a reader at any place, and the table of the members that they name."""
 
     def __init__(self, reader: Reader, folder: Path, name: str) -> None:
-        self._reader, self._folder = reader, folder
+        self._reader, self._folder, self._name = reader, folder, name
         self._open: RowReader | None = None
         self._table = Table(folder / ROWS, ROW, name)
         self._cursors = (folder / CURSORS).open("rb")
@@ -188,7 +188,10 @@ class _Rows:
             self._close_reader()
             self._open = RowReader(self._reader, self._folder, place)  # type: ignore[arg-type]
         step = self._open.read(place.number)
-        assert step is not None
+        if step is None:
+            raise SourceChanged(
+                f"source {self._name}: it has fewer rows than were planned; build with --update to plan it again"
+            )
         return step.row
 
     def close(self) -> None:
