@@ -16,7 +16,7 @@ import msgspec
 import typer
 
 from shardkit.cli.options import JsonOption, named, show
-from shardkit.errors import PolicyRefused
+from shardkit.errors import PolicyRefused, SpecError
 
 ActionOption = typer.Option(metavar="keep|refuse|redact")
 
@@ -49,12 +49,15 @@ def validate(
     from shardkit.report.validation import write_validation
     from shardkit.spec import Rules, convert_spec
 
+    if "redact" in (secrets, personal):
+        raise SpecError("validate changes nothing: give keep or refuse here; `shardkit import` and builds redact")
     raw: dict[str, Any] = {"licences": _words(licences), "languages": _words(languages)}
     rules = convert_spec({**raw, "secrets": secrets, "personal": personal}, Rules, "shardkit validate")
     gates = parse_gates(gate or [])
     with ExitStack() as stack:
         found = run(named(subject, "DATASET"), rules, gates, _bar(stack) if not as_json else _silent)
     if report is not None:
+        report.parent.mkdir(parents=True, exist_ok=True)
         report.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
     if page is not None:
         write_validation(found, page)

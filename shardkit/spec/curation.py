@@ -14,6 +14,8 @@ import msgspec
 from shardkit.spec.base import NAME, Strict
 
 SHARES = {"train": 0.95, "val": 0.025, "test": 0.025}
+DEFAULT_GROUP = ("provenance.group",)
+"""What a source's `columns: {group: …}` fills; many datasets have none."""
 Stratum = Literal["source", "category", "modality", "duration"]
 
 
@@ -28,7 +30,7 @@ class SplitOptions(Strict, frozen=True, kw_only=True):
     ratios: dict[str, float] = msgspec.field(default_factory=lambda: dict(SHARES))
     seed: int = 0
     by: tuple[Stratum, ...] = ("source", "category", "modality", "duration")
-    group: tuple[str, ...] = ("provenance.group",)
+    group: tuple[str, ...] = DEFAULT_GROUP
     near: bool = False
 
     def __post_init__(self) -> None:
