@@ -25,6 +25,7 @@ from shardkit.sources.jsonl import Jsonl
 from shardkit.sources.listing import write_private
 from shardkit.sources.walk import root_folder
 from shardkit.spec import Limits, PlainSource
+from shardkit.store.scrub import scrub
 
 PINS = "media.pins"
 PIN = np.dtype([("path", "S16"), ("digest", "S16")])
@@ -90,7 +91,9 @@ class Plain:
         for named in _named(row):
             found = self._file(row.position, named.path)
             if found is None:
-                return BadRow(position=row.position, reason="no-media", detail=f"there is no file {named.path!r}")
+                return BadRow(
+                    position=row.position, reason="no-media", detail=f"there is no file {scrub(named.path)!r}"
+                )
             if found.stat().st_size > self.limits.member_bytes:
                 return BadRow(position=row.position, reason="too-big", detail=f"{named.path!r}")
             at = counts[named.modality] = counts.get(named.modality, -1) + 1

@@ -1,7 +1,7 @@
 """Rules applied to samples that are otherwise whole.
 
 Here: the first rule that a sample breaks, redacting, what must be installed.
-Elsewhere: patterns (patterns.py), languages (language.py), the order of roles (turns.py).
+Elsewhere: patterns (patterns.py), what stands around the texts (around.py), languages (language.py).
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ import msgspec
 
 from shardkit.errors import Refused
 from shardkit.records.row import Draft
+from shardkit.records.rules.around import Around, names_around, redact_around, said_around
 from shardkit.records.rules.language import identify, missing_identifier
 from shardkit.records.rules.patterns import Finding, find_personal, find_secrets, redact
-from shardkit.records.sample import Message, Preference
+from shardkit.records.sample import Message, Modalities, Preference
 from shardkit.spec.licences import classify
 from shardkit.spec.rules import Rules
 
 
-class Ruled(Protocol):
+class Ruled(Around, Protocol):
     """What rules look at: a draft or a finished sample."""
 
     @property
@@ -33,11 +34,6 @@ class Ruled(Protocol):
     @property
     def preference(self) -> Preference | None:
         """Two answers to it."""
-        ...
-
-    @property
-    def licence(self) -> str:
-        """The licence's identifier."""
         ...
 
 
@@ -56,12 +52,13 @@ def apply_rules(draft: Draft, rules: Rules) -> Draft:
 
     Reasons: `licence`, `language`, `text-length`, `media-type`, `secret`, `personal-data`.
     """
-    broken = break_of(draft, tuple(medium.type for medium in draft.media), rules)
+    broken = break_of(draft, _types(draft), rules)
     if broken is not None:
         raise broken
-    for action, find in ((rules.secrets, find_secrets), (rules.personal, find_personal)):
-        if action == "redact":
-            draft = _redacted(draft, find)
+    if rules.secrets == "redact":
+        draft = redact_around(_redacted(draft, find_secrets), find_secrets, names=True)
+    if rules.personal == "redact":
+        draft = redact_around(_redacted(draft, find_personal), find_personal, names=False)
     return draft
 
 
@@ -100,15 +97,22 @@ def _break_of_text(sample: Ruled, rules: Rules) -> Refused | None:
         code = identify("\n".join(texts))
         if code and code not in rules.languages:
             return Refused("language", code)
-    for action, find, reason in (
-        (rules.secrets, find_secrets, "secret"),
-        (rules.personal, find_personal, "personal-data"),
+    for action, find, reason, names in (
+        (rules.secrets, find_secrets, "secret", True),
+        (rules.personal, find_personal, "personal-data", False),
     ):
         if action == "refuse":
-            kinds = {finding.kind for finding in chain.from_iterable(map(find, texts))}
+            around = "\n".join([*said_around(sample), *(names_around(sample) if names else ())])
+            kinds = {finding.kind for finding in chain.from_iterable(map(find, (*texts, around)))}
             if kinds:  # never the secret itself: dead letters are read by many
                 return Refused(reason, ", ".join(sorted(kinds)))
     return None
+
+
+def _types(draft: Draft) -> list[str]:
+    """The types of a draft's media, those included that a dataset of ours had stored."""
+    media = draft.kept.modalities if draft.kept else Modalities()
+    return [one.type for one in (*draft.media, *media.image, *media.audio, *media.video)]
 
 
 def _redacted(draft: Draft, find: Callable[[str], list[Finding]]) -> Draft:
