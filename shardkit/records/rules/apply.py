@@ -19,7 +19,7 @@ from shardkit.records.rules.around import Around, names_around, redact_around, s
 from shardkit.records.rules.language import identify, missing_identifier
 from shardkit.records.rules.patterns import Finding, find_personal, find_secrets, redact
 from shardkit.records.sample import Message, Modalities, Preference
-from shardkit.spec.licences import classify
+from shardkit.spec.licences import classify, is_allowed
 from shardkit.spec.rules import Rules
 
 
@@ -64,7 +64,7 @@ def apply_rules(draft: Draft, rules: Rules) -> Draft:
 
 def break_of(sample: Ruled, types: Sequence[str], rules: Rules) -> Refused | None:
     """The first rule that a sample with media of these types breaks, and how; none where it keeps all."""
-    if rules.licences and sample.licence not in rules.licences and classify(sample.licence) not in rules.licences:
+    if rules.licences and not is_allowed(sample.licence, rules.licences):
         return Refused("licence", f"{sample.licence or 'none given'} is {classify(sample.licence)}")
     strange = [name for name in types if rules.types and name not in rules.types]
     if strange:
