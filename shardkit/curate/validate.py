@@ -16,7 +16,7 @@ import msgspec
 from shardkit.curate.checks import Checked, check_dataset, check_plain
 from shardkit.curate.licences import check_policy
 from shardkit.curate.quality import Gate, Gathering, Quality
-from shardkit.errors import REASONS
+from shardkit.errors import REASONS, SpecError
 from shardkit.read.dataset import open_dataset
 from shardkit.records.rules import find_personal, find_secrets, redact, texts_of, without_secrets
 from shardkit.records.rules.language import identify
@@ -94,14 +94,17 @@ def validate(
     """Check every sample of a dataset (folder, URL or tars), of a file of JSON lines, or of a folder of them.
 
     A duplicate has the key of an earlier sample. Memory grows by 100 bytes a sample, for their keys.
-    Raises SpecError (nothing there), ShardDamaged (run `verify`), StorageFailed.
+    Raises SpecError (nothing there, no rows), ShardDamaged (run `verify`), StorageFailed.
     """
     version, total, samples = _open(subject, rules)
     tally = _Tally(rules)
     for number, checked in enumerate(samples, 1):
         tally.add(checked)
         on_progress(number, total)
-    return tally.done(subject, version, gates)
+    found = tally.done(subject, version, gates)
+    if not found.samples:
+        raise SpecError(f"{subject} has no rows: nothing was checked; give what holds samples")
+    return found
 
 
 def _open(subject: str, rules: Rules) -> tuple[str, int | None, Iterator[Checked]]:

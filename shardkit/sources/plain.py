@@ -9,6 +9,7 @@ paths. Paths are relative to the folder of the lines' file and stay within the s
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -112,9 +113,13 @@ class Plain:
             return None
         beside = root / PurePosixPath(position.rpartition(":")[0]).parent
         for folder in dict.fromkeys((beside, root)):
-            found = Path(os.path.realpath(folder / pure))
-            if found.is_relative_to(root) and found.is_file():
-                return found
+            try:
+                found = Path(os.path.realpath(folder / pure))
+                if found.is_relative_to(root) and found.is_file():
+                    return found
+            except OSError as error:
+                if error.errno != errno.ENAMETOOLONG:  # such a row is wrong, and no reason to stop at it
+                    raise
         return None
 
     def _checked(self, position: str, path: str, found: Path, folder: Path) -> bytes:

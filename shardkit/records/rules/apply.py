@@ -18,7 +18,7 @@ from shardkit.records.row import Draft
 from shardkit.records.rules.around import Around, names_around, redact_around, said_around
 from shardkit.records.rules.language import identify, missing_identifier
 from shardkit.records.rules.patterns import Finding, find_personal, find_secrets, redact
-from shardkit.records.sample import Message, Modalities, Preference
+from shardkit.records.sample import Message, Preference
 from shardkit.spec.licences import classify, is_allowed
 from shardkit.spec.rules import Rules
 
@@ -111,8 +111,12 @@ def _break_of_text(sample: Ruled, rules: Rules) -> Refused | None:
 
 def _types(draft: Draft) -> list[str]:
     """The types of a draft's media, those included that a dataset of ours had stored."""
-    media = draft.kept.modalities if draft.kept else Modalities()
-    return [one.type for one in (*draft.media, *media.image, *media.audio, *media.video)]
+    types: list[str] = [medium.type for medium in draft.media]
+    if draft.kept is None:
+        return types
+    media = draft.kept.modalities
+    return [*types, *(one.type for one in media.image), *(one.type for one in media.audio),
+            *(one.type for one in media.video)]  # fmt: skip
 
 
 def _redacted(draft: Draft, find: Callable[[str], list[Finding]]) -> Draft:

@@ -81,7 +81,8 @@ def redact_around(draft: Draft, find: Find, *, names: bool) -> Draft:
 
 
 def _descriptions(media: Modalities) -> list[str]:
-    return [one.description for one in (*media.image, *media.video) if one.description]
+    images = [image.description for image in media.image if image.description]
+    return [*images, *(video.description for video in media.video if video.description)]
 
 
 def _hidden(media: Modalities, hide: Callable[[str], str]) -> Modalities:
