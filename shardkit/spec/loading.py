@@ -37,7 +37,7 @@ def open_spec(named: str, settings: Mapping[str, str] | None = None, catalog: Pa
     try:
         return load_named(named, settings, catalog)
     except UnknownEntry as error:
-        found = "a folder, which is no spec" if path.is_dir() else "no such file"
+        found = "a folder, no spec" if path.is_dir() else "no such file"
         raise SpecError(f"{named}: {found}, no mix ({', '.join(mixes)}), and {error}") from None
 
 

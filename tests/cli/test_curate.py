@@ -122,3 +122,44 @@ def test_validation_shows_where_personal_data_stand(shardkit: Command, tmp_path:
     excerpt = fault["examples"][0]["excerpt"]
     assert "write to [redacted email] please" in excerpt
     assert excerpt.startswith("…") and excerpt.endswith("…")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("rows.csv", b"question,answer\n", "a source of kind csv"),
+        ("rows.parquet", b"PAR1", "a source of kind parquet"),
+        ("picture.png", b"\x89PNG", "a source of kind files"),
+        ("pictures/a.png", b"\x89PNG", "pictures holds no JSON lines (.jsonl, .jsonl.gz, .jsonl.zst, .ndjson)"),
+    ],
+)
+def test_what_is_no_json_lines_is_named_with_what_reads_it(
+    shardkit: Command, tmp_path: Path, name: str, content: bytes, told: str
+) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    subject = tmp_path / name.partition("/")[0]
+    for command in (("validate", subject), ("import", subject, "--out", tmp_path / "out")):
+        outcome = shardkit(*command)
+        assert (outcome.code, told in outcome.err) == (2, True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_import_of_nothing_or_into_nothing_is_refused(
+    shardkit: Command, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty shell variable must not mean the folder in which one happens to be."""
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    assert "FILE names nothing" in shardkit("import", "").err
+    assert "--out names nothing" in shardkit("import", "rows.jsonl", "--out", "").err
+    assert "is a dataset already" in shardkit("import", dataset).err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_import_of_rows_without_messages_says_what_reads_them(shardkit: Command, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"question": "why?", "answer": "so"}\n')
+    outcome = shardkit("import", tmp_path / "rows.jsonl", "--out", tmp_path / "out", "--workers", 0)
+    assert outcome.code == 2
+    assert "refused: 1 missing-field" in outcome.err and "a normalizer such as question_answer" in outcome.err

@@ -79,7 +79,7 @@ def test_show_as_json(shardkit: Command) -> None:
         (("sources", "--catalog", "/nowhere"), "no such folder"),
         (("build", "howto100m", "--sample", "5"), "metadata-only"),
         (("build", "common-voice-17-mozilla"), "take common-voice-17 in its place"),
-        (("build", "."), "a folder, which is no spec"),
+        (("build", "."), "a folder, no spec"),
         (("build", "slimorka"), "did you mean slimorca"),
         (("build", "gsm8k:mian"), "no variant 'mian'; there are: train, socratic"),
     ],
