@@ -55,9 +55,9 @@ def apply_rules(draft: Draft, rules: Rules) -> Draft:
     if broken is not None:
         raise broken
     if rules.secrets == "redact":
-        draft = redact_around(_redacted(draft, find_secrets), find_secrets, names=True)
+        draft = _redacted(draft, find_secrets, names=True)
     if rules.personal == "redact":
-        draft = redact_around(_redacted(draft, find_personal), find_personal, names=False)
+        draft = _redacted(draft, find_personal, names=False)
     return draft
 
 
@@ -101,8 +101,7 @@ def _break_of_text(sample: Ruled, rules: Rules) -> Refused | None:
         (rules.personal, find_personal, "personal-data", False),
     ):
         if action == "refuse":
-            around = said_around(sample) + (names_around(sample) if names else [])
-            kinds = {finding.kind for finding in find("\n".join([*texts, *around]))}
+            kinds = {finding.kind for finding in find(_all_of(sample, texts, names=names))}
             if kinds:  # never the secret itself: dead letters are read by many
                 return Refused(reason, ", ".join(sorted(kinds)))
     return None
@@ -118,9 +117,14 @@ def _types(draft: Draft) -> list[str]:
             *(one.type for one in media.video)]  # fmt: skip
 
 
-def _redacted(draft: Draft, find: Callable[[str], list[Finding]]) -> Draft:
+def _all_of(sample: Ruled, texts: list[str], *, names: bool) -> str:
+    """All that is looked at, as one text: one look at it is several times faster than one at each."""
+    return "\n".join([*texts, *said_around(sample), *(names_around(sample) if names else ())])
+
+
+def _redacted(draft: Draft, find: Callable[[str], list[Finding]], *, names: bool) -> Draft:
     texts = texts_of(draft)
-    if not find("\n".join(texts)):  # one look at all of them: nearly always there is nothing
+    if not find(_all_of(draft, texts, names=names)):  # nearly always there is nothing
         return draft
     contents = [redact(text, find(text)) for text in texts]
     messages = tuple(
@@ -129,4 +133,4 @@ def _redacted(draft: Draft, find: Callable[[str], list[Finding]]) -> Draft:
     )
     answers = contents[len(messages) :]
     preference = Preference(chosen=answers[0], rejected=answers[1]) if answers else None
-    return msgspec.structs.replace(draft, messages=messages, preference=preference)
+    return redact_around(msgspec.structs.replace(draft, messages=messages, preference=preference), find, names=names)
