@@ -233,6 +233,38 @@ def test_row_is_refused(normalizer: str, fields: dict[str, Any], reason: str) ->
     assert refusal(normalizer, fields) == reason
 
 
+def called(arguments: Any, **more: Any) -> dict[str, Any]:
+    function = {"name": "weather", "arguments": arguments}
+    return {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [{"id": "a", "type": "function", "function": function}],
+        **more,
+    }
+
+
+@pytest.mark.parametrize("arguments", ['{"city": "Østerås"}', {"city": "Østerås"}])
+def test_calls_beside_a_text_go_into_it(arguments: Any) -> None:
+    result = {"role": "tool", "tool_call_id": "a", "name": "weather", "content": "12"}
+    turns = [MESSAGES[0], called(arguments), result, called(arguments, content="Once more."), result, MESSAGES[1]]
+    made = draft("messages", {"messages": turns, "tools": []}).messages
+    call = '<tool_call>\n{"name": "weather", "arguments": {"city": "Østerås"}}\n</tool_call>'
+    assert [message.role for message in made] == ["user", "assistant", "tool", "assistant", "tool", "assistant"]
+    assert [made[1].content, made[2].content, made[3].content] == [call, "12", f"Once more.\n{call}"]
+
+
+@pytest.mark.parametrize(
+    "turns",
+    [
+        [called("{city}")], [called("[1]")], [called('{"x": NaN}')], [called({"x": float("nan")})], [called(None)],
+        [called({}, tool_calls=[{"name": ""}])], [called({}, tool_calls={"a": 1})], [called({}, tool_calls=[[]])],
+        [called({}, weight=1)], [called({}), {"role": "tool", "tool_call_id": "b", "content": "1"}, MESSAGES[1]],
+    ],
+)  # fmt: skip
+def test_calls_that_are_none_are_refused(turns: list[dict[str, Any]]) -> None:
+    assert refusal("messages", {"messages": [MESSAGES[0], *turns]}) == "schema"
+
+
 def test_tools_and_system_have_their_places() -> None:
     roles = ["system", "user", "assistant", "tool", "tool", "assistant", "user", "assistant"]
     made = draft("messages", {"messages": [{"role": role, "content": "x", "name": None} for role in roles]})
