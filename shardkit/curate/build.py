@@ -10,13 +10,15 @@ from pathlib import Path
 
 import msgspec
 
-from shardkit.build.progress import Done, Event, OnEvent
+from shardkit.build.progress import Done, Event, OnEvent, Warned
 from shardkit.build.quotas import SampleCount
 from shardkit.build.run import BuildResult, ignore
 from shardkit.build.run import build as build_lanes
 from shardkit.curate.card import has_card, write_card
+from shardkit.curate.derive import ancestry
+from shardkit.curate.split import STEP as SPLIT_STEP
 from shardkit.curate.split import is_split, split_dataset
-from shardkit.read.dataset import open_dataset
+from shardkit.read.dataset import Dataset, open_dataset
 from shardkit.spec import BuildSpec
 
 
@@ -46,6 +48,7 @@ def build(
             on_event(event)
 
     result = build_lanes(spec, out=out, sample=sample, workers=workers, update=update, on_event=show)
+    _tell_undone(open_dataset(out), spec, result, show)
     if spec.split is not None and not is_split(open_dataset(out), spec.split):
         figures = split_dataset(Path(out), spec.split)
         result = msgspec.structs.replace(result, version=figures.version, unchanged=False)
@@ -53,3 +56,20 @@ def build(
         write_card(Path(out), open_dataset(out))
     on_event(Done(**msgspec.structs.asdict(result)))
     return result
+
+
+def _tell_undone(dataset: Dataset, spec: BuildSpec, result: BuildResult, show: OnEvent) -> None:
+    """Say which steps of the version before are to be done again: an update begins anew from what was built."""
+    if result.unchanged or dataset.manifest.parent is None:
+        return
+    earlier = (manifest for _, manifest in ancestry(dataset.store, dataset.version, dataset.manifest))
+    next(earlier)  # the new version itself
+    done: list[str] = []
+    for manifest in earlier:
+        if manifest.step is None:
+            break
+        done.insert(0, manifest.step.name)
+    again = [name for name in dict.fromkeys(done) if name != SPLIT_STEP or spec.split is None]
+    if again:
+        steps = ", ".join(f"`shardkit {name}`" for name in again)
+        show(Warned(message=f"the version before was made by {steps} too; this one is not: run that again"))
