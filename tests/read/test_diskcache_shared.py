@@ -59,7 +59,7 @@ def test_killed_readers_leave_nothing_harmful(root: Path, server: FolderServer, 
         for _ in range(lines):
             process.stdout.readline()
         process.kill()
-        assert process.wait() == -signal.SIGKILL
+        assert process.wait() in (-signal.SIGKILL, 0)  # on a busy machine it may have come to its end before
         process.stdin.close()
         process.stdout.close()
         assert epoch(open_dataset(server.url, cache=tmp_path)) == local

@@ -126,7 +126,8 @@ def test_loss_and_gradients_of_packs_are_those_of_their_samples_one_by_one(made:
     _assert_parts(parts, [part for _, (_, part) in singles])
     for name, parameter in made.model.named_parameters():
         if parameter.grad is not None:
-            torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-4, atol=1e-5)
+            rounding = 1e-5 * max(1.0, float(parameter.grad.abs().max()))  # sums of many rows, in another order
+            torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-4, atol=rounding)
 
 
 def _assert_parts(found: LossParts, wanted: list[LossParts]) -> None:
