@@ -104,12 +104,23 @@ def _pool(work: Work, workers: int) -> Iterator[ProcessPoolExecutor]:
 
 @contextlib.contextmanager
 def _signals_held() -> Iterator[None]:
-    """Processes that start here never get a Ctrl-C, which goes to all of a terminal: the parent answers it."""
+    """Processes that start here never get a Ctrl-C, which goes to all of a terminal: the parent answers it.
+
+    Blocked here it reaches the parent by another thread all the same, and would be raised in the middle of a start: it
+    is answered when this is over.
+    """
+    came: list[int] = []
+    first = threading.current_thread() is threading.main_thread()
+    answer = signal.signal(signal.SIGINT, lambda number, _: came.append(number)) if first else None
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)  # one that was held back comes now
+        if first:
+            signal.signal(signal.SIGINT, answer)
+    if came:
+        signal.raise_signal(signal.SIGINT)
 
 
 class Handed(NamedTuple):
