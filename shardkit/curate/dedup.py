@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,18 +21,18 @@ import numpy as np
 import numpy.typing as npt
 
 from shardkit.curate import text
-from shardkit.curate.benchmarks import open_benchmarks
+from shardkit.curate.benchmarks import Opened, Unreachable, open_benchmarks
 from shardkit.curate.card import has_card, write_card
 from shardkit.curate.clusters import ClusterCounts, Nearness, find_clusters
 from shardkit.curate.fingerprints import HIT, Rows
 from shardkit.curate.images import RADIUS
 from shardkit.curate.ngrams import Counts, Grams, gather_grams
 from shardkit.curate.omit import publish_without
-from shardkit.curate.options import DedupOptions
 from shardkit.curate.table import Table
 from shardkit.curate.workers import Work, fingerprint_all
 from shardkit.errors import SpecError
 from shardkit.read.dataset import Dataset, open_dataset
+from shardkit.spec import DedupOptions
 from shardkit.store.layout import BUILD_FOLDER, StepRecord
 from shardkit.store.publish import lock
 from shardkit.store.reasons import CONTAMINATED, DUPLICATE, NEAR_DUPLICATE, OMISSION, WORDS, Omissions
@@ -53,13 +53,15 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     """What a search found in a version. `omissions` is an array of FOUND in stored order.
 
     `compared` counts samples that were compared, `passed` those that have nothing of what is compared, `unreadable`
-    those of others that have no record. `clusters` counts those of two samples and more.
+    those of others that have no record. `clusters` counts those of two samples and more. `opened` are the benchmarks,
+    which can be read for as long as what they are pinned to is kept.
     """
 
     version: str
     options: DedupOptions
     omissions: Omissions
     benchmarks: tuple[Counts, ...]
+    opened: Opened
     compared: int
     passed: int
     unreadable: int
@@ -101,6 +103,7 @@ class DedupResult(msgspec.Struct, frozen=True, kw_only=True):
     unreadable: int
     crowded: int
     benchmarks: tuple[Counts, ...]
+    unreachable: tuple[Unreachable, ...]
     unchanged: bool
 
 
@@ -109,10 +112,14 @@ def ignore(stage: str, done: int, total: int) -> None:
 
 
 class How(NamedTuple):
-    """How a search is run, which its result does not depend on: processes, who is told how far it has come."""
+    """How a search is run, which its result does not depend on: processes, who is told how far it has come.
+
+    `pins` is where it is kept what benchmarks are pinned to; without, they are pinned anew.
+    """
 
     workers: int = 1
     on_progress: Progress = ignore
+    pins: Path | None = None
 
 
 ALONE = How()
@@ -146,7 +153,7 @@ def find(dataset: Dataset, options: DedupOptions, folder: Path, how: How = ALONE
 
     Raises SpecError (a benchmark), ShardDamaged, StorageFailed.
     """
-    grams, benchmarks = _benchmarks(options, how)
+    grams, benchmarks, opened = _benchmarks(options, how)
     with _filled(Work(dataset, options, grams, folder), how) as filled:
         roots, counts = find_clusters(filled.table, options, lambda at, of: how.on_progress("comparing", at, of))
         near = _near(filled.table, options, roots)
@@ -157,6 +164,7 @@ def find(dataset: Dataset, options: DedupOptions, folder: Path, how: How = ALONE
         options=options,
         omissions=omissions[np.lexsort((omissions["ordinal"], omissions["shard"]))],
         benchmarks=benchmarks,
+        opened=opened,
         compared=filled.rows,
         passed=filled.passed,
         unreadable=filled.unreadable,
@@ -204,6 +212,7 @@ def result(dataset: Dataset, found: Found, parent: str | None = None) -> DedupRe
         unreadable=found.unreadable,
         crowded=found.counts.crowded,
         benchmarks=found.benchmarks,
+        unreachable=found.opened.unreachable,
         unchanged=parent is None,
     )
 
@@ -217,9 +226,16 @@ def step_of(found: Found) -> StepRecord:
     if "images" in compared:
         options |= {"images": f"pHash 64, radius {RADIUS}"}
     if found.benchmarks:
-        named = [{"name": one.name, "digest": one.digest, "rows": one.rows} for one in found.benchmarks]
-        options |= {"against": named, "run_words": found.options.run_words}
+        options |= {"against": [_named(one) for one in found.benchmarks], "run_words": found.options.run_words}
+    if found.opened.unreachable:
+        options |= {"unreachable": msgspec.to_builtins(found.opened.unreachable)}
     return StepRecord(name=STEP, options=options)
+
+
+def _named(one: Counts) -> dict[str, Any]:
+    """A benchmark as the record names it."""
+    origin = {name: getattr(one, name) for name in ("entry", "dataset", "revision") if getattr(one, name)}
+    return {"name": one.name, "digest": one.digest, "rows": one.rows, **origin}
 
 
 @contextmanager
@@ -262,11 +278,14 @@ def _filled(work: Work, how: How) -> Iterator[_Filled]:
         yield filled
 
 
-def _benchmarks(options: DedupOptions, how: How) -> tuple[Grams | None, tuple[Counts, ...]]:
+def _benchmarks(options: DedupOptions, how: How) -> tuple[Grams | None, tuple[Counts, ...], Opened]:
     if not options.against:
-        return None, ()
+        return None, (), Opened((), ())
     how.on_progress("benchmarks", 0, len(options.against))
-    return gather_grams(open_benchmarks(options.against), options.run_words)
+    with ExitStack() as stack:
+        pins = how.pins or stack.enter_context(scratch_folder())
+        opened = open_benchmarks(options.against, pins, options.skip_unreachable)
+        return *gather_grams(opened.found, options.run_words), opened
 
 
 def _near(table: Table, options: DedupOptions, roots: npt.NDArray[np.uint32]) -> Omissions:

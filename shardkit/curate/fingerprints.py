@@ -16,12 +16,12 @@ import xxhash
 from shardkit.curate.features import NOTHING, Features, features_of
 from shardkit.curate.images import IMAGE_BANDS, band_images
 from shardkit.curate.ngrams import Grams
-from shardkit.curate.options import DedupOptions
 from shardkit.curate.text import PERMUTATIONS, band, band_rows, shingle, shorten, sign
 from shardkit.curate.words import U64, hash_texts
 from shardkit.errors import Refused
 from shardkit.read.dataset import Dataset
 from shardkit.read.item import Item
+from shardkit.spec import DedupOptions
 
 ROW = np.dtype(
     [

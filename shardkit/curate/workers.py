@@ -24,9 +24,9 @@ import xxhash
 
 from shardkit.curate.fingerprints import Batch, fingerprint_shard
 from shardkit.curate.ngrams import Grams
-from shardkit.curate.options import DedupOptions
 from shardkit.errors import ShardkitError
 from shardkit.read.dataset import Dataset
+from shardkit.spec import DedupOptions
 from shardkit.store import fs
 
 
