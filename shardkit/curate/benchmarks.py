@@ -36,6 +36,15 @@ class Benchmark(NamedTuple):
     where: str
     pinned: Pinned | None = None
 
+    @property
+    def origin(self) -> dict[str, str]:
+        """`entry`, `dataset` and `revision` of its source, those that it has."""
+        if self.pinned is None:
+            return {}
+        given, pin = self.pinned.given, self.pinned.pin
+        told = {"entry": given.entry, "dataset": self.pinned.dataset, "revision": pin.revision}
+        return {name: value for name, value in told.items() if value}
+
 
 class Unreachable(Stored, frozen=True, kw_only=True):
     """A benchmark that was asked for and could not be had, and why."""

@@ -1,23 +1,28 @@
 """A build with what its spec asks for once all lanes are complete.
 
 Here: `build`, which is `shardkit build` and `shardkit.build_dataset`.
-Elsewhere: the build itself (build.run), splits (split.py), cards (card.py).
+Elsewhere: the build itself (build.run), near-duplicates and benchmarks (dedup_built.py), splits (split.py), cards
+(card.py).
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from shardkit.build.progress import Done, Event, OnEvent
+from shardkit.build.progress import Done, Event, OnEvent, Warned
 from shardkit.build.quotas import SampleCount
 from shardkit.build.run import BuildResult, ignore
 from shardkit.build.run import build as build_lanes
 from shardkit.curate.card import has_card, write_card
 from shardkit.curate.split import is_split, split_dataset
 from shardkit.read.dataset import open_dataset
-from shardkit.spec import BuildSpec
+from shardkit.spec import BuildSpec, DedupOptions
+
+if TYPE_CHECKING:
+    from shardkit.curate.benchmarks import Opened
 
 
 def build(
@@ -29,9 +34,10 @@ def build(
     update: bool = False,
     on_event: OnEvent = ignore,
 ) -> BuildResult:
-    """Build the dataset of `spec` in the folder `out`, or go on with what is there; then split it where it says so.
+    """Build the dataset of `spec` in the folder `out`, or go on with what is there.
 
-    Every version gets its data card.
+    Then near-duplicates and rows of benchmarks are left out, and the rest is split, where the spec says so. The version
+    that this ends with gets its data card.
 
     `sample`: at most so many samples from every source, or "default" for each source's own number. `workers`
     processes run lanes side by side; with 0 everything happens in this thread. The result does not depend on it.
@@ -45,11 +51,36 @@ def build(
         if not isinstance(event, Done):  # it names the version, which a split changes
             on_event(event)
 
+    root = Path(out).absolute()
+    if spec.dedup is not None:
+        for one in _pinned(root, spec.dedup, update).unreachable:
+            on_event(Warned(message=f"nothing is compared with the benchmark {one.name}: {one.reason}"))
     result = build_lanes(spec, out=out, sample=sample, workers=workers, update=update, on_event=show)
+    if spec.dedup is not None:
+        result = _deduped(root, spec.dedup, workers, result)
     if spec.split is not None and not is_split(open_dataset(out), spec.split):
-        figures = split_dataset(Path(out), spec.split)
+        figures = split_dataset(root, spec.split)
         result = msgspec.structs.replace(result, version=figures.version, unchanged=False)
-    if not has_card(Path(out), result.version):
-        write_card(Path(out), open_dataset(out))
+    if not has_card(root, result.version):
+        write_card(root, open_dataset(out))
     on_event(Done(**msgspec.structs.asdict(result)))
     return result
+
+
+def _pinned(root: Path, options: DedupOptions, update: bool) -> Opened:
+    from shardkit.curate.dedup_built import pin_benchmarks  # only here: it brings what decodes media
+
+    return pin_benchmarks(root, options, anew=update)
+
+
+def _deduped(root: Path, options: DedupOptions, workers: int, built: BuildResult) -> BuildResult:
+    from shardkit.curate.dedup import How
+    from shardkit.curate.dedup_built import dedup_built
+
+    if dedup_built(root, options, How(workers=workers)) is None:
+        return built
+    dataset = open_dataset(root)
+    totals = dataset.manifest.totals
+    return msgspec.structs.replace(
+        built, version=dataset.version, samples=totals.samples, omitted=totals.omitted, unchanged=False
+    )

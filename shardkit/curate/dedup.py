@@ -3,7 +3,8 @@
 Here: the stages of a search, what it found, the version that leaves it out, near-duplicates as labels for splits.
 Elsewhere: each stage: ngrams.py, fingerprints.py, table.py, clusters.py, omit.py; the page that shows it (report).
 
-Of a cluster of near-duplicates the first sample in dataset order stays. Samples that hold a benchmark's row go first
+Of a cluster of near-duplicates the first sample in dataset order stays; those of sources that are held out come first,
+and are not compared with benchmarks, which they are. Samples that hold a benchmark's row go first
 and are in no cluster: another copy of one that is not recognised as such stays. Everything is a function of the
 version, the options and the benchmarks; not of the number of processes, nor of how much is held in memory.
 """
@@ -11,7 +12,7 @@ version, the options and the benchmarks; not of the number of processes, nor of 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ from shardkit.curate import text
 from shardkit.curate.benchmarks import Opened, Unreachable, open_benchmarks
 from shardkit.curate.card import has_card, write_card
 from shardkit.curate.clusters import ClusterCounts, Nearness, find_clusters
+from shardkit.curate.derive import ancestry
 from shardkit.curate.fingerprints import HIT, Rows
 from shardkit.curate.images import RADIUS
 from shardkit.curate.ngrams import Counts, Grams, gather_grams
@@ -219,23 +221,37 @@ def result(dataset: Dataset, found: Found, parent: str | None = None) -> DedupRe
 
 def step_of(found: Found) -> StepRecord:
     """What was done, for the record of a version: nothing in it depends on where or when."""
-    compared = found.options.compare
-    options: dict[str, Any] = {"compare": sorted(compared)}
-    if "text" in compared:
-        options |= {"threshold": found.options.threshold, "text": text.method(found.options.threshold)}
-    if "images" in compared:
-        options |= {"images": f"pHash 64, radius {RADIUS}"}
-    if found.benchmarks:
-        options |= {"against": [_named(one) for one in found.benchmarks], "run_words": found.options.run_words}
-    if found.opened.unreachable:
-        options |= {"unreachable": msgspec.to_builtins(found.opened.unreachable)}
-    return StepRecord(name=STEP, options=options)
+    rows = {one.name: one.rows for one in found.benchmarks}
+    return StepRecord(name=STEP, options=_record(found.options, found.opened, rows))
 
 
-def _named(one: Counts) -> dict[str, Any]:
-    """A benchmark as the record names it."""
-    origin = {name: getattr(one, name) for name in ("entry", "dataset", "revision") if getattr(one, name)}
-    return {"name": one.name, "digest": one.digest, "rows": one.rows, **origin}
+def is_deduped(dataset: Dataset, options: DedupOptions, opened: Opened) -> bool:
+    """Whether just these options and benchmarks have been gone through since the dataset was built."""
+    for _, manifest in ancestry(dataset.store, dataset.version, dataset.manifest):
+        if manifest.step is None:
+            return False
+        if manifest.step.name == STEP:
+            named = manifest.step.options.get("against", ())
+            rows = {one.get("name"): one.get("rows") for one in named}
+            if manifest.step.options == _record(options, opened, rows):
+                return True
+    return False
+
+
+def _record(options: DedupOptions, opened: Opened, rows: Mapping[str, int]) -> dict[str, Any]:
+    record: dict[str, Any] = {"compare": sorted(options.compare)}
+    if "text" in options.compare:
+        record |= {"threshold": options.threshold, "text": text.method(options.threshold)}
+    if "images" in options.compare:
+        record |= {"images": f"pHash 64, radius {RADIUS}"}
+    if opened.found:
+        told = [
+            {"name": one.name, "digest": one.digest, "rows": rows.get(one.name), **one.origin} for one in opened.found
+        ]
+        record |= {"against": told, "run_words": options.run_words}
+    if opened.unreachable:
+        record |= {"unreachable": [msgspec.to_builtins(one) for one in opened.unreachable]}
+    return record
 
 
 @contextmanager

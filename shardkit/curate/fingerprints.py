@@ -67,7 +67,12 @@ class Named(NamedTuple):
 
 
 def fingerprint_shard(dataset: Dataset, shard: int, options: DedupOptions, grams: Grams | None) -> Iterator[Batch]:
-    """The fingerprints of a shard's live samples in stored order. Raises ShardDamaged, StorageFailed."""
+    """The fingerprints of a shard's live samples in stored order; those of a benchmark itself hold nobody's rows.
+
+    Raises ShardDamaged, StorageFailed.
+    """
+    if dataset.manifest.shards[shard].source in dataset.manifest.plan.held_out:
+        grams = None
     waiting: list[Named] = []
     characters = unreadable = 0
     for item in dataset.shard_items(shard):

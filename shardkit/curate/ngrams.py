@@ -167,7 +167,7 @@ def _gather(benchmark: Benchmark, number: int, length: int) -> _Own:
     whole = {text: origin for text, origin in whole.items() if spoken[text] <= _most_rows(total)}
     counts = Counts(
         name=benchmark.name, digest=benchmark.digest, rows=total, runs=len(kept), frame=frame, whole=len(whole),
-        too_short=too_short, **_origin(benchmark),
+        too_short=too_short, **benchmark.origin,
     )  # fmt: skip
     return _Own(kept, origins | np.uint64(number << 32), whole, counts)
 
@@ -208,13 +208,6 @@ def _without_frame(hashes: U64, rows: U64, total: int) -> tuple[U64, U64, int]:
 def _most_rows(total: int) -> float:
     """What more rows say is the frame of a benchmark of so many rows."""
     return max(FRAME_ROWS, FRAME_SHARE * total)
-
-
-def _origin(benchmark: Benchmark) -> dict[str, str]:
-    pinned = benchmark.pinned
-    if pinned is None:
-        return {}
-    return {"entry": pinned.given.entry, "dataset": pinned.dataset, "revision": pinned.pin.revision}
 
 
 def _joined(parts: Sequence[U64]) -> U64:
