@@ -77,7 +77,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     def by_shard(self) -> dict[int, Omissions]:
         """The omissions of each shard, as OMISSION rows."""
         shards, starts = np.unique(self.omissions["shard"], return_index=True)
-        stops = [*starts[1:].tolist(), len(self.omissions)]
+        stops = [*starts[1:].tolist(), len(self.omissions)][: len(shards)]
         plain = np.zeros(len(self.omissions), OMISSION)
         for name in OMISSION.names or ():
             plain[name] = self.omissions[name]
