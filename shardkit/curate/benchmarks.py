@@ -16,7 +16,7 @@ import blake3
 import msgspec
 
 from shardkit.curate.features import plain_text, turns
-from shardkit.curate.pinned import Pinned, pin_source, read_texts
+from shardkit.curate.pinned import Pinned, pin_source, read_texts, together
 from shardkit.curate.row_texts import texts_of
 from shardkit.errors import SourceDamaged, SpecError
 from shardkit.read.dataset import Dataset, open_dataset
@@ -94,8 +94,9 @@ def read_rows(benchmark: Benchmark) -> Iterator[list[str]]:
     if files is None:
         dataset = _dataset(benchmark.where)
         for item in dataset:
-            spoken = [(role, plain_text(content)) for role, content in turns(item.sample)]
-            yield [text for role, text in spoken if role != "system"]
+            said = [plain_text(content) for role, content in turns(item.sample) if role != "system"]
+            shown = item.sample.modalities.image or item.sample.modalities.video
+            yield together(said) if shown else said
         return
     for file in files:
         yield from _rows_of(file)

@@ -5,8 +5,8 @@ Elsewhere: reading benchmarks (benchmarks.py), words (words.py), leaving samples
 
 A sample is contaminated that holds a run of 13 words of a row, however it is written as to white space, case and
 punctuation. A text of a row with fewer words (but four at least) must be a whole message; a row that has only shorter
-ones must be the whole sample. Runs and short texts that many rows of a benchmark share are its frame ("Choose the right
-answer …") and say nothing.
+ones must be the whole sample; a question about a picture counts with its answer only. Runs and short texts that many
+rows of a benchmark share are its frame ("Choose the right answer …") and say nothing.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from shardkit.curate.features import plain_text, turns
 from shardkit.curate.row_texts import texts_of
 from shardkit.errors import Refused, SourceChanged, SourceDamaged, SourceFailed, SourceUnavailable, SpecError
 from shardkit.records.normalize import check_normalizer, only_texts, said_in
+from shardkit.records.normalize.columns import MEDIA_TYPES
 from shardkit.records.row import Cursor, Row
 from shardkit.sources.base import Passed, Step
 from shardkit.sources.gather import gathered
@@ -32,6 +33,9 @@ ATTEMPTS = 4
 """A source that fails is asked so often without a row in between."""
 
 FIRST_DELAY = 0.25
+SHOWN = frozenset((*MEDIA_TYPES["image"], *MEDIA_TYPES["video"]))
+"""Types of media of which rows show something."""
+
 NO_ANSWER = "cannot be reached"
 
 
@@ -92,10 +96,17 @@ def read_texts(pinned: Pinned) -> Iterator[list[str]]:
 
     Raises SourceFailed, SpecError.
     """
+    shown = pinned.spec.media_type in SHOWN
     for step in _steps(pinned):
         row = step.row
         if not isinstance(row, Passed):
-            yield _texts(row, pinned) if isinstance(row, Row) else []
+            texts = _texts(row, pinned) if isinstance(row, Row) else []
+            yield together(texts) if shown else texts
+
+
+def together(texts: list[str]) -> list[str]:
+    """A question about a picture and its answer as one text: "How high?" alone is asked of a thousand others."""
+    return ["\n".join(texts)] if texts else []
 
 
 def _texts(row: Row, pinned: Pinned) -> list[str]:

@@ -149,6 +149,14 @@ def test_a_row_that_its_normaliser_refuses_counts_too(hub: Hub, tmp_path: Path) 
     assert gone(tmp_path / "data") == {(1, 0): ("chartqa-test", 0)}
 
 
+def test_a_short_question_about_a_picture_counts_with_its_answer_only(hub: Hub, tmp_path: Path) -> None:
+    row = {**PUBLISHED["lmms-lab-encoder/ChartQA"].rows()[0], "question": "What does the title say?", "answer": "Rain"}
+    hub.commit(IDS["chartqa-test"], repository("default", "test", [row]))
+    make(tmp_path / "data", [chat(0, "What does the title say?", "Snow"), chat(1, "what does the title say", "RAIN")])
+    dedup(str(tmp_path / "data"), against("chartqa-test"))
+    assert gone(tmp_path / "data") == {(1, 0): ("chartqa-test", 0)}
+
+
 def test_what_a_normaliser_asks_says_nothing(hub: Hub, tmp_path: Path) -> None:
     rows = PUBLISHED["SALT-NLP/Design2Code-hf"].rows()
     hub.commit("SALT-NLP/Design2Code-hf", repository("default", "train", rows))
