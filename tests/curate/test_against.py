@@ -129,10 +129,9 @@ def test_a_busy_or_failing_host_is_asked_again(hub: Hub, data: Path) -> None:
 
 def test_pictures_are_neither_fetched_nor_decoded(hub: Hub, tmp_path: Path) -> None:
     noise = random.Random(3)
-    image = {"bytes": noise.randbytes(100_000), "path": "1.png"}  # no picture at all
     questions = [f"How much does the chart say for {text}?" for text in texts(60, seed=50, words=14)]
     fields = dict(PUBLISHED["lmms-lab-encoder/ChartQA"].rows()[0])
-    rows = [{**fields, "question": question, "image": image} for question in questions]
+    rows = [{**fields, "question": question, "image": {"bytes": noise.randbytes(100_000)}} for question in questions]
     hub.commit(IDS["chartqa-test"], repository("default", "test", rows))
     hub.large_bytes = 1 << 30
     make(tmp_path / "data", [chat(0, *texts(2)), chat(1, rewritten(questions[41], 1), "Much.")])
@@ -155,13 +154,6 @@ def test_a_short_question_about_a_picture_counts_with_its_answer_only(hub: Hub, 
     make(tmp_path / "data", [chat(0, "What does the title say?", "Snow"), chat(1, "what does the title say", "RAIN")])
     dedup(str(tmp_path / "data"), against("chartqa-test"))
     assert gone(tmp_path / "data") == {(1, 0): ("chartqa-test", 0)}
-
-
-def test_what_a_normaliser_asks_says_nothing(hub: Hub, tmp_path: Path) -> None:
-    rows = PUBLISHED["SALT-NLP/Design2Code-hf"].rows()
-    hub.commit("SALT-NLP/Design2Code-hf", repository("default", "train", rows))
-    make(tmp_path / "data", [chat(0, "Write the HTML and CSS of this page.", texts(1)[0])])
-    assert dedup(str(tmp_path / "data"), against("design2code")).unchanged
 
 
 def test_a_source_of_ones_own_is_a_benchmark(tmp_path: Path, data: Path) -> None:
