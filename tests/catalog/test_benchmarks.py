@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,6 +61,14 @@ def test_splits_that_are_held_out_are_held_out_as_sources() -> None:
             split = getattr(source, "split", (entry.source or {}).get("split"))
             assert source.held_out == (split in entry.held_out), (entry.name, variant)
             assert not source.held_out or source.fallback is None or source.fallback.held_out
+
+
+def test_what_stands_for_a_held_out_source_is_held_out(tmp_path: Path) -> None:
+    own = {"kind": "jsonl", "name": "copy", "path": "copy.jsonl", "normalizer": "math"}
+    sources = [{"kind": "catalog", "entry": "gsm8k", "fallback": own}, {**own, "name": "mine"}]
+    (tmp_path / "spec.yaml").write_text(json.dumps({"name": "x", "sources": sources}))
+    exam, mine = load_spec(tmp_path / "spec.yaml").sources
+    assert exam.held_out and exam.fallback is not None and exam.fallback.held_out and not mine.held_out
 
 
 def test_the_multimodal_mix_holds_its_benchmarks_out() -> None:

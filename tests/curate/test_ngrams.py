@@ -103,6 +103,14 @@ def test_what_many_rows_begin_with_is_the_benchmarks_frame(tmp_path: Path) -> No
     assert grams.find([[hash_words(f"{frame}: what is this?")], [hash_words(rows[7]["question"])]]) == [(1, 0, 7)]
 
 
+def test_a_short_text_of_many_rows_is_frame_too(tmp_path: Path) -> None:
+    rows = [{"task": "Draw this page as you see it.", "code": text} for text in texts(60, words=20)]
+    path = tmp_path / "pages.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    samples = [chat(0, "Draw this page as you see it.", texts(1, seed=9)[0]), chat(1, rows[3]["code"])]
+    assert found_in(tmp_path / "data", samples, path) == {1: 3}
+
+
 def test_a_dataset_of_ours_and_compressed_lines_are_benchmarks_too(tmp_path: Path, benchmark: Path) -> None:
     make(tmp_path / "bench", [chat(at, row["question"], row["answer"]) for at, row in enumerate(ROWS[:2])])
     packed = tmp_path / "packed" / "part-0.jsonl.gz"
