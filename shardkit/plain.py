@@ -35,7 +35,7 @@ def parse_yaml(data: bytes, name: str) -> Any:
     try:
         _check_events(yaml.parse(data, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)), name)
         return yaml.load(data, Loader=_loader())
-    except (yaml.YAMLError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (yaml.YAMLError, msgspec.DecodeError, ValueError, RecursionError) as error:  # ValueError: month 99
         raise SpecError(f"{name} is not valid YAML: {' '.join(str(error).split())}") from None
 
 

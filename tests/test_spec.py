@@ -70,6 +70,7 @@ def test_unknown_setting_lists_what_there_is(spec_file: Path) -> None:
         ("name: tiny", "name: tiny\ngroups: {real: 0.3}", "group is ''; there are: real"),
         ("normalizer: plain_text", "normalizer: plain_text, group: real", "group is 'real'; there are: none"),
         ("name: tiny", "name: [", "not valid YAML"),
+        ("name: tiny", "name: 2001-99-99", "not valid YAML"),
         ("name: tiny", "name: &a tiny\ndescription: *a", r"YAML alias"),
         ("${root}", "${rood}", r"\$\{rood\} is not declared"),
         ("name: tiny", "nam: tiny", r"did you mean `name`; there are: name, description, seed"),

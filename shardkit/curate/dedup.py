@@ -38,7 +38,7 @@ from shardkit.spec import DedupOptions
 from shardkit.store.layout import BUILD_FOLDER, StepRecord
 from shardkit.store.publish import lock
 from shardkit.store.reasons import CONTAMINATED, DUPLICATE, NEAR_DUPLICATE, OMISSION, WORDS, Omissions
-from shardkit.store.recovery import remove_temporaries
+from shardkit.store.recovery import clear_up
 from shardkit.store.urls import require_dataset_folder
 
 FOUND = np.dtype([("shard", "<u4"), *((name, OMISSION[name]) for name in OMISSION.names or ())])
@@ -138,7 +138,7 @@ def dedup(root: str, options: DedupOptions, how: How = ALONE) -> DedupResult:
     folder = Path(root).absolute()
     require_dataset_folder(folder)
     with lock(folder):
-        remove_temporaries(folder)
+        clear_up(folder)
         dataset = open_one(folder)
         found = find(dataset, options, folder / BUILD_FOLDER, how)
         if len(found.omissions):

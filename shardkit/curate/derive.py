@@ -15,6 +15,7 @@ from shardkit.errors import NotADataset, SpecError
 from shardkit.store.layout import ColumnRef, Manifest, StepRecord
 from shardkit.store.manifest import read_manifest
 from shardkit.store.publish import lock, publish_version
+from shardkit.store.recovery import clear_up
 from shardkit.store.urls import ByteStore, open_store
 
 
@@ -25,6 +26,7 @@ def derive(root: Path, parent: str, column: Callable[[Path], ColumnRef], step: S
     Raises SpecError where the dataset's current version is no longer `parent`, Locked, StorageFailed.
     """
     with lock(root):
+        clear_up(root)
         current, manifest = read_manifest(open_store(root))
         if current != parent:
             raise SpecError(f"{root} went on to version {current[:12]} meanwhile; run the same command again")

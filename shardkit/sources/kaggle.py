@@ -8,6 +8,7 @@ fallback where it cannot be had (build.plan).
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
 from collections.abc import Iterator
 from itertools import islice
@@ -31,6 +32,8 @@ PLANNING = Patience(deadline_seconds=45.0, attempts=5)
 """A plan has something else to fall back to: it asks for a shorter while than a build."""
 SHOWN = 20
 ZIP = b"PK\x03\x04"
+PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""What zips hold in practice; of the others the library unfolds more at once than was asked for."""
 
 
 class Pin(msgspec.Struct, frozen=True):
@@ -111,24 +114,37 @@ class KagglePlace(WebPlace):
 
     def open(self, entry: Entry) -> io.BufferedReader:
         """See Place."""
-        stream = super().open(entry)
-        if stream.peek(len(ZIP))[: len(ZIP)] != ZIP:
-            return stream
         try:
-            archive = zipfile.ZipFile(stream)
-            inside = archive.open(self._member(archive, entry))
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError):
-            raise self._damaged(entry, "is no zip that can be read") from None
-        return io.BufferedReader(cast(io.RawIOBase, inside), CHUNK_BYTES >> 2)
+            return unzipped(super().open(entry), PurePosixPath(entry.path.decode()).name)
+        except NoZip as error:
+            raise SourceDamaged(f"source {self._name}: {entry.path.decode()} {error}; give another file") from None
 
-    def _member(self, archive: zipfile.ZipFile, entry: Entry) -> zipfile.ZipInfo:
-        """The member of the file's own name, or the only one."""
-        files = [info for info in archive.infolist() if not info.is_dir()]
-        name = PurePosixPath(entry.path.decode()).name
-        same = [info for info in files if PurePosixPath(info.filename).name == name]
-        if len(same) != 1 and len(files) != 1:
-            raise self._damaged(entry, f"is a zip of {len(files)} files, of which none alone has its name")
-        return (same or files)[0]
 
-    def _damaged(self, entry: Entry, how: str) -> SourceDamaged:
-        return SourceDamaged(f"source {self._name}: {entry.path.decode()} {how}; give another file")
+class NoZip(Exception):
+    """What begins as a zip and is none, or holds no one file that can be meant; its words say which."""
+
+
+def unzipped(stream: io.BufferedReader, name: str) -> io.BufferedReader:
+    """A stream itself, or, where it begins as a zip, that of the file in it that has this name, or is the only one.
+
+    Raises NoZip; reading a damaged one raises what `compressed.damage_named` names.
+    """
+    if stream.peek(len(ZIP))[: len(ZIP)] != ZIP:
+        return stream
+    try:
+        archive = zipfile.ZipFile(stream)
+        member = _member(archive, name)
+        if member.compress_type not in PACKINGS:
+            raise NoZip(f"is a zip that is packed by method {member.compress_type}, which is not read here")
+        inside = archive.open(member)
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, struct.error):
+        raise NoZip("is no zip that can be read") from None
+    return io.BufferedReader(cast(io.RawIOBase, inside), CHUNK_BYTES >> 2)
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
+    files = [info for info in archive.infolist() if not info.filename.endswith("/")]
+    same = [info for info in files if PurePosixPath(info.filename).name == name]
+    if len(same) != 1 and len(files) != 1:
+        raise NoZip(f"is a zip of {len(files)} files, of which none alone has its name")
+    return (same or files)[0]

@@ -9,6 +9,7 @@ paths. Paths are relative to the folder of the lines' file and stay within the s
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -25,6 +26,7 @@ from shardkit.sources.jsonl import Jsonl
 from shardkit.sources.listing import write_private
 from shardkit.sources.walk import root_folder
 from shardkit.spec import Limits, PlainSource
+from shardkit.store import fs
 
 PINS = "media.pins"
 PIN = np.dtype([("path", "S16"), ("digest", "S16")])
@@ -69,9 +71,8 @@ class Plain:
                 found = self._file(step.row.position, named.path)
                 mark = _mark(step.row.position, named.path)
                 if found is not None and mark not in digests:
-                    data = found.read_bytes()
-                    digests[mark] = blake3(data).digest(length=16)
-                    total += len(data)
+                    digests[mark], size = self._digest(named.path, found)
+                    total += size
         pins = np.array(sorted(digests.items()), dtype=PIN)
         write_private(folder / PINS, [pins.tobytes()])
         revision = blake3(lines.revision.encode() + pins.tobytes()).hexdigest()
@@ -108,23 +109,43 @@ class Plain:
         if not path or "\0" in path or "://" in path or pure.is_absolute() or ".." in pure.parts:
             return None
         beside = root / PurePosixPath(position.rpartition(":")[0]).parent
-        for folder in dict.fromkeys((beside, root)):
-            found = Path(os.path.realpath(folder / pure))
-            if found.is_relative_to(root) and found.is_file():
-                return found
+        try:
+            for folder in dict.fromkeys((beside, root)):
+                found = Path(os.path.realpath(folder / pure))
+                if found.is_relative_to(root) and found.is_file():
+                    return found
+        except ValueError:  # no file system has such a name
+            return None
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise self._unreadable(path, error) from None
         return None
+
+    def _digest(self, path: str, found: Path) -> tuple[bytes, int]:
+        """(what the pins hold of a file, its bytes), in bounded memory."""
+        digest, size = blake3(), 0
+        try:
+            for chunk in fs.read_chunks(found):
+                digest.update(chunk)
+                size += len(chunk)
+        except OSError as error:
+            raise self._unreadable(path, error) from None
+        return digest.digest(length=16), size
 
     def _checked(self, position: str, path: str, found: Path, folder: Path) -> bytes:
         try:
             data = found.read_bytes()
         except OSError as error:
-            raise SourceFailed(f"source {self.spec.name}: cannot read {path!r}: {error.strerror}; run again") from None
+            raise self._unreadable(path, error) from None
         pins = self._read_pins(folder)
         at = int(np.searchsorted(pins["path"], mark := _mark(position, path)))
         wanted = pins["digest"][at : at + 1].tobytes() if pins["path"][at : at + 1].tobytes() == mark else b""
         if blake3(data).digest(length=16) != wanted:
             raise SourceChanged(f"source {self.spec.name}: {path!r} has changed since planned")
         return data
+
+    def _unreadable(self, path: str, error: OSError) -> SourceFailed:
+        return SourceFailed(f"source {self.spec.name}: cannot read {path!r}: {error.strerror}; run again")
 
     def _read_pins(self, folder: Path) -> np.ndarray:
         if self._pins is None:

@@ -156,7 +156,11 @@ class HubStore(HttpStore):
         Raises as `pin`.
         """
         address = f"{self._endpoint}/api/{self._place.kind}/{self._place.repository}/parquet"
-        return msgspec.json.decode(self._get(address, "", msgspec.structs.replace(self._patience, attempts=1))[0])
+        data = self._get(address, "", msgspec.structs.replace(self._patience, attempts=1))[0]
+        try:
+            return msgspec.json.decode(data)
+        except UNREADABLE:  # looking whether it is JSON passes over text that is not UTF-8
+            raise StorageFailed(f"cannot read {self.url}: the Hub's answer is no JSON; check HF_ENDPOINT") from None
 
     def list_files(self, folder: str = "", *, deep: bool = True) -> list[str]:
         """See ByteStore; all pages of the listing."""

@@ -62,14 +62,10 @@ class GcPlan(msgspec.Struct, frozen=True, kw_only=True):
 def recover(root: Path) -> Recovery:
     """Under the lock: remove temporaries; keep of each lane the commits whose files are there and good.
 
-    All folders are forced to the disk first: a builder that was killed between a link and its fsync left names that
-    are seen, but that a power cut would still lose.
-
     Sizes of all files that commits name are checked, and digests of each lane's last shard and what follows it. From
     the first bad one on, a lane's commits are discarded, and the build makes them again. Raises StorageFailed.
     """
-    temporaries = remove_temporaries(root)
-    _sync_folders(root)
+    temporaries = clear_up(root)
     commits: dict[str, tuple[Commit, ...]] = {}
     discarded: list[str] = []
     for lane in _lanes(root):
@@ -78,11 +74,16 @@ def recover(root: Path) -> Recovery:
     return Recovery(commits=commits, discarded=tuple(discarded), temporaries=temporaries)
 
 
-def remove_temporaries(root: Path) -> int:
-    """Under the lock: remove what a process that was killed left half-written; how many files. Raises StorageFailed."""
+def clear_up(root: Path) -> int:
+    """Under the lock: remove what a process that was killed left half-written; how many files. Raises StorageFailed.
+
+    All folders are forced to the disk: what was killed between a link and its fsync left names that are seen, but that
+    a power cut would still lose.
+    """
     found = list(_temporaries(root))
     for path in found:
         fs.unlink(path)
+    _sync_folders(root)
     return len(found)
 
 
@@ -166,7 +167,8 @@ def _temporaries(root: Path) -> Iterator[Path]:
 
 
 def _sync_folders(root: Path) -> None:
-    folders = [root, *(root / name for name in CONTENT_FOLDERS), root / BUILD_FOLDER, root / BUILD_FOLDER / "lanes"]
+    inside = (*CONTENT_FOLDERS, CARDS_FOLDER, BUILD_FOLDER, f"{BUILD_FOLDER}/lanes")
+    folders = [root, *(root / name for name in inside)]
     for folder in (folder for folder in folders if folder.is_dir()):
         fs.sync_folder(folder)
         if folder.name in (*CONTENT_FOLDERS, "lanes"):

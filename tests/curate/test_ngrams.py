@@ -140,6 +140,18 @@ def test_the_first_row_and_benchmark_is_named_and_the_record_says_what_was_looke
     assert str(tmp_path) not in str(step)
 
 
+def test_a_second_search_leaves_the_names_of_the_first_as_they_were(tmp_path: Path, benchmark: Path) -> None:
+    other = tmp_path / "other.jsonl"
+    other.write_text(json.dumps({"text": texts(1, seed=8)[0]}) + "\n", encoding="utf-8")
+    make(tmp_path / "data", [chat(0, ROWS[1]["question"]), chat(1, texts(1, seed=8)[0]), chat(2, texts(1)[0])])
+    for against in (benchmark, other):
+        dedup(str(tmp_path / "data"), DedupOptions(compare=(), against=(str(against),)), How())
+    dataset = open_one(tmp_path / "data")
+    reasons = read_reasons(dataset.store, dataset.manifest)
+    assert reasons is not None and reasons.benchmarks == ("sums", "other")
+    assert [(reason.benchmark, reason.row) for _, _, reason in reasons.all()] == [("sums", 1), ("other", 0)]
+
+
 def test_texts_of_a_row_leave_out_what_says_nothing() -> None:
     row = {
         "id": "x" * 40, "question": "Q?", "choices": {"text": ["one", "two"], "label": ["A", "B"]}, "n": 3,

@@ -9,10 +9,13 @@ import msgspec
 import pytest
 
 from shardkit import BuildSpec, SpecError, build_dataset, convert_spec, open_dataset, open_loader
+from shardkit.curate.derive import derive
 from shardkit.curate.split import plan_split, split_dataset
 from shardkit.read.listing import list_samples
 from shardkit.spec import SplitOptions
+from shardkit.store.layout import StepRecord
 from shardkit.store.manifest import read_manifest
+from shardkit.store.publish import publish_split
 
 RATIOS = {"train": 0.8, "val": 0.1, "test": 0.1}
 
@@ -130,6 +133,30 @@ def test_without_its_history_most_samples_keep_their_split(text: Path, tmp_path:
     build_dataset(spec_of(text, split={"ratios": RATIOS}), out=tmp_path / "two", workers=0)
     one, two = splits(tmp_path / "one"), splits(tmp_path / "two")
     assert sum(one[key] == two[key] for key in one) > 0.93 * len(one)
+
+
+def test_equal_speakers_of_two_sources_are_two(tmp_path: Path) -> None:
+    sources = []
+    for name, first in (("here", 0), ("there", 1000)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.jsonl").write_text(rows(40, first))
+        common = {"kind": "jsonl", "normalizer": "question_answer"}
+        sources.append({**common, "name": name, "path": str(tmp_path / name / "a.jsonl")})
+    build_dataset(
+        convert_spec({"name": "two", "sources": sources}, BuildSpec, "test"), out=tmp_path / "data", workers=0
+    )
+    plan = plan_split(open_dataset(tmp_path / "data"), SplitOptions(ratios=RATIOS, group=("provenance.position",)))
+    assert (plan.figures.groups, plan.figures.largest_group) == (80, 1)  # the positions are the same in both files
+
+
+def test_a_version_that_came_meanwhile_is_not_passed_over(text: Path, tmp_path: Path) -> None:
+    out = tmp_path / "data"
+    first = build_dataset(spec_of(text), out=out, workers=0).version
+    split_dataset(out, SplitOptions(ratios=RATIOS))
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file() and path.name != "lock"}
+    with pytest.raises(SpecError, match=r"went on to version .* meanwhile"):
+        derive(out, first, lambda root: publish_split(root, {}), StepRecord(name="split", options={}))
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file() and path.name != "lock"} == before
 
 
 def test_again_is_the_same_version_and_another_seed_another(text: Path, tmp_path: Path) -> None:

@@ -62,6 +62,8 @@ BAD: tuple[tuple[dict[str, Any], str], ...] = (
     ({"messages": CHAT, "images": ["../outside.png"]}, "no-media"),
     ({"messages": CHAT, "images": ["/etc/passwd"]}, "no-media"),
     ({"messages": CHAT, "images": ["https://host/a.png"]}, "no-media"),
+    ({"messages": CHAT, "images": ["longer than any name/" + "x" * 5000]}, "no-media"),
+    ({"messages": CHAT, "images": ["media/a.png\0"]}, "no-media"),
     ({"messages": CHAT, "images": ["media/broken.png"]}, "image-damaged"),
     ({"messages": CHAT, "images": ["media/a.png", "media/a.png"]}, "schema"),
     ({"messages": CHAT, "modalities": {"image": [{"path": "media/a.png", "type": "painting"}]}}, "schema"),
@@ -113,6 +115,16 @@ def test_a_folder_of_lines_finds_media_beside_each_file(folder: Path) -> None:
     (folder / "deep" / "more.jsonl").write_bytes(msgspec.json.encode({"messages": CHAT, "images": ["b.png"]}) + b"\n")
     found = validate(str(folder), Rules())
     assert found.passed and found.samples == 2
+
+
+def test_links_that_lead_out_of_the_folder_are_no_media(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    outside = tmp_path_factory.mktemp("outside")
+    Image.new("RGB", (8, 8), (0, 0, 255)).save(outside / "b.png")
+    (folder / "media" / "link.png").symlink_to(outside / "b.png")
+    (folder / "out").symlink_to(outside)
+    rows = [{"messages": CHAT, "images": [path]} for path in ("media/link.png", "out/b.png")]
+    found = validate(str(rows_of(folder, GOOD[0], *rows)), Rules())
+    assert (found.good, reasons(found)) == (1, {"no-media": 2})
 
 
 def test_media_that_changed_since_planned_are_noticed(folder: Path) -> None:

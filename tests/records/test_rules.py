@@ -89,6 +89,22 @@ def test_any_text_is_looked_through(text: str) -> None:
         assert all(0 <= found.start < found.end <= len(text) for found in find(text))
 
 
+BEGINNINGS = (
+    *("eyJ", "AKIA", "ghp_", "github_pat_", "glpat-", "xoxb-", "AIza", "sk_live_", "sk-", "hf_", "npm_", "pypi-AgE"),
+    *("SG.", "api_key = ", "password='", "a://b:", "a@b", "+1 ", "AB12 ", "1234-", "1.", "1", "-----BEGIN A "),
+    "-----BEGIN PRIVATE KEY-----",
+)
+
+
+@pytest.mark.parametrize("beginning", BEGINNINGS)
+def test_no_text_however_made_takes_long(beginning: str) -> None:
+    """A pattern that goes back over the text for each beginning takes minutes for these, not a moment."""
+    length = 2_000_000 if beginning == "eyJ" else 60_000
+    for more in ("", "-aB3", "aB3aB3aB3aB3aB3.", '"12 3456 '):
+        text = (beginning + more) * (length // len(beginning + more))
+        assert len(redact(text, find_secrets(text))) > 0 and len(redact(text, find_personal(text))) > 0
+
+
 def draft(*contents: str, **more: Any) -> Draft:
     messages = tuple(Message(role="user", content=content) for content in contents)
     return Draft(id="1", messages=messages, domain="d", category="c", source="s", **more)
@@ -137,6 +153,7 @@ def test_languages_are_told_apart_and_code_says_nothing() -> None:
     assert identify("Please write a function that adds two numbers, and handle lists that are empty.") == "en"
     assert identify("```python\ndef wie_viele_aepfel(anna): return anna - 3 # und zwei verschenkt\n```") == ""
     assert identify("ok") == ""
+    assert identify("De snelle bruine vos springt over de luie hond, en dan gaat hij in de tuin zitten.") == "nl"
     rules = Rules(languages=("en",))
     with pytest.raises(Refused, match="language: de"):
         apply_rules(draft("Wie viele Äpfel bleiben übrig, wenn Anna drei davon isst und zwei verschenkt?"), rules)

@@ -13,6 +13,7 @@ import pytest
 from shardkit.build.run import build
 from shardkit.errors import ShardkitError, SourceChanged, SourceDamaged, SourceUnavailable, SpecError
 from shardkit.records.row import Row
+from shardkit.sources.kaggle import NoZip, unzipped
 from shardkit.sources.web_place import BLOCK_BYTES
 from shardkit.spec import KaggleSource
 from shardkit.store.kaggle import Login, find_login
@@ -127,6 +128,33 @@ def test_file_that_is_not_there(
     with pytest.raises(SourceUnavailable, match=message) as caught:
         opened(spec(file))
     assert caught.value.reason == reason
+
+
+def forged(name: str, way: int, cut: int = 0) -> bytes:
+    """A zip of one file, packed in some way; with `cut` bytes less in front of its list than it says."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", way) as archive:
+        archive.writestr(name, b"x" * 100)
+    data, at = out.getvalue(), out.getvalue().index(b"PK\x01\x02")
+    return data[: at - cut] + data[at:]
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (forged("a.csv", zipfile.ZIP_STORED, 60), "no zip that can be read"),
+        (forged("a.csv", zipfile.ZIP_BZIP2), "packed by method 12"),
+        (forged("a.csv", zipfile.ZIP_LZMA), "packed by method 14"),
+    ],
+)
+def test_zip_that_lies_or_is_packed_strangely_is_refused(data: bytes, told: str) -> None:
+    with pytest.raises(NoZip, match=told):
+        unzipped(io.BufferedReader(io.BytesIO(data)), "a.csv")  # type: ignore[arg-type]
+
+
+def test_only_file_of_a_zip_needs_no_name() -> None:
+    data = forged("a.csv", zipfile.ZIP_STORED).replace(b"a.csv", b"\0.csv")
+    assert unzipped(io.BufferedReader(io.BytesIO(data)), "a.csv").read() == b"x" * 100  # type: ignore[arg-type]
 
 
 def test_zip_that_is_none_or_of_many_is_refused(server: Kaggle, opened: Callable[..., Opened]) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pickle
 import random
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,26 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     with hub_server(tmp_path) as server:
         use_environment(monkeypatch, HF_ENDPOINT=server.url, HF_TOKEN=TOKEN)
         yield server
+
+
+def test_exports_that_are_no_text_are_a_failure_that_says_so() -> None:
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"a\xff": 1}')
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        with pytest.raises(StorageFailed, match="no JSON"):
+            HubStore(URL, QUICK, COMMIT, f"http://127.0.0.1:{server.server_address[1]}").exports()
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def store_of(folder: str = "/data") -> HubStore:

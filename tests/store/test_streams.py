@@ -88,6 +88,25 @@ def test_failed_fsync_of_the_thread_is_not_tried_again_and_nothing_is_left(tmp_p
     assert files(tmp_path) == []
 
 
+class LateFailure(Faults):
+    """An fsync that fails only a while after everything else is done."""
+
+    def before(self, operation: Operation) -> Instead | None:
+        if operation.kind == "fsync":
+            time.sleep(0.3)
+        return super().before(operation)
+
+
+@pytest.mark.usefixtures("threaded")
+def test_an_fsync_that_fails_behind_the_read_back_is_waited_for(tmp_path: Path) -> None:
+    fs.observe(LateFailure(Setting(fault="eio", at=1, kinds=("fsync",))))
+    writer = writer_in(tmp_path)
+    writer.fill(writer.encode(SAMPLES))
+    with pytest.raises(StorageFailed, match=r"cannot fsync .*Input/output error"):
+        writer.seal()
+    assert files(tmp_path) == []
+
+
 @pytest.mark.usefixtures("threaded")
 def test_a_bad_read_back_waits_for_the_fsync_and_leaves_nothing(tmp_path: Path) -> None:
     fs.observe(faults := Faults(Setting(fault="flip", at=2, kinds=("write",)), keep=True))

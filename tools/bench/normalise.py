@@ -4,8 +4,9 @@ Here: the rows, the whole lane on one core, and the same stages one at a time.
 Elsewhere: the lane itself (shardkit.build.lane), the writer beside peers (ours.py, peers.py).
 
 Rates are rows per second of processor time: of one core, whatever else the machine does; the fastest of some rounds.
-The whole lane is measured as a build runs it, in one thread, and as it runs sources that make it wait, with a thread
-that reads; the profile runs each stage over the same rows alone, so that its parts add up to about the whole.
+The whole lane is measured as a build runs it, in one thread; as it runs sources that make it wait, with a thread that
+reads; and with rules of language, secrets and personal data. The profile runs each stage over the same rows alone, so
+that its parts add up to about the whole.
 """
 
 from __future__ import annotations
@@ -30,10 +31,12 @@ from shardkit.sources.jsonl import read_lines
 from shardkit.sources.listing import open_pinned, read_listing
 from shardkit.sources.strict_json import parse_object
 from shardkit.sources.table import open_source
-from shardkit.spec import BuildSpec, JsonlSource, convert_spec
+from shardkit.spec import BuildSpec, JsonlSource, Rules, convert_spec
 from shardkit.store.layout import LaneRecord, LaneTotals
 from shardkit.store.shard import ShardWriter
 
+RULES = Rules(languages=("en",), secrets="refuse", personal="redact", licences=("free",))
+RULED = "whole lane, languages, secrets and people looked for"
 TEXT = (
     "the server answers with a list of orders and each row has an id a name a price in cents and the time of its last "
     "change so a query that joins them by customer must use the index on created_at or it reads the whole table"
@@ -56,6 +59,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(dir=options.folder, prefix="shardkit-bench-") as folder:
         job = prepare(Path(folder), options.rows, options.normalizer)
         whole = [whole_lane(job, threads, options.rounds) for threads in (None, 0)]
+        ruled = msgspec.structs.replace(job, spec=msgspec.structs.replace(job.spec, rules=RULES))
+        whole.append(whole_lane(ruled, None, options.rounds)._replace(name=RULED))
         profile = by_stage(job, options.rounds)
     told = {
         "rows": options.rows,
@@ -67,7 +72,7 @@ def main() -> int:
         print(json.dumps(told))
         return 0
     for figure in whole:
-        print(f"{figure.name:<42} {figure.rows_per_second:>9,.0f} rows/s of a core, "
+        print(f"{figure.name:<53} {figure.rows_per_second:>9,.0f} rows/s of a core, "
               f"{figure.wall_rows_per_second:>9,.0f} on the wall")  # fmt: skip
     for name, cost in profile.items():
         print(f"  {name:<40} {cost:>9.2f} microseconds a row")

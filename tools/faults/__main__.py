@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from shardkit.build.phase import PHASES
 from shardkit.spec import Codec
-from tools.faults import calls, command, errors, kill, memory, mix, power, strace, tiny
+from tools.faults import acts, calls, command, errors, kill, memory, mix, power, strace, tiny
 from tools.faults.runner import build_here, record, scratch_folder
 from tools.faults.warm import Warm
 
@@ -172,6 +172,23 @@ def run_io(work: Work) -> Figures:
     }
 
 
+def run_acts(work: Work) -> Figures:
+    """Splits, builds with one, dedup and imports: killed and failing at every call, power cuts at random ones."""
+    figures: Figures = {}
+    for name, act in acts.ACTS.items():
+        folder = work.scratch / name
+        golden = acts.undisturbed(act, folder / "golden" / "dataset")
+        writes = sum(operation.kind == "write" for operation in golden.log)
+        called = range(1, len(golden.log) + 1, work.options.every)
+        kills = work.watch(acts.kill_each(act, golden, called, work.rng, folder), len(called))
+        chosen = list(errors.settings(len(golden.log), writes, work.options.every))
+        done = work.watch(acts.fail_each(act, golden, chosen, folder), len(chosen))
+        count = work.options.count or 50
+        cuts = work.watch(acts.cut_each(act, golden, work.rng, count, folder), count)
+        figures[name] = f"{len(golden.log)} calls, {len(kills)} killed, {len(done)} failing, {len(cuts)} without power"
+    return figures
+
+
 def run_memory(work: Work) -> Figures:
     """Peak memory of a small and a large build."""
     figures: Figures = {}
@@ -217,6 +234,7 @@ PROOFS: dict[str, Callable[[Work], Figures]] = {
     "calls": run_calls,
     "power": run_power,
     "io": run_io,
+    "acts": run_acts,
     "memory": run_memory,
     "training": run_training,
     "integrity": run_integrity,

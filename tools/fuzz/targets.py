@@ -1,7 +1,7 @@
 """What is fuzzed: a function of bytes that may raise our declared errors and nothing else, and seeds that it takes.
 
 Here: the table of targets. Digests are made to fit, as whoever forges a file forges its digest, too.
-Elsewhere: feeding them (engine.py), options (__main__.py).
+Elsewhere: what sources read and rows become (rows.py), feeding all of them (engine.py), options (__main__.py).
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ from shardkit.store.tar_index import index_tar
 from shardkit.store.urls import open_store
 from tools.conformance.datasets import Shape, Tiny, make_tiny
 from tools.conformance.foreign_tars import hostile_corpus, tar_of
+from tools.fuzz.rows import ROW_TARGETS
 
 DECLARED = (ShardkitError, Refused)
 UNFOLDED = 1 << 20
@@ -335,4 +336,5 @@ TARGETS: dict[str, Target] = {
     "record": Target(record, _records),
     "where": Target(where, lambda: [b'category=a|"b,c",images>=2', b"modality~image,licence!=x", b"audio_ms<30000"]),
     "state": Target(reading_state, _states),
+    **{name: Target(*target) for name, target in ROW_TARGETS.items()},
 }

@@ -6,10 +6,12 @@ Elsewhere: trying them (trial.py). Whoever changes a line named here changes it 
 
 from __future__ import annotations
 
+from tools.mutants.curating import CURATING
 from tools.mutants.foreign import FOREIGN
 from tools.mutants.mixing import MIXING
 from tools.mutants.packing import PACKING
 from tools.mutants.stores import STORES
+from tools.mutants.taking import TAKING
 from tools.mutants.trial import Mutant
 from tools.mutants.writing import WRITING
 
@@ -142,7 +144,7 @@ ORDERS = (
         "        file.close()\n        if b",
         ORDER_OF_FORMAT,
     ),
-    _one("temporaries stay", RECOVERY, "        fs.unlink(path)\n    return", "        pass\n    return", KILLED),
+    _one("temporaries stay", RECOVERY, "        fs.unlink(path)\n    _sync", "        pass\n    _sync", KILLED),
     _one("bad file with a good name is kept", PUBLISH, "if new or _same(staged, final):", "if True:",
          f"{PUBLISHED}::test_good_existing_file_is_kept_and_a_bad_one_is_replaced"),
     _one("commits whose files are gone are kept", RECOVERY, "            commits = commits[:at]\n            break",
@@ -392,4 +394,5 @@ CACHING = (
 MUTANTS = (
     *FORCES, *READ_BACKS, *ORDERS, *LOCKS, *CHAIN_DIGESTS, *INDEX_DIGESTS, *SAMPLE_DIGESTS, *VERIFYING, *READING,
     *RESUMING, *CACHING, *FOREIGN, *MIXING, *PACKING, *STORES, *WRITING,
+    *TAKING, *CURATING,
 )  # fmt: skip

@@ -25,7 +25,7 @@ WRITING = (
          f"{THREAD}::test_error_of_the_thread_is_raised_by_everything_that_follows"),
     _one("fsync of the thread is waited for", STREAMS, "        finally:\n            self.finish()\n",
          "        finally:\n            pass\n",
-         f"{THREAD}::test_failed_fsync_of_the_thread_is_not_tried_again_and_nothing_is_left"),
+         f"{THREAD}::test_an_fsync_that_fails_behind_the_read_back_is_waited_for"),
     _one("large shard not forced", STREAMS, "        self._run(self._file.sync)\n",
          "        self._run(self._file.sync) if self._thread is None else None\n",
          f"{LARGE}::test_everything_is_durable_when_the_build_returns"),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
-from itertools import chain
 from typing import Protocol
 
 import msgspec
@@ -105,17 +104,17 @@ def _break_of_text(sample: Ruled, rules: Rules) -> Refused | None:
         (rules.personal, find_personal, "personal-data"),
     ):
         if action == "refuse":
-            kinds = {finding.kind for finding in chain.from_iterable(map(find, texts))}
+            kinds = {finding.kind for finding in find("\n".join(texts))}
             if kinds:  # never the secret itself: dead letters are read by many
                 return Refused(reason, ", ".join(sorted(kinds)))
     return None
 
 
 def _redacted(draft: Draft, find: Callable[[str], list[Finding]]) -> Draft:
-    found = [find(text) for text in texts_of(draft)]
-    if not any(found):
+    texts = texts_of(draft)
+    if not find("\n".join(texts)):  # one look at all of them: nearly always there is nothing
         return draft
-    contents = [redact(text, findings) for text, findings in zip(texts_of(draft), found, strict=True)]
+    contents = [redact(text, find(text)) for text in texts]
     messages = tuple(
         msgspec.structs.replace(message, content=content)
         for message, content in zip(draft.messages, contents, strict=False)

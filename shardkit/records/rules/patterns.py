@@ -116,6 +116,8 @@ def _made(kind: str, words: tuple[str, ...], pattern: str, holds: Callable[[str]
     return Pattern(kind, words, re.compile(pattern, re.ASCII), holds)
 
 
+FORMS: tuple[Callable[[str], str], ...] = (str.lower, str.upper, str.capitalize)
+
 SECRETS: tuple[Pattern, ...] = (
     _made(
         "private-key", ("PRIVATE KEY-----",),
@@ -133,14 +135,14 @@ SECRETS: tuple[Pattern, ...] = (
     _made("npm-token", ("npm_",), r"\bnpm_[A-Za-z0-9]{36}\b"),
     _made("pypi-token", ("pypi-AgE",), r"\bpypi-AgE[A-Za-z0-9_-]{50,}"),
     _made("sendgrid-key", ("SG.",), r"\bSG\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}\b"),
-    _made("jwt", ("eyJ",), r"\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{20,}"),
+    _made("jwt", ("eyJ",), r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{20,}"),
     _made(
         "password-in-url", ("://",),
         r"\b[a-z][a-z0-9+.-]{1,20}://[^\s/:@\"'<>]{1,64}:([^\s/@\"'<>]{6,128})@",
         _not_example,
     ),
     _made(
-        "assigned-secret", ("=", ":"),
+        "assigned-secret", tuple(form(word) for word in ("key", "token", "secret", "passw") for form in FORMS),
         r"(?i:api[_-]?key|secret[_-]?key|access[_-]?token|auth[_-]?token|client[_-]?secret|passw(?:or)?d)"
         r"[\"']?\s{0,8}[:=]\s{0,8}[\"']([A-Za-z0-9+/=_.-]{16,256})[\"']",
         _not_example,

@@ -135,19 +135,35 @@ def match_all(paths: Iterable[str], patterns: Sequence[str]) -> tuple[str, ...]:
 
 
 def glob_expression(pattern: str) -> re.Pattern[str]:
-    """A glob as fsspec means it: `**` alone between slashes is any folders, `*` and `?` stay within a part."""
-    parts = pattern.split("/")
+    """A glob as fsspec means it: `**` alone between slashes is any folders, `*` and `?` stay within a part.
+
+    Whatever the pattern, and a stranger's README may hold any, matching takes little: what stands between two stars is
+    looked for once, at its first place, since what follows can be found behind it wherever it can be found at all.
+    """
+    runs = _runs(pattern.split("/"))
     text = ""
-    for at, part in enumerate(parts):
-        last = at == len(parts) - 1
-        if part == "**":
-            text += ".+" if last else "(?:.+/)?"
-        else:
-            text += _part_expression(part) + ("" if last else "/")
+    for at, run in enumerate(runs):
+        first, last = at == 0, at == len(runs) - 1
+        parts = "/".join(map(_part_expression, run))
+        if last:
+            text += ("" if first else "(?:[^/]+/)*?" if run else ".+") + parts
+        elif run:
+            text += f"{parts}/" if first else f"(?>(?:[^/]+/)*?{parts}/)"
     try:
         return re.compile(text, re.DOTALL)
     except re.error:
         return re.compile(re.escape(pattern))
+
+
+def _runs(parts: Sequence[str]) -> list[list[str]]:
+    """The parts between each `**` and the next, which several together are too."""
+    runs: list[list[str]] = [[]]
+    for at, part in enumerate(parts):
+        if part != "**":
+            runs[-1].append(part)
+        elif at == 0 or parts[at - 1] != "**":
+            runs.append([])
+    return runs
 
 
 def main_format(paths: Iterable[str]) -> str:
@@ -196,16 +212,20 @@ def _file_patterns(word: str) -> tuple[str, ...]:
 
 
 def _part_expression(part: str) -> str:
-    text = ""
+    pieces = [""]
     for token in re.findall(r"\[!?\]?[^\]]*\]|.", part, re.DOTALL):
-        if token == "*" or token == "?":
-            text += "[^/]*" if token == "*" else "[^/]"
+        if token == "*":
+            pieces.append("")
+        elif token == "?":
+            pieces[-1] += "[^/]"
         elif len(token) > 1:
             inside = token[1:-1].replace("\\", "\\\\").replace("[", "\\[")
-            text += "[" + ("^" + inside[1:] if inside.startswith("!") else inside) + "]"
+            pieces[-1] += "[" + ("^" + inside[1:] if inside.startswith("!") else inside) + "]"
         else:
-            text += re.escape(token)
-    return text
+            pieces[-1] += re.escape(token)
+    first, *middle = pieces
+    last = f"[^/]*{middle.pop()}" if middle else ""
+    return first + "".join(f"(?>[^/]*?{piece})" for piece in middle) + last
 
 
 def _meant(path: str, pattern: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import tempfile
 from pathlib import Path
@@ -75,6 +76,15 @@ def test_globs_match_what_fsspec_matches(pattern: str, path: str) -> None:
     assert bool(glob_expression(pattern).fullmatch(path)) == bool(re.match(glob_translate(pattern), path))
 
 
+@pytest.mark.parametrize(
+    ("pattern", "path"),
+    [("**/" * 200 + "x", "a/" * 200 + "b"), ("*a" * 40 + "*b", "a" * 200), ("**/*a/" * 40 + "x", "aa/" * 200 + "b")],
+)
+def test_no_pattern_of_a_stranger_takes_long(pattern: str, path: str) -> None:
+    assert glob_expression(pattern).fullmatch(path) is None
+    assert glob_expression(pattern.replace("x", "b").replace("*b", "*")).fullmatch(path) is not None
+
+
 @given(
     st.lists(st.lists(parts, min_size=1, max_size=4).map("/".join), min_size=1, max_size=3),
     st.lists(st.text("abx.-", min_size=1, max_size=3), min_size=1, max_size=4).map("/".join),
@@ -128,6 +138,31 @@ NO_CARDS = (
 @pytest.mark.parametrize("text", NO_CARDS)
 def test_card_without_configs_gives_none(text: str) -> None:
     assert read_card(text) == ()
+
+
+HOSTILE_CARDS = {
+    "deeper than a stack": "[" * 1_000_000,
+    "deep name": "configs:\n- config_name: " + "{a: " * 100_000,
+    "list for a name": "configs: [{config_name: [a]}]",
+    "number that no text has": "configs: [{config_name: 0x" + "f" * 6000 + "}]",
+    "date that is none": "configs: [{config_name: 2001-99-99}]",
+    "unfolding list": "a: &a [x,x,x,x,x,x,x,x,x]\n"
+    + "".join(f"{b}: &{b} [{','.join([f'*{a}'] * 9)}]\n" for a, b in itertools.pairwise("abcdefghijkl"))
+    + "configs: [{config_name: *l}]",
+    "unfolding merge": "a: &a {x: 1}\n"
+    + "".join(f"{b}: &{b} {{<<: [{','.join([f'*{a}'] * 9)}]}}\n" for a, b in itertools.pairwise("abcdefghijkl"))
+    + "configs: [{config_name: a, <<: *l}]",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", HOSTILE_CARDS)
+def test_hostile_card_gives_no_configs_and_costs_nothing(case: str) -> None:
+    assert read_card(f"---\n{HOSTILE_CARDS[case]}\n---\n") == ()
+
+
+def test_aliases_of_words_are_followed() -> None:
+    [config] = read_card("---\nx: &x '*.csv'\nconfigs:\n- config_name: a\n  data_files: *x\n---\n")
+    assert config.data_files == {"train": ("*.csv",)}
 
 
 def test_config_is_chosen_as_the_readme_says() -> None:
