@@ -15,7 +15,7 @@ from shardkit.spec import DedupOptions
 from shardkit.store import fs
 from shardkit.store.layout import BUILD_FOLDER
 from shardkit.store.publish import lock
-from shardkit.store.recovery import remove_temporaries
+from shardkit.store.recovery import clear_up
 
 PINS = "benchmarks"
 """The folder under .build with what benchmarks are pinned to."""
@@ -41,7 +41,7 @@ def dedup_built(root: Path, options: DedupOptions, how: How) -> DedupResult | No
     """
     how = how._replace(pins=_pins(root))
     with lock(root):
-        remove_temporaries(root)
+        clear_up(root)
         dataset = open_one(root)
         if is_deduped(dataset, options, open_benchmarks(options.against, _pins(root), options.skip_unreachable)):
             return None
