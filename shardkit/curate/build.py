@@ -52,7 +52,7 @@ def build(
             on_event(event)
 
     root = Path(out).absolute()
-    if spec.dedup is not None:
+    if spec.dedup is not None and spec.dedup.against:
         for one in _pinned(root, spec.dedup, update).unreachable:
             on_event(Warned(message=f"nothing is compared with the benchmark {one.name}: {one.reason}"))
     result = build_lanes(spec, out=out, sample=sample, workers=workers, update=update, on_event=show)
