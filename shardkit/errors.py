@@ -25,6 +25,10 @@ class SpecError(ShardkitError):
     exit_code: ClassVar[int] = 2
 
 
+class NoSamples(SpecError):
+    """A build came to its end, and no row of any source had become a sample."""
+
+
 class NotADataset(SpecError):
     """A folder or URL given as a dataset holds none."""
 

@@ -1,7 +1,7 @@
 """What is wrong with a run and can be known before anything of it is loaded.
 
 Here: settings that do not go together, what so many processes or this machine cannot do, data without what the loss
-compares.
+compares, or with held-out samples that would be trained on.
 Elsewhere: ranges of single fields (spec), what only the model itself can tell (setting.py, objective.py).
 """
 
@@ -13,10 +13,11 @@ from itertools import islice
 from typing import Any
 
 from shardkit import Mixture, SpecError, open_loader
+from trainer.data.apart import check_apart, unasked_splits
 from trainer.data.media import Unfit
 from trainer.data.preferences import answers_of
 from trainer.data.reading import record_of
-from trainer.data.sources import choose_sources, open_data
+from trainer.data.sources import Data, choose_sources, open_data
 from trainer.distributed import World
 from trainer.objective import check_objective
 from trainer.setting import choose_device, reading_of, share_of
@@ -54,11 +55,34 @@ def device_warnings(spec: RunSpec) -> tuple[str, ...]:
     return ()
 
 
+def short_warnings(spec: RunSpec) -> tuple[str, ...]:
+    """That a run ends while it warms up: right for a first try of a few steps, and for nothing else."""
+    if spec.optimizer.warmup <= spec.steps:
+        return ()
+    return (
+        f"optimizer.warmup is {spec.optimizer.warmup} and steps {spec.steps}: the learning rate is never reached; set "
+        f"optimizer.warmup to at most steps, such as {spec.steps // 10}, or train longer",
+    )
+
+
+def data_warnings(spec: RunSpec, data: str | Sequence[str]) -> tuple[str, ...]:
+    """What of the data a run would tell as it begins. Raises SpecError."""
+    return tuple(unasked_splits(open_data(choose_sources(data, spec.data)), spec.data))
+
+
 def check_data(spec: RunSpec, data: str | Sequence[str]) -> None:
-    """Refuse datasets without a single preference for a loss that compares answers. Raises SpecError."""
-    if spec.loss.name not in PREFERENCES:
-        return
-    opened = open_data(choose_sources(data, spec.data))
+    """Refuse held-out samples that would be trained on, and data without a preference for a loss that compares answers.
+
+    Raises SpecError.
+    """
+    if spec.eval.where or spec.loss.name in PREFERENCES:
+        opened = open_data(choose_sources(data, spec.data))
+        check_apart(opened, spec.data, spec.eval.where)
+        if spec.loss.name in PREFERENCES:
+            _check_answers(spec, opened)
+
+
+def _check_answers(spec: RunSpec, opened: Data) -> None:
     seen = 0
     for dataset in opened.datasets if isinstance(opened, Mixture) else (opened,):
         for sample in _of_every_source(dataset, spec):
@@ -98,14 +122,6 @@ def _has_answers(sample: Any, *, unpaired: bool) -> bool:
         return False
 
 
-def _check_warmup(spec: RunSpec, ranks: int) -> None:
-    if spec.optimizer.warmup > spec.steps:
-        raise SpecError(
-            f"optimizer.warmup is {spec.optimizer.warmup} and steps {spec.steps}: the learning rate would never be "
-            f"reached; set optimizer.warmup to at most steps, such as {spec.steps // 10}, or train longer"
-        )
-
-
 def _check_image(spec: RunSpec, ranks: int) -> None:
     config = spec.model.vision.config if spec.model.vision else {}
     size, patch = config.get("image_size"), config.get("patch_size")
@@ -142,7 +158,6 @@ def _check_parallel(spec: RunSpec, ranks: int) -> None:
 
 
 CHECKS: tuple[Callable[[RunSpec, int], None], ...] = (
-    _check_warmup,
     _check_image,
     _check_shares,
     _check_parallel,

@@ -42,6 +42,16 @@ def locked(out: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def check_kind(out: Path, *, chain: bool) -> None:
+    """Refuse a folder of a run for a chain of stages, and the other way round: `eval` and `export` would find both.
+
+    Raises SpecError.
+    """
+    other, found = (SPEC, "a run without stages") if chain else (CHAIN, "a chain of stages")
+    if (out / other).is_file():
+        raise SpecError(f"{out} holds {found} ({other}); give another --out")
+
+
 def read_held_out(out: Path) -> dict[str, Any]:
     """The held-out figures by name, as held_out.json has them; none where it is missing or torn."""
     try:

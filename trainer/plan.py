@@ -14,7 +14,7 @@ import msgspec
 
 from shardkit import Mixture, open_loader
 from trainer.budget import MemoryPlan, plan_memory, rows_of
-from trainer.checks import check_data, check_settings, device_warnings
+from trainer.checks import check_data, check_settings, data_warnings, device_warnings, short_warnings
 from trainer.data.reading import loader_fields
 from trainer.data.sources import choose_sources, open_data
 from trainer.flops import count_step
@@ -111,6 +111,7 @@ def _plan(spec: RunSpec, shape: Shape, data: str | Sequence[str], ranks: int) ->
     counted = (arithmetic, *arithmetic.beside)
     parts = _parts(shape)
     row = spec.data.pack.tokens if spec.data.pack else spec.data.max_tokens
+    reads = bool(data or spec.data.datasets)
     return Plan(
         name=spec.name,
         loss=spec.loss.name,
@@ -130,8 +131,8 @@ def _plan(spec: RunSpec, shape: Shape, data: str | Sequence[str], ranks: int) ->
         flops_per_image=sum(each.per_image for each in counted),
         flops_per_window=sum(each.per_window for each in counted),
         arithmetic=arithmetic.formula(),
-        data=_data(spec, data) if data or spec.data.datasets else None,
-        warnings=device_warnings(spec),
+        data=_data(spec, data) if reads else None,
+        warnings=(*device_warnings(spec), *short_warnings(spec), *(data_warnings(spec, data) if reads else ())),
     )
 
 

@@ -27,13 +27,14 @@ from trainer.checkpoint import (
 )
 from trainer.checkpoint.generators import seed_generators
 from trainer.data.adapter import ahead_on
+from trainer.data.apart import check_apart, unasked_splits
 from trainer.data.reading import Drawn, state_for
 from trainer.data.sources import choose_sources, open_data, versions_of
 from trainer.data.stream import open_stream
 from trainer.distributed import World, choose_parallel
 from trainer.failure import SkippedFile
 from trainer.flops import count_step, device_peak
-from trainer.folder import HELD_OUT, SPEC, locked, read_held_out
+from trainer.folder import HELD_OUT, SPEC, check_kind, locked, read_held_out
 from trainer.losses.tokens import check_pieces
 from trainer.memory import Room
 from trainer.metrics import Metrics, Unwritten
@@ -80,6 +81,7 @@ class Run:
         fix_arithmetic(spec, self.device)
         found = peek_progress(start) if start else None
         self.dataset = open_data(data, found.version if found else "")
+        check_apart(self.dataset, spec.data, spec.eval.where)
         self.reading = reading_of(spec)
         self.share = share_of(self.reading, self.world)
         self.speech = speech_of(spec, start) or make_speech(spec, self.dataset, self.reading)
@@ -222,6 +224,7 @@ def open_run(
     """A run in `out`, which rank 0 locks and every rank reads. Raises SpecError (bad input), RunLocked."""
     world = world or World()
     sources = choose_sources(data, spec.data)
+    check_kind(out, chain=False)
     with locked(out) if world.is_first else nullcontext():
         start = world.first(lambda: choose_start(spec, out, resume, report))
         run = Run(spec, sources, out, start, world, report)
@@ -229,6 +232,8 @@ def open_run(
             if world.is_first:
                 write_json(out / SPEC, msgspec.to_builtins(without_secrets(spec)))
             run.report(_started(run, start))
+            for text in unasked_splits(run.dataset, spec.data) if world.is_first else ():
+                run.report({"event": "warning", "text": text})
             yield run
         finally:
             run.close()

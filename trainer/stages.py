@@ -19,7 +19,7 @@ import msgspec
 from shardkit import SpecError
 from trainer.checkpoint import best_checkpoint, held_out_loss, is_whole, list_checkpoints, step_of
 from trainer.distributed import World, open_world
-from trainer.folder import CHAIN
+from trainer.folder import CHAIN, check_kind
 from trainer.loop import Measure, Outcome, Report, train
 from trainer.metrics import read_evaluations
 from trainer.records import write_json
@@ -75,6 +75,7 @@ def train_chain(
     Under torchrun every process calls this; rank 0 alone reports and writes.
     Raises SpecError where a stage would have to change that another has begun from, and what `train` raises.
     """
+    check_kind(out, chain=True)
     runs = stage_runs(spec)
     outcomes = {}
     start = spec.start

@@ -16,7 +16,7 @@ from shardkit.build.phase import phase
 from shardkit.build.plan import Plan
 from shardkit.build.progress import Finishing, OnEvent, Warned
 from shardkit.build.settle import Commits
-from shardkit.errors import SpecError
+from shardkit.errors import NoSamples
 from shardkit.store import fs
 from shardkit.store.index import IndexReader
 from shardkit.store.layout import BUILD_FOLDER, LaneTotals, Manifest, ShardEntry, Sums, Totals
@@ -31,12 +31,12 @@ def finish(root: Path, plan: Plan, commits: Commits, on_event: OnEvent) -> tuple
     """Publish the version that complete lanes make; (its digest, its manifest).
 
     Every step gives the same bytes when it is done again, so a build that is killed here ends the same.
-    Raises SpecError where no row at all became a sample, StorageFailed, ShardDamaged.
+    Raises NoSamples where no row at all became a sample, StorageFailed, ShardDamaged.
     """
     entries = shards_of(plan, commits)
     totals = {lane.name: commits[lane.name][-1].totals for lane in plan.record.lanes}
     if not entries:
-        raise SpecError(f"{root}: no row became a sample{_refusals(totals)}; mend the sources or the spec")
+        raise NoSamples(f"{root}: no row became a sample{_refusals(totals)}; mend the sources or the spec")
     on_event(Finishing(shards=len(entries), samples=sum(entry.samples for entry in entries)))
     _warn_of_empty_sources(plan, totals, on_event)
     with phase("finishing"):

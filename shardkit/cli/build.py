@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from shardkit.cli.options import CatalogOption, JsonOption, SetOption, named, show
+from shardkit.cli.options import CatalogOption, JsonOption, SetOption, local_folder, named, show
 from shardkit.errors import SpecError
 from shardkit.exits import parse_settings
 
@@ -97,7 +97,7 @@ def build(
 
 
 def status(
-    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Folder of a build.")], as_json: JsonOption = False
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="Folder of a build.")], as_json: JsonOption = False
 ) -> None:
     """What is built and what is left, from the same records that a resume reads.
 
@@ -105,7 +105,7 @@ def status(
     """
     from shardkit.build.status import read_status
 
-    found = read_status(dataset)
+    found = read_status(local_folder(dataset))
     show(msgspec.json.encode(found).decode() if as_json else found.text())
 
 

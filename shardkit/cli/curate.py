@@ -6,20 +6,17 @@ Elsewhere: what they do (shardkit.curate).
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 import typer
 
-from shardkit.cli.options import JsonOption, show
+from shardkit.cli.options import FolderArgument, JsonOption, local_folder, show
 from shardkit.errors import SpecError
-
-DatasetFolder = Annotated[Path, typer.Argument(metavar="DATASET", help="Folder of a dataset.")]
 
 
 def split(
-    dataset: DatasetFolder,
+    dataset: FolderArgument,
     ratios: Annotated[
         str, typer.Option("--ratios", metavar="NAME=SHARE,…", help="Shares that add up to 1.")
     ] = "train=0.95,val=0.025,test=0.025",
@@ -39,7 +36,7 @@ def split(
     What was split before by the same ratios and seed keeps its split when data is appended. Read one by the filter
     split=train.
 
-    Example: shardkit split data/demo --ratios train=0.8,val=0.1,test=0.1 --group provenance.repository
+    Example: shardkit split data/demo --ratios train=0.8,val=0.1,test=0.1 --near
     """
     from shardkit.curate.split import plan_split, split_dataset
     from shardkit.read.dataset import open_dataset
@@ -48,8 +45,9 @@ def split(
 
     raw = {"ratios": _ratios(ratios), "seed": seed, "by": _words(by), "group": _words(group), "near": near}
     options = convert_spec(raw, SplitOptions, "shardkit split")
-    require_dataset_folder(dataset)
-    figures = plan_split(open_dataset(dataset), options).figures if dry_run else split_dataset(dataset, options)
+    folder = local_folder(dataset)
+    require_dataset_folder(folder)
+    figures = plan_split(open_dataset(folder), options).figures if dry_run else split_dataset(folder, options)
     show(msgspec.json.encode(figures).decode() if as_json else figures.text(options.ratios))
     if not as_json and not dry_run:
         show(f"{dataset}: version {figures.version}")

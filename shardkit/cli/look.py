@@ -14,7 +14,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from shardkit.cli.options import DatasetArgument, JsonOption, named, show
+from shardkit.cli.options import DatasetArgument, FolderArgument, JsonOption, local_folder, named, note, show
 from shardkit.errors import PolicyRefused, SpecError
 
 
@@ -35,6 +35,9 @@ def ls(
     where: Annotated[
         str | None, typer.Option(metavar="FILTER", help="For example 'modality~image,category=chart|diagram,images<3'.")
     ] = None,
+    refused: Annotated[
+        bool, typer.Option("--refused", help="List the rows that became no samples in place of the samples, and why.")
+    ] = False,
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -43,12 +46,21 @@ def ls(
     Fields of a filter: modality, category, licence, source, split, images, pixels, frames, audio_ms, text_characters.
 
     Example: shardkit ls https://host/data/demo --where 'modality~image,text_characters<500' --limit 20
+
+    Example: shardkit ls data/demo-sample-20 --refused
     """
     from shardkit.read.dataset import open_dataset
-    from shardkit.read.listing import list_samples
+    from shardkit.read.listing import list_refused, list_samples
 
-    for listed in list_samples(open_dataset(dataset), where, limit):
+    if refused and where is not None:
+        raise SpecError("--where takes samples, --refused lists rows that are none; give one of them")
+    opened, count = open_dataset(dataset), 0
+    for listed in list_refused(opened, limit) if refused else list_samples(opened, where, limit):
+        count += 1
         show(msgspec.json.encode(listed).decode() if as_json else listed.text())
+    if not count and not as_json:
+        told = "no row was refused" if refused else f"the filter takes none of {len(opened):,} samples"
+        note(f"{dataset}: {told}")
 
 
 def cat(
@@ -156,7 +168,7 @@ def report(
 
 
 def serve(
-    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Folder of a dataset.")],
+    dataset: FolderArgument,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8765,
 ) -> None:
@@ -167,7 +179,8 @@ def serve(
     from shardkit.read.serve import serve_folder
     from shardkit.store.urls import require_dataset_folder
 
-    require_dataset_folder(dataset)
-    with serve_folder(dataset, host=host, port=port) as server:
+    folder = local_folder(dataset)
+    require_dataset_folder(folder)
+    with serve_folder(folder, host=host, port=port) as server:
         show(f"serving {dataset} at {server.url} (Ctrl-C stops)")
         signal.pause()

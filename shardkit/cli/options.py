@@ -6,6 +6,7 @@ Elsewhere: the commands (build.py, look.py, keep.py), running them (main.py).
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,7 @@ DatasetArgument = Annotated[
         metavar="DATASET", help="Folder or URL of a dataset; or of tars that others made, with braces or globs."
     ),
 ]
+FolderArgument = Annotated[str, typer.Argument(metavar="DATASET", help="Folder of a dataset.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object per event on stdout.")]
 SetOption = Annotated[
     list[str] | None,
@@ -37,6 +39,18 @@ def named(value: str, what: str) -> str:
     return value
 
 
+def local_folder(value: str) -> Path:
+    """A dataset's folder on this machine; raises SpecError for a blank name and for a URL."""
+    if "://" in value:
+        raise SpecError(f"{value} is a URL; give the folder on this machine where its files lie")
+    return Path(named(value, "DATASET"))
+
+
 def show(text: str) -> None:
     """Print a line of the command's output; what stands in data cannot steer the terminal."""
     print(printable(text), flush=True)  # noqa: T201 - this is the command line
+
+
+def note(text: str) -> None:
+    """Tell people something that is no part of the command's output."""
+    print(printable(text), file=sys.stderr, flush=True)  # noqa: T201 - this is the command line

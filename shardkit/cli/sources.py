@@ -70,7 +70,11 @@ def show_one(name: NameArgument, catalog: CatalogOption = None, as_json: JsonOpt
     from shardkit.report.catalog import entry_json, entry_text
     from shardkit.spec.catalog.folder import catalog_folders, find_entry
 
-    entry = find_entry(named(name, "NAME").partition(":")[0], catalog_folders(catalog))
+    wanted, _, variant = named(name, "NAME").partition(":")
+    entry = find_entry(wanted, catalog_folders(catalog))
+    if variant and variant not in entry.variants:
+        known = ", ".join(entry.variants) or "none"
+        raise SpecError(f"the entry {entry.name} has no variant {variant!r}; there are: {known}")
     show(msgspec.json.encode(entry_json(entry)).decode() if as_json else entry_text(entry))
 
 

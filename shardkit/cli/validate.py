@@ -16,7 +16,7 @@ import msgspec
 import typer
 
 from shardkit.cli.options import JsonOption, named, show
-from shardkit.errors import PolicyRefused
+from shardkit.errors import NoSamples, PolicyRefused, SpecError
 
 ActionOption = typer.Option(metavar="keep|refuse|redact")
 
@@ -49,12 +49,15 @@ def validate(
     from shardkit.report.validation import write_validation
     from shardkit.spec import Rules, convert_spec
 
+    if "redact" in (secrets, personal):
+        raise SpecError("validate changes nothing: give keep or refuse here; `shardkit import` and builds redact")
     raw: dict[str, Any] = {"licences": _words(licences), "languages": _words(languages)}
     rules = convert_spec({**raw, "secrets": secrets, "personal": personal}, Rules, "shardkit validate")
     gates = parse_gates(gate or [])
     with ExitStack() as stack:
         found = run(named(subject, "DATASET"), rules, gates, _bar(stack) if not as_json else _silent)
     if report is not None:
+        report.parent.mkdir(parents=True, exist_ok=True)
         report.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
     if page is not None:
         write_validation(found, page)
@@ -65,8 +68,8 @@ def validate(
 
 
 def import_plain(
-    source: Annotated[Path, typer.Argument(metavar="FILE|FOLDER", help="JSON lines with messages and media files.")],
-    out: Annotated[Path | None, typer.Option(metavar="DATASET", help="Default: data/NAME.")] = None,
+    source: Annotated[str, typer.Argument(metavar="FILE|FOLDER", help="JSON lines with messages and media files.")],
+    out: Annotated[str | None, typer.Option(metavar="DATASET", help="Default: data/NAME.")] = None,
     licence: Annotated[str, typer.Option(help="The licence of rows that name none.")] = "",
     secrets: Annotated[str, ActionOption] = "keep",
     personal: Annotated[str, ActionOption] = "keep",
@@ -86,10 +89,16 @@ def import_plain(
     from shardkit.spec import Rules, convert_spec
 
     rules = convert_spec({"secrets": secrets, "personal": personal}, Rules, "shardkit import")
-    spec = plain_spec(source, licence=licence, rules=rules if rules != Rules() else None)
-    folder = out or Path("data") / spec.name
-    with open_renderer(as_json=as_json) as render:
-        result = build(spec, out=folder, workers=workers, update=update, on_event=render)
+    spec = plain_spec(Path(named(source, "FILE")), licence=licence, rules=rules if rules != Rules() else None)
+    folder = Path("data") / spec.name if out is None else Path(named(out, "--out"))
+    try:
+        with open_renderer(as_json=as_json) as render:
+            result = build(spec, out=folder, workers=workers, update=update, on_event=render)
+    except NoSamples as error:
+        raise NoSamples(
+            f"{error}; rows need `messages` or `modalities`, other columns are read by a build spec (kind: jsonl, and "
+            "a normalizer such as question_answer)"
+        ) from None
     if not as_json:
         show(f"{folder}: version {result.version}, {result.samples} samples, {result.dead_letters} dead letters")
 

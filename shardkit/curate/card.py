@@ -140,13 +140,17 @@ def _splits(facts: Facts) -> Section:
 def _sources(manifest: Manifest, facts: Facts) -> Section:
     rows = []
     for source in manifest.plan.sources:
-        subject = ", ".join(f"{name} {source.config[name]}" for name in SUBJECTS if source.config.get(name))
+        subject = ", ".join(f"{name} {_said(source.config[name])}" for name in SUBJECTS if source.config.get(name))
         count = sum(samples for (_, name), (samples, _) in facts.by_licence.items() if name == source.name)
         made = ", ".join(f"{name} {version}" for name, version in source.toolchain.items())
         told = "; ".join(part for part in (subject, source.decision) if part)
         rows.append((source.name, _kind(source), f"{count:,}", told, source.revision, made))
     columns = ("source", "kind", "samples", "what", "revision", "made with")
     return Section(title="Sources", columns=columns, rows=tuple(rows))
+
+
+def _said(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 def _kind(source: SourceRecord) -> str:

@@ -14,20 +14,24 @@ from typing import NamedTuple
 
 from shardkit.curate.plain import plain_spec
 from shardkit.errors import Refused, ShardDamaged
-from shardkit.media.prepare import check_member, prepare
+from shardkit.media.prepare import CHECK_PIXELS, check_member, prepare
 from shardkit.read.dataset import Dataset
 from shardkit.read.item import Item
-from shardkit.read.shapes import record_to_show
+from shardkit.read.shapes import modality_of
 from shardkit.records.key import sample_key
 from shardkit.records.marks import MARKS, count_marks
 from shardkit.records.normalize import normalize
+from shardkit.records.normalize.columns import DEFAULT_TYPES
 from shardkit.records.normalize.dialogue import check_roles
-from shardkit.records.row import Member
+from shardkit.records.row import Draft, Member, RawMedium
 from shardkit.records.rules import break_of
 from shardkit.records.sample import Sample, member_names
 from shardkit.sources.base import BadRow, Passed
 from shardkit.sources.plain import Plain
-from shardkit.spec import Limits, PlainSource, Rules
+from shardkit.spec import Limits, MediaOptions, PlainSource, Rules
+
+ANY_SIZE = Limits(image_pixels=CHECK_PIXELS, audio_seconds=1e9, video_seconds=1e9, video_frames=1 << 40)
+"""How large media may be that a dataset holds already: as they like, bombs apart."""
 
 
 class Checked(NamedTuple):
@@ -46,11 +50,14 @@ def check_dataset(dataset: Dataset, rules: Rules) -> Iterator[Checked]:
     for item in dataset:
         size = sum(len(data) for data in item.members.values())
         try:
-            sample = record_to_show(item)
-        except (Refused, ShardDamaged) as error:
+            sample = item.sample
+        except ShardDamaged as error:
             yield Checked(item.key, None, size, "schema", str(error))
             continue
-        fault = _fault(sample, item, rules) if ours else break_of(sample, types_of(sample), rules)
+        except Refused as refused:
+            yield Checked(item.key, None, size, refused.reason, refused.detail)
+            continue
+        fault = _fault(sample, item, rules, ours)
         yield Checked(item.key, sample, size, *(() if fault is None else (fault.reason, fault.detail)))
 
 
@@ -84,11 +91,14 @@ def types_of(sample: Sample) -> list[str]:
     return [*(one.type for one in media.image), *(one.type for one in media.audio), *(one.type for one in media.video)]
 
 
-def _fault(sample: Sample, item: Item, rules: Rules) -> Refused | None:
-    """The first thing wrong with a stored sample of ours, if anything is."""
+def _fault(sample: Sample, item: Item, rules: Rules, ours: bool) -> Refused | None:
+    """The first thing wrong with a stored sample, if anything is."""
     try:
-        _check_members(sample, item)
-        _check_messages(sample)
+        if ours:
+            _check_members(sample, item)
+            _check_messages(sample)
+        else:
+            _check_media(item)
     except Refused as refused:
         return refused
     return break_of(sample, types_of(sample), rules)
@@ -105,6 +115,19 @@ def _check_members(sample: Sample, item: Item) -> None:
         check_member(member.name, member.data)
     if sample_key(sample, members) != item.key:
         raise Refused("schema", "the key is not that of the content")
+
+
+def _check_media(item: Item) -> None:
+    """Every medium of a sample that others made is one that a build could take."""
+    for name, data in item.members.items():
+        modality = modality_of(name)
+        if modality is not None:
+            medium = RawMedium(modality=modality, type=DEFAULT_TYPES[modality], data=bytes(data))
+            draft = Draft(id=item.key, media=(medium,), domain="", category="", source="")
+            try:
+                prepare(draft, MediaOptions(), ANY_SIZE)
+            except Refused as refused:
+                raise Refused(refused.reason, f"{name}: {refused.detail}") from None
 
 
 def _check_messages(sample: Sample) -> None:

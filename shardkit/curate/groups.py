@@ -38,7 +38,8 @@ class Labels(Protocol):
 class Groups(NamedTuple):
     """Live samples in stored order, and what a split needs of them; arrays of one length each.
 
-    Of samples: `shards`, stored `ordinals`, `group` (a number). Of groups: `hashes`, `strata`, `sizes`.
+    Of samples: `shards`, stored `ordinals`, `group` (a number). Of groups: `hashes`, `strata`, `sizes`. `absent` are
+    fields that were to keep samples together and that none has.
     """
 
     shards: I64
@@ -47,6 +48,7 @@ class Groups(NamedTuple):
     hashes: U64
     strata: I64
     sizes: I64
+    absent: tuple[str, ...] = ()
 
 
 def gather_groups(dataset: Dataset, options: SplitOptions, clusters: Labels) -> Groups:
@@ -58,7 +60,8 @@ def gather_groups(dataset: Dataset, options: SplitOptions, clusters: Labels) -> 
     roots: list[int] = []
     strata: list[int] = []
     places: list[tuple[int, int]] = []
-    for listed, labels in zip(list_samples(dataset), _labels(dataset, options, clusters), strict=True):
+    seen: set[str] = set()
+    for listed, labels in zip(list_samples(dataset), _labels(dataset, options, clusters, seen), strict=True):
         own = [_hash(options.seed, label) for label in labels] or [_hash(options.seed, listed.key)]
         roots.append(joined.join(own))
         strata.append(_hash(options.seed, _stratum(listed, options)))
@@ -67,25 +70,26 @@ def gather_groups(dataset: Dataset, options: SplitOptions, clusters: Labels) -> 
     hashes, first, group, sizes = np.unique(found, return_index=True, return_inverse=True, return_counts=True)
     _, ranks = np.unique(np.array(strata, dtype=np.uint64)[first], return_inverse=True)
     where = np.array(places, dtype=np.int64).reshape(-1, 2)
-    return Groups(where[:, 0], where[:, 1], group.astype(np.int64), hashes, ranks.astype(np.int64), sizes)
+    absent = tuple(name for name in options.group if name not in seen)
+    return Groups(where[:, 0], where[:, 1], group.astype(np.int64), hashes, ranks.astype(np.int64), sizes, absent)
 
 
-def _labels(dataset: Dataset, options: SplitOptions, clusters: Labels) -> Iterator[list[str]]:
-    """The labels of every live sample in stored order."""
+def _labels(dataset: Dataset, options: SplitOptions, clusters: Labels, seen: set[str]) -> Iterator[list[str]]:
+    """The labels of every live sample in stored order; fields that any has go into `seen`."""
     if not options.group:
         facts: Iterable[tuple[tuple[int, int], list[str]]] = (
             ((listed.shard, listed.ordinal), []) for listed in list_samples(dataset)
         )
     elif set(options.group) <= {"source", "category"}:
-        facts = (((row.shard, row.ordinal), _values(row, options.group)) for row in list_samples(dataset))
+        facts = (((row.shard, row.ordinal), _values(row, options.group, seen)) for row in list_samples(dataset))
     else:
-        facts = (((shard, at), _values(record, options.group)) for shard, at, record in read_records(dataset))
+        facts = (((shard, at), _values(record, options.group, seen)) for shard, at, record in read_records(dataset))
     for place, labels in facts:
         cluster = clusters.get(place)
         yield [*labels, f"near={cluster}"] if cluster is not None else labels
 
 
-def _values(row: Sample | Listed, names: tuple[str, ...]) -> list[str]:
+def _values(row: Sample | Listed, names: tuple[str, ...], seen: set[str]) -> list[str]:
     found = []
     for name in names:
         if name.startswith("provenance."):
@@ -95,7 +99,9 @@ def _values(row: Sample | Listed, names: tuple[str, ...]) -> list[str]:
         else:
             value = str(getattr(row, name))
             label = f"{name}={value}"
-        found += [label] if value else []
+        if value:
+            found.append(label)
+            seen.add(name)
     return found
 
 

@@ -70,7 +70,7 @@ def sum_licences(dataset: Dataset, policy: Collection[str] | None = None) -> Lic
     Raises SpecError (a policy that names nothing known), ShardDamaged, StorageFailed.
     """
     counts = count_facts(dataset).by_licence
-    allowed = None if policy is None else _check_policy(policy, {licence for licence, _ in counts})
+    allowed = None if policy is None else check_policy(policy, {licence for licence, _ in counts})
     entries = [
         LicenceSum(
             licence=licence,
@@ -86,7 +86,8 @@ def sum_licences(dataset: Dataset, policy: Collection[str] | None = None) -> Lic
     return LicenceReport(dataset=dataset.url, version=dataset.version, licences=tuple(entries))
 
 
-def _check_policy(policy: Collection[str], licences: Collection[str]) -> set[str]:
+def check_policy(policy: Collection[str], licences: Collection[str]) -> set[str]:
+    """The policy as a set. Raises SpecError where it names no class, no known licence and none of the dataset's."""
     for name in policy:
         if name not in ORDER and name not in licences and classify(name) == "unknown":
             raise SpecError(

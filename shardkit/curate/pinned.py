@@ -20,6 +20,7 @@ from shardkit.curate.row_texts import texts_of
 from shardkit.errors import Refused, SourceChanged, SourceDamaged, SourceFailed, SourceUnavailable, SpecError
 from shardkit.records.normalize import check_normalizer, only_texts, said_in
 from shardkit.records.normalize.columns import MEDIA_TYPES
+from shardkit.records.normalize.door import COMMON_ROLES
 from shardkit.records.row import Cursor, Row
 from shardkit.sources.base import Passed, Step
 from shardkit.sources.gather import gathered
@@ -114,7 +115,7 @@ def _texts(row: Row, pinned: Pinned) -> list[str]:
     try:
         draft = said_in(row, spec, pinned.pin.revision)
     except Refused:
-        common = {spec.columns.get(role) for role in ("id", "category", "licence")}
+        common = {spec.columns.get(role) for role in COMMON_ROLES}
         return texts_of({name: value for name, value in row.fields.items() if name not in common})
     return [plain_text(content) for role, content in turns(draft) if role != "system"]
 

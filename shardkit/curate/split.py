@@ -21,7 +21,7 @@ from shardkit.curate.groups import Groups, Labels, gather_groups
 from shardkit.errors import SpecError
 from shardkit.read.dataset import Dataset, open_dataset
 from shardkit.read.find import keys_of, read_indexes
-from shardkit.spec.curation import HELD_OUT, SplitOptions
+from shardkit.spec.curation import DEFAULT_GROUP, HELD_OUT, SplitOptions
 from shardkit.store.layout import Manifest, StepRecord
 from shardkit.store.manifest import SPLIT, read_split
 from shardkit.store.publish import publish_split
@@ -35,7 +35,8 @@ class SplitFigures(msgspec.Struct, frozen=True, kw_only=True):
     """What a split came to: samples of each split, groups, samples that kept the split of an earlier version.
 
     `largest_group` is samples of the largest group: shares cannot be met closer than it allows. `held_out` are samples
-    of the split of that name, which the shares are not of.
+    of the split of that name, which the shares are not of. `absent` are fields that were to keep samples together and
+    that no sample has.
     """
 
     dataset: str
@@ -45,6 +46,7 @@ class SplitFigures(msgspec.Struct, frozen=True, kw_only=True):
     largest_group: int
     kept: int
     held_out: int = 0
+    absent: tuple[str, ...] = ()
 
     def text(self, wanted: Mapping[str, float]) -> str:
         """The figures as lines for a terminal."""
@@ -58,6 +60,7 @@ class SplitFigures(msgspec.Struct, frozen=True, kw_only=True):
         rows.append(f"{self.groups:,} groups, the largest of {self.largest_group:,}; {self.kept:,} samples kept theirs")
         if any(abs(count / total - wanted[name]) > TOLERANCE for name, count in self.samples.items()):
             rows.append("the shares are off by more than 1%: groups are large for so few samples")
+        rows += [f"no sample has {name}: nothing was kept together by it" for name in self.absent]
         return "\n".join(rows)
 
 
@@ -111,6 +114,7 @@ def plan_split(dataset: Dataset, options: SplitOptions, clusters: Labels | None 
         largest_group=int(groups.sizes.max()),
         kept=int(groups.sizes[free & (kept >= 0)].sum()),
         held_out=held_out,
+        absent=tuple(name for name in groups.absent if name not in DEFAULT_GROUP),
     )
     return SplitPlan(groups, chosen, figures)
 

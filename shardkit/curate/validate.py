@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from shardkit.curate.checks import Checked, check_dataset, check_plain
+from shardkit.curate.licences import check_policy
 from shardkit.curate.quality import Gate, Gathering, Quality
 from shardkit.errors import REASONS
 from shardkit.read.dataset import open_dataset
@@ -24,6 +25,8 @@ from shardkit.store.layout import POINTER_PATH
 
 EXAMPLES = 5
 EXCERPT = 300
+REDACTED = "[redacted "
+"""How what `redact` puts in place of a finding begins."""
 DUPLICATE = "duplicate"
 
 
@@ -104,6 +107,7 @@ def _open(subject: str, rules: Rules) -> tuple[str, int | None, Iterator[Checked
     if _is_plain(subject):
         return "", None, check_plain(Path(subject), rules)
     dataset = open_dataset(subject)
+    check_policy(rules.licences, {licence for entry in dataset.manifest.shards for licence in entry.licences})
     return dataset.version, len(dataset), check_dataset(dataset, rules)
 
 
@@ -191,8 +195,10 @@ class _Tally:
 
 
 def _excerpt(sample: Sample | None) -> str:
-    """The beginning of a sample's texts, without what must not be shown."""
-    text = "\n".join(texts_of(sample))[: 4 * EXCERPT] if sample else ""
+    """A part of a sample's texts, without what must not be shown: where that is found, else the beginning."""
+    text = "\n".join(texts_of(sample)) if sample else ""
     for find in (find_secrets, find_personal):
         text = redact(text, find(text))
-    return text if len(text) <= EXCERPT else text[:EXCERPT] + "…"
+    start = max(0, text.find(REDACTED) - EXCERPT // 2)
+    cut = text[start : start + EXCERPT]
+    return "…" * (start > 0) + cut + "…" * (len(text) > start + EXCERPT)

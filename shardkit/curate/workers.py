@@ -10,6 +10,7 @@ import contextlib
 import io
 import multiprocessing
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -28,6 +29,8 @@ from shardkit.errors import ShardkitError
 from shardkit.read.dataset import Dataset
 from shardkit.spec import DedupOptions
 from shardkit.store import fs
+
+STAGED = f"{fs.STAGE}dedup-shard-"
 
 
 class Work(NamedTuple):
@@ -68,24 +71,47 @@ def _deaths_named() -> Iterator[None]:
 
 
 def _side_by_side(work: Work, workers: int, shards: Sequence[int]) -> Iterator[tuple[int, Batch]]:
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_begin, initargs=(work,)) as pool:
+    with _pool(work, workers) as pool:
         waiting: deque[tuple[int, Future[Handed]]] = deque()
-        try:
-            for shard in shards:
+        for shard in shards:
+            with _signals_held():  # the first ones start the processes
                 waiting.append((shard, pool.submit(_make, shard)))
-                if len(waiting) > 2 * workers:
-                    yield from _taken(*waiting[0])
-                    waiting.popleft()
-            while waiting:
-                yield from _taken(*waiting[0])
-                waiting.popleft()
-        finally:
-            for _, future in waiting:
-                future.cancel()
-            for _, future in waiting:
-                with contextlib.suppress(BaseException):
-                    fs.unlink(future.result().path)
+            if len(waiting) > 2 * workers:
+                yield from _taken(*waiting.popleft())
+        while waiting:
+            yield from _taken(*waiting.popleft())
+
+
+@contextlib.contextmanager
+def _pool(work: Work, workers: int) -> Iterator[ProcessPoolExecutor]:
+    """The processes. An error or a signal ends them at once, whatever they are at, and removes what they have made."""
+    others = {child.pid for child in multiprocessing.active_children()}
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_begin, initargs=(work,))
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        own = [child for child in multiprocessing.active_children() if child.pid not in others]
+        for child in own:
+            child.terminate()
+        for child in own:
+            child.join()
+        for path in work.folder.glob(f"{STAGED}*"):
+            with contextlib.suppress(OSError):
+                fs.unlink(path)
+        raise
+    pool.shutdown()
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Processes that start here never get a Ctrl-C, which goes to all of a terminal: the parent answers it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Handed(NamedTuple):
@@ -115,7 +141,7 @@ def _leave_with_parent() -> None:
 def _make(shard: int) -> Handed:
     """Write a shard's batches into a file of its own."""
     assert _work is not None, "the initializer sets it"
-    path = _work.folder / f"{fs.STAGE}dedup-shard-{shard}-{os.getpid()}"
+    path = _work.folder / f"{STAGED}{shard}-{os.getpid()}"
     digest = xxhash.xxh3_64()
     with fs.NewFile(path) as file:
         for batch in fingerprint_shard(_work.dataset, shard, _work.options, _work.grams):

@@ -24,8 +24,10 @@ from shardkit.read.order import LiveSamples
 from shardkit.read.state import Extent
 from shardkit.read.table import Tables
 from shardkit.read.tar_set import is_tars
+from shardkit.read.view import resolve_view
+from shardkit.read.where import parse_where
 from shardkit.store.layout import Manifest
-from shardkit.store.manifest import read_columns, read_manifest
+from shardkit.store.manifest import read_columns, read_manifest, read_split
 from shardkit.store.routing import route
 from shardkit.store.urls import ByteStore, open_store
 from shardkit.store.verify import VerifyReport, verify
@@ -150,6 +152,19 @@ class Dataset:
                 if ordinal not in left_out:
                     table = self.tables.find(shard, ordinal)
                     yield table.sources[ordinal - table.first]
+
+    def count(self, where: str) -> int:
+        """How many live samples a filter takes, from manifest and indexes alone.
+
+        Raises SpecError (the filter, or a split that this version does not have), ShardDamaged, StorageFailed.
+        """
+        return resolve_view(self, parse_where(where)).samples
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The names of the splits that this version's samples are in; none where it says nothing of splits."""
+        column = read_split(self.store, self.manifest)
+        return column.words if column else ()
 
     def omitted(self, shard: int) -> tuple[int, ...]:
         """The stored ordinals that this version leaves out of a shard."""

@@ -1,4 +1,4 @@
-"""Samples listed from the index alone: keys, where they lie, what the index says of them.
+"""Samples listed from the index alone: keys, where they lie, what the index says of them; and rows that are none.
 
 Here: what `shardkit ls` prints.
 Elsewhere: one sample whole (report.show), the filter's grammar (read.where).
@@ -7,15 +7,18 @@ Elsewhere: one sample whole (report.show), the filter's grammar (read.where).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 import msgspec
 import numpy as np
 
+from shardkit.errors import REASONS
 from shardkit.read.dataset import Dataset
 from shardkit.read.find import keys_of, read_indexes
 from shardkit.read.view import resolve_view
 from shardkit.read.where import parse_where
 from shardkit.store.index import IndexHead, IndexPage
+from shardkit.store.manifest import read_dead_letters
 
 NUMBERS = ("text_characters", "images", "pixels", "audio_ms", "frames", "sizes")
 
@@ -45,6 +48,33 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True):
         media += [f"{self.audio_ms / 1000:.1f} s"] if self.audio_ms else []
         about = "/".join(word for word in (self.source, self.category) if word)
         return f"{self.key}  {self.bytes:>11,}  {self.modalities or '-':<12}  {about}  {', '.join(media)}"
+
+
+class RefusedRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A row that became no sample: where it lies in its source, the reason's code, what the code means, a detail."""
+
+    source: str
+    position: str
+    reason: str
+    meaning: str
+    detail: str
+
+    def text(self) -> str:
+        """One line for a terminal."""
+        return f"{self.source}  {self.position}  {self.reason}: {self.detail or self.meaning}"
+
+
+def list_refused(dataset: Dataset, limit: int | None = None) -> Iterator[RefusedRow]:
+    """The rows that the dataset's builds refused, in the order of its lanes. Raises ShardDamaged, StorageFailed."""
+    letters = (letter for ref in dataset.manifest.dead_letters for letter in read_dead_letters(dataset.store, ref))
+    for letter in islice(letters, limit):
+        yield RefusedRow(
+            source=letter.source,
+            position=letter.position,
+            reason=letter.reason,
+            meaning=REASONS.get(letter.reason, ""),
+            detail=letter.detail,
+        )
 
 
 def list_samples(dataset: Dataset, where: str | None = None, limit: int | None = None) -> Iterator[Listed]:

@@ -114,7 +114,7 @@ class Describer:
                 return facts_of(sample_of(name, self.source, there))._replace(source=self.source)
             except (Refused, ValueError):
                 pass
-        counts = {modality: sum(_modality(member) == modality for member in members) for modality in EXTENSIONS}
+        counts = {modality: sum(modality_of(member) == modality for member in members) for modality in EXTENSIONS}
         present = sorted(modality for modality, count in counts.items() if count)
         return Facts(0, counts["image"], 0, 0, 0, self.source, "", "+".join(present), "")
 
@@ -137,7 +137,7 @@ def _own_record(members: Members) -> Sample | None:
 def _sort_out(members: Members) -> _Seen:
     media: dict[Modality, list[str]] = {modality: [] for modality in EXTENSIONS}
     for member in members:
-        modality = _modality(member)
+        modality = modality_of(member)
         if modality is not None:
             media[modality].append(member)
     text = next((_decode(name, members[name]) for name in TEXTS if name in members), None)
@@ -147,7 +147,8 @@ def _sort_out(members: Members) -> _Seen:
     return _Seen(media, fields, text)
 
 
-def _modality(member: str) -> Modality | None:
+def modality_of(member: str) -> Modality | None:
+    """The modality of a member by the extension of its name, if it is a medium's."""
     last = member.rpartition(".")[2]
     return next((modality for modality, names in EXTENSIONS.items() if last in names), None)
 

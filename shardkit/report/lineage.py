@@ -21,6 +21,7 @@ from shardkit.records.sample import Sample
 from shardkit.spec.licences import LicenceClass, classify
 from shardkit.store.layout import LaneRecord, Manifest, ShardEntry, SourceRecord
 from shardkit.store.manifest import read_split
+from shardkit.store.scrub import scrub
 
 
 class VersionNote(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +63,7 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True):
     def text(self) -> str:
         """Lines for a terminal."""
         rows = [("key", self.key), ("id", self.id), ("source", f"{self.source} ({self.kind})")]
-        rows += [("revision", self.revision), ("row", self.row)]
+        rows += [(name, value) for name, value in (("revision", self.revision), ("row", self.row)) if value]
         rows += [("licence", f"{self.licence or 'none given'} ({self.licence_class})")]
         rows += [("decision", self.decision)] if self.decision else []
         rows += [(f"step {at}", step) for at, step in enumerate(self.steps, 1)]
@@ -71,7 +72,8 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True):
         rows += [("configuration", self.configuration)]
         rows += [("version", _version_line(note)) for note in self.versions]
         width = max(len(name) for name, _ in rows)
-        return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+        below = "\n" + " " * (width + 2)
+        return "\n".join(f"{name:<{width}}  {below.join(value.strip().splitlines())}" for name, value in rows)
 
 
 def trace_sample(dataset: Dataset, key: str) -> Lineage:
@@ -140,7 +142,9 @@ def _steps(
 ) -> Iterator[str]:
     config = source.config if source else {}
     part = f", partition {lane.partition + 1} of {lane.partitions}" if lane and lane.partitions > 1 else ""
-    if source is not None:
+    if entry.url:
+        yield f"indexed where it lies, in {scrub(entry.url)}"
+    elif source is not None:
         yield f"read row {sample.provenance.get('position', '?')} of {source.name}{part}"
         options = {name: config[name] for name in ("columns", "options") if config.get(name)}
         yield f"normalised by {config.get('normalizer', '?')}{' ' + _json(options) if options else ''}"

@@ -42,7 +42,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
         rows += [("omitted", f"{self.omitted:,}")] if self.omitted else []
         rows += [("shards", f"{self.shards:,}"), ("bytes", f"{self.bytes:,}")]
         rows += [(f"source {name}", f"{count:,}") for name, count in self.by_source.items()]
-        rows += [(f"modality {name}", f"{count:,}") for name, count in self.by_modality.items()]
+        rows += [(f"modality {name or 'none'}", f"{count:,}") for name, count in self.by_modality.items()]
         rows += [(f"refused {reason}", f"{count:,}") for reason, count in self.refused.items()]
         rows += [("passed over", f"{self.filtered:,}")] if self.filtered else []
         rows += [("images", f"{self.images:,}"), ("video frames", f"{self.frames:,}")]

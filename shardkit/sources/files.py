@@ -18,7 +18,7 @@ from shardkit.sources.patterns import selector
 from shardkit.sources.places import LocalPlace, Place
 from shardkit.sources.sampling import Scanned
 from shardkit.sources.sidecars import SIDECAR_BYTES, Beside, fields_of, with_sidecars
-from shardkit.sources.walk import shown
+from shardkit.sources.walk import path_fields, shown
 from shardkit.spec import FilesSource, Limits
 
 SUFFIXES: dict[str, Modality] = {
@@ -62,7 +62,7 @@ class Files:
                 yield Step(row=self._row(file), cursor={"index": file.number + 1})
 
     def scan(self, folder: Path, columns: tuple[str, ...]) -> Iterator[Scanned]:
-        """Every file's path and name; its bytes are not read."""
+        """Every file's path, name and folder; its bytes are not read."""
         for file in self._listed(folder):
             yield Scanned(self._about(shown(file.entry.path)), {"index": file.number})
 
@@ -103,7 +103,7 @@ class Files:
             raise Refused("too-big", f"a file beside it has more than {SIDECAR_BYTES} bytes")
 
     def _about(self, path: str) -> dict[str, str]:
-        about = {"path": path, "name": PurePosixPath(path).name}
+        about = path_fields(path)
         return {**about, "category": PurePosixPath(path).parent.name} if self.spec.category_from_folder else about
 
     def _read(self, entry: Entry) -> bytes:

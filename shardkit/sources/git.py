@@ -34,7 +34,7 @@ from shardkit.sources.git_command import (
 from shardkit.sources.listing import Entry, read_listing, write_listing, write_private
 from shardkit.sources.patterns import selector
 from shardkit.sources.sampling import Scanned
-from shardkit.sources.walk import shown
+from shardkit.sources.walk import path_fields, shown
 from shardkit.spec import GitSource
 
 VENDORED_FOLDERS = frozenset(
@@ -109,10 +109,9 @@ class Git:
                     yield Step(row=row, cursor={"index": index + 1})
 
     def scan(self, folder: Path, columns: tuple[str, ...]) -> Iterator[Scanned]:
-        """Every file's path and name; its text is not read."""
+        """Every file's path, name and folder; its text is not read."""
         for index, entry in enumerate(read_listing(folder, self.spec.name)):
-            path = shown(entry.path)
-            yield Scanned({"path": path, "name": PurePosixPath(path).name}, {"index": index})
+            yield Scanned(path_fields(shown(entry.path)), {"index": index})
 
     def reads_on(self, folder: Path, at: Cursor | None, wanted: Cursor) -> bool:
         """Passing over some files takes less time than another process of git."""
@@ -140,7 +139,7 @@ class Git:
         refusal = self._refusal(data)
         if refusal:
             return BadRow(position=path, reason="filtered", detail=refusal)
-        fields = {"path": path, "name": PurePosixPath(path).name, "text": data.decode()}
+        fields = {**path_fields(path), "text": data.decode()}
         return Row(position=path, fields=fields | ({"licence_file": pin.licence_file} if pin.licence_file else {}))
 
     def _refusal(self, data: bytes) -> str:

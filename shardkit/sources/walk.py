@@ -58,6 +58,12 @@ def locate(path: str, relative: bytes, name: str) -> bytes:
     return os.fsencode(root) if root.is_file() else os.path.join(os.fsencode(root), relative)  # noqa: PTH118 # bytes
 
 
+def path_fields(path: str) -> dict[str, str]:
+    """The fields of a row that is a file: its path, its name, and the topmost folder it lies in (empty: none)."""
+    folder, _, rest = path.partition("/")
+    return {"path": path, "name": path.rpartition("/")[2], "folder": folder if rest else ""}
+
+
 def shown(relative: bytes) -> str:
     r"""A relative path as text: bytes that are not UTF-8 as \xNN."""
     return relative.decode("utf-8", "backslashreplace")

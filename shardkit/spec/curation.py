@@ -15,6 +15,8 @@ from shardkit.spec.base import NAME, Strict
 from shardkit.spec.kinds import AnySource
 
 SHARES = {"train": 0.95, "val": 0.025, "test": 0.025}
+DEFAULT_GROUP = ("provenance.group",)
+"""What a source's `columns: {group: …}` fills; many datasets have none."""
 Stratum = Literal["source", "category", "modality", "duration"]
 HELD_OUT = "held_out"
 """The split of sources that are held out, outside of all shares."""
@@ -36,7 +38,7 @@ class SplitOptions(Strict, frozen=True, kw_only=True):
     ratios: dict[str, float] = msgspec.field(default_factory=lambda: dict(SHARES))
     seed: int = 0
     by: tuple[Stratum, ...] = ("source", "category", "modality", "duration")
-    group: tuple[str, ...] = ("provenance.group",)
+    group: tuple[str, ...] = DEFAULT_GROUP
     near: bool = False
 
     def __post_init__(self) -> None:

@@ -38,7 +38,8 @@ def open_spec(named: str, settings: Mapping[str, str] | None = None, catalog: Pa
     try:
         return load_named(named, settings, catalog)
     except UnknownEntry as error:
-        raise SpecError(f"{named}: no such file, no mix ({', '.join(mixes)}), and {error}") from None
+        found = "a folder, no spec" if path.is_dir() else "no such file"
+        raise SpecError(f"{named}: {found}, no mix ({', '.join(mixes)}), and {error}") from None
 
 
 def load_spec(path: Path, settings: Mapping[str, str] | None = None, catalog: Path | None = None) -> BuildSpec:

@@ -16,7 +16,7 @@ class FilesSource(SourceSpec, frozen=True, kw_only=True, tag="files"):
 
     `path` is a folder or a file, or `python:stdlib`, the running Python's own library. Patterns are globs over
     relative paths with `/` (`**` for any depth). The file's bytes are the row's blob; text files become
-    `fields["text"]`. Sizes in bytes.
+    `fields["text"]`, besides `path`, `name` and the topmost `folder`. Sizes in bytes.
 
     With `sidecars` the rows are media alone, each with what lies beside it under the same stem: `x.jpg` with `x.txt`,
     `.caption`, `.srt` (its words) as `text`, and `x.json` as further fields; `required` refuses media without,

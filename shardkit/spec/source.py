@@ -23,7 +23,8 @@ class SourceSpec(Strict, frozen=True, kw_only=True, tag_field="kind"):
     """Fields that every kind of source has.
 
     `normalizer` names a row of the table in records.normalize, `columns` maps its roles to fields of the row
-    (`{question: q, answer: a}`), `options` are further settings of the normaliser. `sample` is how many samples
+    (`{question: q, answer: a}`; with any normaliser also `id`, `category`, `licence`, and `group`: what a split keeps
+    on one side, as a film or a speaker), `options` are further settings of the normaliser. `sample` is how many samples
     `--sample` without a number takes; `limit` bounds a full build; `ratio` is the share of `total`.
     `group` is one of the build's `groups`, in which `ratio` is then the share. `budget_bytes` bounds what the source
     gives in bytes of (uncompressed) tar: it ends with the sample that reaches them. `sampling` says which rows are

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -124,3 +129,22 @@ def test_split_keeps_near_duplicates_together(shardkit: Command, tmp_path: Path)
     keys = [item.key for item in open_one(tmp_path / "data")]
     assert len(train) == 12
     assert all((keys[at] in train) == (keys[at + 12] in train) for at in range(12))
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.4])
+def test_ctrl_c_ends_all_processes_at_once_without_noise(tmp_path: Path, seconds: float) -> None:
+    """A terminal's Ctrl-C goes to every process: while they start, and while they are at work."""
+    make(tmp_path / "data", [chat(at, text) for at, text in enumerate(texts(4000, words=60))], shards=6)
+    command = [sys.executable, "-m", "shardkit", "dedup", str(tmp_path / "data"), "--workers", "2"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    while len(children.read_text().split()) < 2:  # the first is multiprocessing's own
+        assert process.poll() is None
+        time.sleep(0.01)
+    time.sleep(seconds)
+    os.killpg(process.pid, signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert told.count("\n") == 1 and "interrupted" in told
+    assert not list((tmp_path / "data").rglob("*dedup-shard*"))
+    assert open_one(tmp_path / "data").manifest.parent is None

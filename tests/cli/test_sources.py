@@ -74,10 +74,12 @@ def test_show_as_json(shardkit: Command) -> None:
     [
         (("sources", "show", "slimorka"), "did you mean slimorca"),
         (("sources", "show", ""), "names nothing"),
+        (("sources", "show", "gsm8k:mian"), "no variant 'mian'; there are: train, socratic"),
         (("sources", "--priority", "9"), "there are: 0, 1, 2, 3, 4"),
         (("sources", "--catalog", "/nowhere"), "no such folder"),
         (("build", "howto100m", "--sample", "5"), "metadata-only"),
         (("build", "common-voice-17-mozilla"), "take common-voice-17 in its place"),
+        (("build", "."), "a folder, no spec"),
         (("build", "slimorka"), "did you mean slimorca"),
         (("build", "gsm8k:mian"), "no variant 'mian'; there are: train, socratic"),
     ],

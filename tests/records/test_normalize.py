@@ -36,6 +36,7 @@ def refusal(normalizer: str, fields: dict[str, Any], blobs: dict[str, bytes] | N
 
 
 QA = {"question": "why?", "answer": "so"}
+PAIR = {"input": [[1, 2], [0, 9]], "output": [[7]]}
 MESSAGES = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
 
 
@@ -121,6 +122,26 @@ def test_columns_are_mapped() -> None:
     assert (made.id, made.category) == ("7", "sums")
 
 
+@pytest.mark.parametrize(("value", "group"), [("s7", "s7"), (7, "7"), ("", None), (None, None)])
+def test_a_row_says_what_it_is_part_of(value: Any, group: str | None) -> None:
+    made = draft("question_answer", {**QA, "speaker": value}, columns={"group": "speaker"})
+    assert made.provenance.get("group") == group
+    assert "group" not in draft("question_answer", {**QA, "group": "unasked"}).provenance
+
+
+def test_what_a_row_is_part_of_must_be_text_or_a_number() -> None:
+    assert refusal("question_answer", {**QA, "speaker": [1]}, columns={"group": "speaker"}) == "missing-field"
+
+
+def test_grid_task_asks_for_every_test() -> None:
+    fields = {"train": [PAIR], "test": [{"input": [[3]], "output": [[4]]}, {"input": [[5]], "output": [[6, 0]]}]}
+    made = draft("grid_task", fields, options={"instruction": "Go on."})
+    assert turns(made) == [
+        ("user", "Go on.\n\nInput 1:\n1 2\n0 9\n\nOutput 1:\n7\n\nInput:\n3"), ("assistant", "4"),
+        ("user", "Input:\n5"), ("assistant", "6 0"),
+    ]  # fmt: skip
+
+
 def test_several_images_come_in_order() -> None:
     made = draft("question_answer", QA, {"pages.1": b"2", "pages.0": b"1"}, columns={"image": "pages"})
     assert [medium.data for medium in made.media] == [b"1", b"2"]
@@ -201,10 +222,47 @@ def test_instruction_is_an_option() -> None:
         ("screenshot_to_code", {"code": "x"}, "no-media"),
         ("caption", {"text": "x"}, "no-media"),
         ("unlabelled", {"text": "x"}, "no-media"),
+        ("grid_task", {"train": [], "test": [PAIR]}, "missing-field"),
+        ("grid_task", {"train": [PAIR], "test": [{"input": [[1]]}]}, "missing-field"),
+        ("grid_task", {"train": [PAIR], "test": [{"input": [[1, 2], [3]], "output": [[1]]}]}, "missing-field"),
+        ("grid_task", {"train": [PAIR], "test": [{"input": [[10]], "output": [[1]]}]}, "missing-field"),
+        ("grid_task", {"train": [PAIR], "test": [{"input": [[True]], "output": [[1]]}]}, "missing-field"),
     ],
 )
 def test_row_is_refused(normalizer: str, fields: dict[str, Any], reason: str) -> None:
     assert refusal(normalizer, fields) == reason
+
+
+def called(arguments: Any, **more: Any) -> dict[str, Any]:
+    function = {"name": "weather", "arguments": arguments}
+    return {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [{"id": "a", "type": "function", "function": function}],
+        **more,
+    }
+
+
+@pytest.mark.parametrize("arguments", ['{"city": "Østerås"}', {"city": "Østerås"}])
+def test_calls_beside_a_text_go_into_it(arguments: Any) -> None:
+    result = {"role": "tool", "tool_call_id": "a", "name": "weather", "content": "12"}
+    turns = [MESSAGES[0], called(arguments), result, called(arguments, content="Once more."), result, MESSAGES[1]]
+    made = draft("messages", {"messages": turns, "tools": []}).messages
+    call = '<tool_call>\n{"name": "weather", "arguments": {"city": "Østerås"}}\n</tool_call>'
+    assert [message.role for message in made] == ["user", "assistant", "tool", "assistant", "tool", "assistant"]
+    assert [made[1].content, made[2].content, made[3].content] == [call, "12", f"Once more.\n{call}"]
+
+
+@pytest.mark.parametrize(
+    "turns",
+    [
+        [called("{city}")], [called("[1]")], [called('{"x": NaN}')], [called({"x": float("nan")})], [called(None)],
+        [called({}, tool_calls=[{"name": ""}])], [called({}, tool_calls={"a": 1})], [called({}, tool_calls=[[]])],
+        [called({}, weight=1)], [called({}), {"role": "tool", "tool_call_id": "b", "content": "1"}, MESSAGES[1]],
+    ],
+)  # fmt: skip
+def test_calls_that_are_none_are_refused(turns: list[dict[str, Any]]) -> None:
+    assert refusal("messages", {"messages": [MESSAGES[0], *turns]}) == "schema"
 
 
 def test_tools_and_system_have_their_places() -> None:

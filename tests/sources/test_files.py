@@ -61,7 +61,9 @@ def test_files_become_text_or_media(tmp_path: Path, opened: Callable[..., Opened
     }.items():
         (tmp_path / "in" / name).write_bytes(content)
     rows = opened(spec(tmp_path / "in")).rows()
-    assert rows[0] == Row(position="a.md", fields={"path": "a.md", "name": "a.md", "text": "\ufeffhi\r\n"})
+    assert rows[0] == Row(
+        position="a.md", fields={"path": "a.md", "name": "a.md", "folder": "", "text": "\ufeffhi\r\n"}
+    )
     assert [row.blobs for row in rows[1:4] if isinstance(row, Row)] == [
         {"image": b"p"},
         {"audio": b"f"},

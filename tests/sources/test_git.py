@@ -58,7 +58,9 @@ def test_filters_leave_out_what_nobody_wrote(tmp_path: Path, opened: Callable[..
         "n.py": "minified or generated",
     }
     assert isinstance(rows[0], Row)
-    assert rows[0].fields == {"path": "Dockerfile", "name": "Dockerfile", "text": CODE, "licence_file": "LICENSE"}
+    assert rows[0].fields == {
+        "path": "Dockerfile", "name": "Dockerfile", "folder": "", "text": CODE, "licence_file": "LICENSE",
+    }  # fmt: skip
 
 
 def test_pinned_commit_stays_when_the_branch_moves(tmp_path: Path, opened: Callable[..., Opened]) -> None:

@@ -15,7 +15,7 @@ import torch
 
 from shardkit import SpecError
 from tests.trainer.datasets import build_small, generated, mixed, tiny_run
-from trainer.checks import check_data, check_runs, check_settings, device_warnings
+from trainer.checks import check_data, check_runs, check_settings, device_warnings, short_warnings
 from trainer.plan import plan_run
 from trainer.spec import LossSpec, ModelSpec, RunSpec
 
@@ -42,7 +42,6 @@ def text_run(tiny: ModelSpec, **more: Any) -> RunSpec:
 
 
 @pytest.mark.parametrize(("more", "ranks", "message"), [
-    ({"steps": 6, "optimizer": {"warmup": 7}}, 1, r"optimizer.warmup is 7 and steps 6: .*at most steps"),
     ({"batch_size": 6, "accumulate": 2}, 2, r"3 a part, which 2 processes cannot share evenly; .* multiple of 4"),
     ({"parallel": "none"}, 2, r"parallel is none and there are 2 processes"),
     ({"parallel": "fsdp", "optimizer": {"kind": "adamw8bit", "warmup": 2}}, 2, r"adamw8bit, which cannot be cut up"),
@@ -58,8 +57,13 @@ def test_settings_that_do_not_go_together_have_no_plan(
         plan_run(text_run(tiny_spec, **more), (), ranks)
 
 
+def test_a_run_that_ends_while_it_warms_up_is_told(tiny_spec: ModelSpec) -> None:
+    for warmup, told in ((7, True), (6, False)):
+        found = short_warnings(text_run(tiny_spec, steps=6, optimizer={"warmup": warmup}))
+        assert [f"optimizer.warmup is {warmup} and steps 6" in text for text in found] == [True] * told
+
+
 def test_the_same_settings_with_what_the_message_advises_are_taken(tiny_spec: ModelSpec) -> None:
-    check_settings(text_run(tiny_spec, steps=6, optimizer={"warmup": 6}))
     check_settings(text_run(tiny_spec, batch_size=8, accumulate=2), 2)
     check_settings(text_run(tiny_spec, batch_size=4, loss={"name": "kto"}), 2)
 

@@ -247,6 +247,14 @@ def test_the_card_says_what_is_missing(lora: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "c").exists()
 
 
+def test_what_a_card_lacks_is_told(lora: Path, room: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+    export_run(ExportJob(folder=lora, form="deploy", out=tmp_path / "a"), told.append)
+    assert "lacks sources and licences" in told.pop()
+    export_run(ExportJob(folder=lora, form="deploy", out=tmp_path / "b", data=(str(room / "data"),)), told.append)
+    assert not told
+
+
 @pytest.mark.parametrize(
     ("licence", "flags"),
     [

@@ -103,6 +103,14 @@ def test_a_file_of_user_settings_need_not_exist_and_the_library_reads_none(tmp_p
     assert resolve_run(path, user=tmp_path / "none.yaml").spec == load_run(path)
 
 
+@pytest.mark.parametrize("text", ["", "\n", "# device: cuda\n\n  # threads: 4\n"])
+def test_user_settings_that_were_all_taken_back_are_none(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_bytes(msgspec.yaml.encode(MINIMAL))
+    (tmp_path / "settings.yaml").write_text(text)
+    assert resolve_run(path, user=tmp_path / "settings.yaml").spec == load_run(path)
+
+
 def test_the_environment_names_the_file_of_user_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("SHARDKIT_SETTINGS", raising=False)
     usual = settings_path()

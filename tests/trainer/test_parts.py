@@ -32,6 +32,7 @@ from trainer.model.capsules import squash
 from trainer.model.connectors import make_connector
 from trainer.model.encoders import HearingEncoder, VisionEncoder
 from trainer.model.eyes import CLIP_MEAN, CLIP_STD
+from trainer.model.language import make_language
 from trainer.model.omni import Omni
 from trainer.model.trainable import set_trainable
 from trainer.spec import HearingSpec, LanguageSpec, LoraSpec, LossSpec, ModelSpec, VisionSpec
@@ -130,6 +131,28 @@ def test_a_checkpoint_of_another_family_is_refused_with_what_would_do(tmp_path: 
 def test_impossible_sizes_from_scratch_are_said(kind: Any, config: Any, said: str) -> None:
     with pytest.raises(SpecError, match=said):
         VisionEncoder(VisionSpec(kind=kind, config=config))
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (
+            {"model_type": "llama", "hiden_size": 64},
+            "LlamaConfig has no field 'hiden_size'; did you mean 'hidden_size'",
+        ),
+        ({"model_type": "llamma"}, "model.language.config"),
+    ],
+)
+def test_a_field_that_a_language_model_does_not_have_is_refused(speech: Speech, config: Any, said: str) -> None:
+    with pytest.raises(SpecError, match=said):
+        make_language(LanguageSpec(config=config), speech)
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "gpt2", "mistral"])
+def test_fields_of_a_language_model_by_their_old_and_general_names_are_taken(kind: str, speech: Speech) -> None:
+    config = {"model_type": kind, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    more = {} if kind == "gpt2" else {"intermediate_size": 32, "num_key_value_heads": 2, "rope_theta": 5000.0}
+    assert make_language(LanguageSpec(config={**config, **more}), speech).config.hidden_size == 32
 
 
 @pytest.mark.parametrize("connector", ["perceiver", "capsules", "linear"])

@@ -10,8 +10,9 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from shardkit import Mixture, SpecError, open_dataset
+from shardkit import Mixture, NotADataset, SpecError, open_dataset
 from tests.trainer.datasets import build_small, generated, screens, tiny_run
+from tests.trainer.runs import quiet
 from trainer.checkpoint import read_progress
 from trainer.cli.main import app
 from trainer.data.reading import to_mix
@@ -121,3 +122,14 @@ def test_a_resume_with_other_datasets_is_refused(two: list[str], tiny_spec: Mode
         train(longer, two[::-1], tmp_path, report=lambda event: None)
     train(longer, two, tmp_path, report=lambda event: None)
     assert len(read_metrics(tmp_path)) == 4
+
+
+def test_a_resume_without_the_version_it_was_trained_on_says_what_to_do(
+    two: list[str], tiny_spec: ModelSpec, tmp_path: Path
+) -> None:
+    train(tiny_run(tiny_spec, steps=1), two[0], tmp_path, report=quiet)
+    with pytest.raises(NotADataset, match=r"has no version .* checkpoint was trained on that version: give a copy"):
+        train(tiny_run(tiny_spec, steps=2), two[1], tmp_path, report=quiet)
+    with pytest.raises(NotADataset) as gone:
+        train(tiny_run(tiny_spec, steps=1), str(tmp_path / "gone"), tmp_path / "fresh", report=quiet)
+    assert "checkpoint" not in str(gone.value)

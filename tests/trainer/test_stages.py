@@ -71,6 +71,16 @@ def assert_same(out: Path, other: Path) -> None:
     assert read_chain(out) == read_chain(other)
 
 
+def test_runs_and_chains_do_not_share_a_folder(spec: RunSpec, whole: Path, dataset: Path, tmp_path: Path) -> None:
+    plain = msgspec.structs.replace(spec, stages=(), steps=1)
+    train(plain, str(dataset), tmp_path, report=lambda event: None)
+    with pytest.raises(SpecError, match="holds a run without stages"):
+        chain(spec, dataset, tmp_path)
+    with pytest.raises(SpecError, match="holds a chain of stages"):
+        train(plain, str(dataset), whole, report=lambda event: None)
+    assert sorted(path.name for path in whole.iterdir() if path.name[0] != ".") == [*ALL, "chain.json"]
+
+
 def test_each_stage_has_its_own_folder_and_chain_json_names_where_each_began_and_ended(whole: Path) -> None:
     first, second = read_chain(whole)
     assert (first.folder, second.folder) == ALL

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shardkit import open_dataset
 from tests.trainer.answers import batch_of, conversation, learn, teaching, text_model
+from tests.trainer.datasets import build_small
 from trainer.data.collate import collate
 from trainer.data.media import Senses
 from trainer.data.tools import BadToolCall, ToolCall, parse_tool_calls, render_tool_call
@@ -90,3 +95,18 @@ def test_a_model_that_learnt_a_call_says_one_that_parses() -> None:
     prompt = collate([("x", split[0])], Senses(), speech.pad_id)
     [said] = greedy(model, prompt, 100, speech.end_ids)
     assert parse_tool_calls(speech.tokenizer.decode(said)) == (call,)
+
+
+def test_calls_of_rows_as_chat_apis_write_them_are_read_back(tmp_path: Path) -> None:
+    function = {"name": "weather", "arguments": '{"city": "Oslo"}'}
+    turns = [
+        {"role": "user", "content": "the sky in Oslo?"},
+        {"role": "assistant", "content": None, "tool_calls": [{"id": "a", "type": "function", "function": function}]},
+        {"role": "tool", "tool_call_id": "a", "content": "grey"},
+        {"role": "assistant", "content": "It is grey."},
+    ]
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    source = {"kind": "jsonl", "name": "calls", "path": str(tmp_path / "rows.jsonl"), "normalizer": "messages"}
+    (item,) = open_dataset(build_small(tmp_path / "data", source))
+    found = [parse_tool_calls(message.content) for message in item.sample.messages]
+    assert found == [(), (ToolCall(name="weather", arguments={"city": "Oslo"}),), (), ()]

@@ -17,7 +17,7 @@ import typer
 from shardkit import SpecError, parse_settings
 from trainer.cli.chain import run_chain
 from trainer.cli.evaluate import summary
-from trainer.cli.options import DataOption, JsonOption, ProfileOption, SettingsOption, print_event, show
+from trainer.cli.options import DataOption, JsonOption, ProfileOption, SettingsOption, print_event, show, warn
 from trainer.cli.plan import show_plan
 from trainer.cli.progress import Lines
 from trainer.spec import RunSpec, resolve_run, settings_path, stage_runs
@@ -76,11 +76,14 @@ def _check_steps(steps: int, given: dict[str, str]) -> None:
 @contextmanager
 def _checked_world(spec: RunSpec, data: Sequence[str]) -> Iterator[None]:
     """The run's processes, once rank 0 has found nothing wrong with any stage; before anything is loaded."""
-    from trainer.checks import check_runs
+    from trainer.checks import check_runs, short_warnings
     from trainer.distributed import open_world
 
     with open_world(spec.failure.timeout_seconds) as world:
-        world.first(lambda: check_runs(stage_runs(spec) or (spec,), data, world.size))
+        runs = stage_runs(spec) or (spec,)
+        world.first(lambda: check_runs(runs, data, world.size))
+        for told in (told for run in runs for told in short_warnings(run) if world.rank == 0):
+            warn(told)
         yield
 
 

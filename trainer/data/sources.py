@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from shardkit import Dataset, Mixture, SpecError, open_dataset
+from shardkit import Dataset, Mixture, NotADataset, SpecError, open_dataset
 from trainer.spec import DataSpec, SourceSpec
 
 Data: TypeAlias = Dataset | Mixture
@@ -40,7 +40,7 @@ def open_data(sources: Sequence[SourceSpec], versions: str = "") -> Data:
         raise SpecError(
             f"the checkpoint was trained on {len(pinned)} datasets and {len(sources)} are given; give the same"
         )
-    datasets = [open_dataset(source.url, version=version) for source, version in zip(sources, pinned, strict=True)]
+    datasets = [_open(source.url, version) for source, version in zip(sources, pinned, strict=True)]
     if len(datasets) == 1:
         return datasets[0]
     weights = [source.weight for source in sources]
@@ -52,6 +52,18 @@ def open_data(sources: Sequence[SourceSpec], versions: str = "") -> Data:
 def versions_of(data: Data) -> str:
     """The versions of all datasets, in their order, joined by `+`."""
     return "+".join(dataset.version for dataset in (data.datasets if isinstance(data, Mixture) else (data,)))
+
+
+def _open(url: str, version: str | None) -> Dataset:
+    try:
+        return open_dataset(url, version=version)
+    except NotADataset as error:
+        if version is None:
+            raise
+        raise NotADataset(
+            f"{error}. The run's checkpoint was trained on that version: give a copy of it by --data, or begin anew "
+            f"on another one with another --out"
+        ) from None
 
 
 def _parse(value: str) -> SourceSpec:

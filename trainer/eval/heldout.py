@@ -1,8 +1,7 @@
 """Evaluation while a run trains: held-out losses, answers that are right, a page to look at.
 
 Here: choosing held-out samples, what is measured when, where it is written.
-Elsewhere: which samples are held out (data/reading.py, until datasets carry splits), the measures (loss.py,
-answers.py).
+Elsewhere: which samples are held out (data/reading.py, data/apart.py), the measures (loss.py, answers.py).
 """
 
 from __future__ import annotations

@@ -69,11 +69,13 @@ def export_run(job: ExportJob, warn: Callable[[str], None]) -> Trained:
         )
     _check_finite(model, trained)
     with _published(job.out) as folder:
-        _write(folder, job, trained, (model, speech))
+        _write(folder, job, trained, (model, speech), warn)
     return trained
 
 
-def _write(folder: Path, job: ExportJob, trained: Trained, loaded: tuple[Omni, Speech]) -> None:
+def _write(
+    folder: Path, job: ExportJob, trained: Trained, loaded: tuple[Omni, Speech], warn: Callable[[str], None]
+) -> None:
     model, speech = loaded
     speech.save(folder)
     if job.form == "adapter":
@@ -85,6 +87,8 @@ def _write(folder: Path, job: ExportJob, trained: Trained, loaded: tuple[Omni, S
     write_parts(folder, model, record)
     if job.form == "deploy":
         facts = card_facts(trained, job.data, model)
+        for missing in (dataset.missing for dataset in facts.datasets if dataset.missing):
+            warn(f"the model card lacks sources and licences: {missing}")
         (folder / CARD).write_text(make_card(facts), encoding="utf-8")
         (folder / SERVING).write_text(serving(model, speech, record), encoding="utf-8")
 

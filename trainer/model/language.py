@@ -13,7 +13,7 @@ from torch import nn
 
 from shardkit import SpecError
 from trainer.data.tokenise import Speech
-from trainer.model.loading import load_weights, make_model
+from trainer.model.loading import check_fields, load_weights, make_model
 from trainer.spec import LanguageSpec
 
 ADAPTED = ("lora", "dora", "qlora")
@@ -61,11 +61,13 @@ def _in_four_bits() -> dict[str, Any]:
 
 
 def _make(spec: LanguageSpec, speech: Speech) -> Any:
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM
 
     vocabulary = max(speech.vocabulary, int(spec.config.get("vocab_size", 0)))
     fields = {**spec.config, "vocab_size": vocabulary, "pad_token_id": speech.pad_id}
     kind = str(fields.pop("model_type"))
+    if kind in CONFIG_MAPPING:  # another one is named by make_model's error
+        check_fields(CONFIG_MAPPING[kind], fields, "model.language.config")
     return make_model(
         lambda given: AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **given)),
         fields,

@@ -7,6 +7,7 @@ Elsewhere: which models (eyes.py, encoders.py, language.py).
 from __future__ import annotations
 
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from shardkit import SpecError
 from trainer.digests import check_digests
 from trainer.pickles import ADVICE, find_pickle
 from trainer.spec import Config
+
+OLD_NAMES = ("rope_theta", "rope_scaling", "torch_dtype")
+"""Fields of configs that transformers still takes and stores under other names."""
 
 
 def read_config(name: str, field: str) -> Any:
@@ -59,10 +63,18 @@ def load_weights(kind: Any, name: str, field: str, **options: Any) -> Any:
 
 def make_config(kind: Any, fields: Config, field: str) -> Any:
     """A config from the spec's fields; an unknown field is an error, which transformers would keep silently."""
-    unknown = sorted(set(fields) - set(kind().to_dict()))
-    if unknown:
-        raise SpecError(f"{field}: {kind.__name__} has no field {unknown[0]!r}")
+    check_fields(kind, fields, field)
     return make_model(lambda given: kind(**given), fields, field)
+
+
+def check_fields(kind: Any, fields: Config, field: str) -> None:
+    """Refuse fields that a class of configs does not have, which transformers would keep silently. Raises SpecError."""
+    known = {*kind().to_dict(), *kind.attribute_map, *OLD_NAMES}
+    unknown = sorted(set(fields) - known)
+    if unknown:
+        near = get_close_matches(unknown[0], known, 1)
+        hint = f"; did you mean {near[0]!r}" if near else ""
+        raise SpecError(f"{field}: {kind.__name__} has no field {unknown[0]!r}{hint}")
 
 
 def make_model(make: Callable[[Any], Any], config: Any, field: str) -> Any:

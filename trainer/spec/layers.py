@@ -197,7 +197,7 @@ def _index(here: Any, name: str) -> str:
 
 
 def _user_settings(path: Path) -> Iterator[tuple[str, Any]]:
-    if not path.exists():
+    if not path.exists() or _says_nothing(path):
         return
     raw = read_mapping(path, "file of user settings", "it sets fields such as `device` or `data.cache`")
     for dotted, value in leaves(raw):
@@ -207,6 +207,14 @@ def _user_settings(path: Path) -> Iterator[tuple[str, Any]]:
                 f"put it into the run's spec. Here may stand: {', '.join(OF_A_MACHINE)}"
             )
         yield dotted, value
+
+
+def _says_nothing(path: Path) -> bool:
+    """Whether a file has no line but blanks and comments: settings that were all taken back."""
+    if not path.is_file():
+        return False
+    lines = path.read_bytes().splitlines()
+    return all(not line.strip() or line.strip().startswith(b"#") for line in lines)
 
 
 def _shared_profile(name: str) -> dict[str, Any] | None:

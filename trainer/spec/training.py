@@ -167,7 +167,8 @@ class EvalSpec(Strict, frozen=True, kw_only=True):
     `shuffle` adds losses with that medium exchanged among the samples: what the model learns from it; `blank` with
     grey images or silence in its place. `generate` of the samples are answered too, greedily in at most `new_tokens`
     tokens: answers that are right, a page to look at. `where`: the held-out samples are those that this filter takes
-    (all of them, whatever data.held_out says); data.where must leave them out of the training.
+    (all of them, whatever data.held_out says), such as `split=val` beside data.where `split=train`; a sample that both
+    filters take is refused.
     """
 
     samples: int = 64

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from shardkit.errors import Refused
+from shardkit.records.normalize.calls import has_calls, spoken_calls
 from shardkit.records.normalize.columns import Columns, Content, escaped, is_plain
 from shardkit.records.normalize.dialogue import (
     ALL_MEDIA,
@@ -41,13 +42,16 @@ def from_messages(row: Columns) -> Content:
 
     Media come first where nothing marks them.
 
-    A first message of the system without text is left out.
+    A first message of the system without text is left out. Calls of tools beside the assistant's text go into it.
     """
     turns = row.value("messages")
     if not isinstance(turns, list) or not turns:
         raise Refused("missing-field", f"{row.column('messages')}: wanted a list of messages")
     marks = bool(row.options["marks"])
-    messages = tuple([message_of(turn, at, marks) for at, turn in enumerate(drop_blank_system(turns))])
+    turns = drop_blank_system(turns)
+    if has_calls(turns):
+        turns = spoken_calls(turns)
+    messages = tuple([message_of(turn, at, marks) for at, turn in enumerate(turns)])
     check_roles(messages)
     if not row.row.blobs and not may_have_marks(messages):
         return Content(messages)

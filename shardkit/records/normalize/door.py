@@ -16,8 +16,11 @@ from shardkit.records.normalize.tree import TREE_ROLES
 from shardkit.records.row import Draft, Modality, Row
 from shardkit.spec import Limits, SourceSpec
 
-COMMON_ROLES = ("id", "category", "licence")
-"""Roles that every normaliser knows, read only where `columns` maps them."""
+COMMON_ROLES = ("id", "category", "licence", "group")
+"""Roles that every normaliser knows, read only where `columns` maps them.
+
+`group` names what the row is a part of (a film, a speaker, a project): a split keeps it on one side.
+"""
 
 GATHERS: dict[Gathers, str] = {
     "": "rows as they are",
@@ -66,7 +69,7 @@ def normalize(row: Row, spec: SourceSpec, revision: str, limits: Limits | None =
         category=columns.text("category") if "category" in named else way.category,
         source=spec.name,
         licence=_licence(columns) if "licence" in named else spec.licence,
-        provenance={"revision": revision, "position": position, **content.provenance},
+        provenance={"revision": revision, "position": position, **_group(columns), **content.provenance},
     )
 
 
@@ -159,6 +162,14 @@ def _identifier(columns: Columns) -> str:
     """The row's own id where `columns` maps one."""
     value = columns.value("id")
     return str(value) if type(value) is int else columns.text("id")
+
+
+def _group(columns: Columns) -> dict[str, str]:
+    """What a split keeps together with the row, where `columns` maps it and the row says it."""
+    value = columns.value("group") if "group" in columns.spec.columns else None
+    if value is None or value == "":
+        return {}
+    return {"group": str(value) if type(value) is int else columns.text("group")}
 
 
 def _licence(columns: Columns) -> str:

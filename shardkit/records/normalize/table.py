@@ -16,6 +16,7 @@ from shardkit.records.normalize import (
     choice,
     code,
     documents,
+    grids,
     instruct,
     media,
     plain,
@@ -118,6 +119,11 @@ PAIRS: dict[str, Normalizer] = {
             "form": ("letter", "text", "both"),
             "unanswered": UNANSWERED,
         },
+    ),
+    "grid_task": Normalizer(
+        make=grids.from_grid_task,
+        roles=("train", "test"),
+        options={"instruction": "Find the rule that makes each output of its input, and apply it to the last input."},
     ),
 }
 

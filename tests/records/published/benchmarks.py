@@ -34,6 +34,12 @@ def humaneval() -> Rows:
     ]  # fmt: skip
 
 
+def arc() -> Rows:
+    """A file of ARC holds one task."""
+    pair = {"input": [[0, 1], [2, 3]], "output": [[4]]}
+    return [{"train": [pair, {"input": [[5]], "output": [[6], [7]]}], "test": [{"input": [[8, 9]], "output": [[0]]}]}]
+
+
 def mbpp() -> Rows:
     return [
         {"task_id": 1, "text": "Write f.", "code": "def f(): return 1", "test_list": ["assert f() == 1", "assert f()"],
@@ -124,6 +130,18 @@ DATASETS = (
             "options": {"instruction": ""},
         },
         becomes=[["user: Which?\n\nA. a\nB. b\nC. c\nD. d", "assistant: A"]],
+    ),
+    Published(
+        name="fchollet/ARC-AGI",
+        rows=arc,
+        spec={"normalizer": "grid_task", "options": {"instruction": ""}},
+        becomes=[
+            [
+                "user: Input 1:\n0 1\n2 3\n\nOutput 1:\n4\n\nInput 2:\n5\n\nOutput 2:\n6\n7\n\nInput:\n8 9",
+                "assistant: 0",
+            ],
+        ],
+        suffix="jsonl",
     ),
     Published(
         name="openai/gsm8k",
