@@ -17,6 +17,7 @@ import msgspec
 from shardkit.build.phase import phase
 from shardkit.build.pool import Outcome, Refusal
 from shardkit.records.row import Cursor, Prepared
+from shardkit.records.rules import without_secrets
 from shardkit.sources.base import Passed
 from shardkit.spec import AnySource, Limits
 from shardkit.store.layout import DeadLetter, LaneRecord, LaneTotals
@@ -199,7 +200,7 @@ class Cutter:
             source=self._job.spec.name,
             position=outcome.position,
             reason=result.reason,
-            detail=result.detail,
+            detail=without_secrets(result.detail),
             retry=before,
         )
         self._letters.append(letter)

@@ -266,7 +266,7 @@ def other_lines(event: Event) -> Iterator[str]:
         yield f"finishing: {event.samples:,} samples in {event.shards:,} shards"
     elif isinstance(event, Done):
         state = "is complete already; nothing to do" if event.unchanged else "is complete"
-        omitted = f", {event.omitted:,} duplicates across shards omitted" if event.omitted else ""
+        omitted = f", {event.omitted:,} in them left out" if event.omitted else ""
         size = f"{event.samples:,} samples in {event.shards:,} shards, {event.bytes:,} bytes"
         yield f"{event.dataset} {state}: {size}{omitted}"
 

@@ -6,7 +6,7 @@ Elsewhere: which lanes there are (plan.py), keeping to a quota (lane.py), sharin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Literal
 
@@ -55,8 +55,13 @@ def bounded(spec: BuildSpec, **bounds: int | bool | None) -> BuildSpec:
 
 
 def sources_taken(spec: BuildSpec) -> tuple[AnySource, ...]:
-    """The sources that take part: those with a content warning only where the build asks for them. Raises SpecError."""
-    taken = tuple(source for source in spec.sources if spec.content_warnings or not source.content_warning)
+    """The sources that take part: those with a content warning only where the build asks for them. Raises SpecError.
+
+    The same holds for fallbacks: what is not asked for is not taken in place of another either.
+    """
+    if spec.content_warnings:
+        return spec.sources
+    taken = tuple(_unwarned(source) for source in spec.sources if not source.content_warning)
     if not taken:
         told = "; ".join(f"{source.name}: {source.content_warning.rstrip('.')}" for source in spec.sources)
         raise SpecError(
@@ -70,9 +75,28 @@ def left_out(spec: BuildSpec) -> tuple[str, ...]:
     return tuple(
         f"{source.name} is left out for its content: {source.content_warning.rstrip('.')}; "
         "take it with --with-content-warnings"
-        for source in spec.sources
+        for first in spec.sources
+        for source in (first, *(() if first.content_warning else fallbacks(first)))
         if source.content_warning and not spec.content_warnings
     )
+
+
+def fallbacks(source: AnySource) -> Iterator[AnySource]:
+    """What may be taken in place of a source, in order."""
+    while source.fallback is not None:
+        source = source.fallback
+        yield source
+
+
+def _unwarned(source: AnySource) -> AnySource:
+    """A source without those of its fallbacks that have a content warning."""
+    if not any(fallback.content_warning for fallback in fallbacks(source)):
+        return source
+    kept: AnySource | None = None
+    for fallback in reversed([*fallbacks(source)]):
+        if not fallback.content_warning:
+            kept = msgspec.structs.replace(fallback, fallback=kept)
+    return msgspec.structs.replace(source, fallback=kept)
 
 
 def source_bounds(spec: BuildSpec, sample: SampleCount) -> tuple[Bound, ...]:

@@ -17,8 +17,10 @@ from shardkit.build.quotas import SampleCount
 from shardkit.build.run import BuildResult, ignore
 from shardkit.build.run import build as build_lanes
 from shardkit.curate.card import has_card, write_card
+from shardkit.curate.derive import ancestry
+from shardkit.curate.split import STEP as SPLIT_STEP
 from shardkit.curate.split import is_split, split_dataset
-from shardkit.read.dataset import open_dataset
+from shardkit.read.dataset import Dataset, open_dataset
 from shardkit.spec import BuildSpec, DedupOptions
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ def build(
         for one in _pinned(root, spec.dedup, update).unreachable:
             on_event(Warned(message=f"nothing is compared with the benchmark {one.name}: {one.reason}"))
     result = build_lanes(spec, out=out, sample=sample, workers=workers, update=update, on_event=show)
+    _tell_undone(open_dataset(out), spec, result, show)
     if spec.dedup is not None:
         result = _deduped(root, spec.dedup, workers, result)
     if spec.split is not None and not is_split(open_dataset(out), spec.split):
@@ -84,3 +87,21 @@ def _deduped(root: Path, options: DedupOptions, workers: int, built: BuildResult
     return msgspec.structs.replace(
         built, version=dataset.version, samples=totals.samples, omitted=totals.omitted, unchanged=False
     )
+
+
+def _tell_undone(dataset: Dataset, spec: BuildSpec, result: BuildResult, show: OnEvent) -> None:
+    """Say which steps of the version before are to be done again: an update begins anew from what was built."""
+    if result.unchanged or dataset.manifest.parent is None:
+        return
+    earlier = (manifest for _, manifest in ancestry(dataset.store, dataset.version, dataset.manifest))
+    next(earlier)  # the new version itself
+    done: list[str] = []
+    for manifest in earlier:
+        if manifest.step is None:
+            break
+        done.insert(0, manifest.step.name)
+    own = {SPLIT_STEP: spec.split, "dedup": spec.dedup}  # done by the build itself
+    again = [name for name in dict.fromkeys(done) if own.get(name) is None]
+    if again:
+        steps = ", ".join(f"`shardkit {name}`" for name in again)
+        show(Warned(message=f"the version before was made by {steps} too; this one is not: run that again"))

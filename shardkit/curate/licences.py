@@ -13,7 +13,7 @@ import msgspec
 from shardkit.curate.facts import count_facts
 from shardkit.errors import SpecError
 from shardkit.read.dataset import Dataset
-from shardkit.spec.licences import ORDER, LicenceClass, classify
+from shardkit.spec.licences import ORDER, LicenceClass, classify, is_allowed
 
 
 class LicenceSum(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,11 +74,11 @@ def sum_licences(dataset: Dataset, policy: Collection[str] | None = None) -> Lic
     entries = [
         LicenceSum(
             licence=licence,
-            licence_class=(found := classify(licence)),
+            licence_class=classify(licence),
             source=source,
             samples=samples,
             bytes=size,
-            allowed=allowed is None or found in allowed or licence in allowed,
+            allowed=allowed is None or is_allowed(licence, allowed),
         )
         for (licence, source), (samples, size) in counts.items()
     ]
@@ -86,12 +86,13 @@ def sum_licences(dataset: Dataset, policy: Collection[str] | None = None) -> Lic
     return LicenceReport(dataset=dataset.url, version=dataset.version, licences=tuple(entries))
 
 
-def check_policy(policy: Collection[str], licences: Collection[str]) -> set[str]:
-    """The policy as a set. Raises SpecError where it names no class, no known licence and none of the dataset's."""
+def check_policy(policy: Collection[str], licences: Collection[str]) -> tuple[str, ...]:
+    """The policy, sorted. Raises SpecError where it names no class, no known licence and none of the dataset's."""
+    known = {licence.lower() for licence in licences} | set(ORDER)
     for name in policy:
-        if name not in ORDER and name not in licences and classify(name) == "unknown":
+        if name.lower() not in known and classify(name) == "unknown":
             raise SpecError(
                 f"the policy names {name!r}, which is no class ({', '.join(ORDER)}) and no licence of this dataset "
                 f"({', '.join(sorted(licences)) or 'it has none'})"
             )
-    return set(policy)
+    return tuple(sorted(set(policy)))

@@ -168,19 +168,21 @@ def _kept(dataset: Dataset, options: SplitOptions, groups: Groups) -> I64:
 
 
 def _earlier(dataset: Dataset, options: SplitOptions) -> dict[str, int]:
-    """Key -> split's number, as the newest ancestor says that was split by the same ratios and seed."""
+    """Key -> split's number, as the newest ancestor says that has the sample and was split by these ratios and seed.
+
+    What one version left out and a later one has again is found in those before.
+    """
     numbers = {name: at for at, name in enumerate(options.ratios)}  # what was held out and is not any more has none
+    found: dict[str, int] = {}
     for version, manifest in ancestry(dataset.store, dataset.version, dataset.manifest):
         if _split_alike(manifest, options) and (column := read_split(dataset.store, manifest)):
-            found: dict[str, int] = {}
             old = Dataset(dataset.store, version, manifest, {})
             for shard, _, page in read_indexes(old, range(len(manifest.shards))):
                 words, values = column.of_shard(shard, page.samples)
                 for key, value in zip(keys_of(page), values.tolist(), strict=True):
                     if value and words[value] in numbers:
                         found.setdefault(key, numbers[words[value]])
-            return found
-    return {}
+    return found
 
 
 def _split_alike(manifest: Manifest, options: SplitOptions) -> bool:

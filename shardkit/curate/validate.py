@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import msgspec
@@ -15,9 +16,9 @@ import msgspec
 from shardkit.curate.checks import Checked, check_dataset, check_plain
 from shardkit.curate.licences import check_policy
 from shardkit.curate.quality import Gate, Gathering, Quality
-from shardkit.errors import REASONS
+from shardkit.errors import REASONS, SpecError
 from shardkit.read.dataset import open_dataset
-from shardkit.records.rules import find_personal, find_secrets, redact, texts_of
+from shardkit.records.rules import find_personal, find_secrets, redact, texts_of, without_secrets
 from shardkit.records.rules.language import identify
 from shardkit.records.sample import Sample
 from shardkit.spec import Rules
@@ -93,14 +94,17 @@ def validate(
     """Check every sample of a dataset (folder, URL or tars), of a file of JSON lines, or of a folder of them.
 
     A duplicate has the key of an earlier sample. Memory grows by 100 bytes a sample, for their keys.
-    Raises SpecError (nothing there), ShardDamaged (run `verify`), StorageFailed.
+    Raises SpecError (nothing there, no rows), ShardDamaged (run `verify`), StorageFailed.
     """
     version, total, samples = _open(subject, rules)
     tally = _Tally(rules)
     for number, checked in enumerate(samples, 1):
         tally.add(checked)
         on_progress(number, total)
-    return tally.done(subject, version, gates)
+    found = tally.done(subject, version, gates)
+    if not found.samples:
+        raise SpecError(f"{subject} has no rows: nothing was checked; give what holds samples")
+    return found
 
 
 def _open(subject: str, rules: Rules) -> tuple[str, int | None, Iterator[Checked]]:
@@ -139,7 +143,8 @@ class _Tally:
         reason, detail = checked.reason, checked.detail
         if not reason and not self._is_new(checked.key):
             reason, detail = DUPLICATE, "an earlier sample has the same key"
-        category = self._categories.setdefault(sample.category if sample else "unreadable", Gathering())
+        name = _category(sample.category) if sample else "unreadable"
+        category = self._categories.setdefault(name, Gathering())
         if reason or sample is None:
             category.bad()
             self._fault(reason, detail, checked)
@@ -183,7 +188,7 @@ class _Tally:
         self._faults[reason] += 1
         examples = self._examples.setdefault(reason, [])
         if len(examples) < EXAMPLES:
-            examples.append(Example(key=checked.key, detail=detail, excerpt=_excerpt(checked.sample)))
+            examples.append(Example(key=checked.key, detail=without_secrets(detail), excerpt=_excerpt(checked.sample)))
 
     def _look(self, sample: Sample) -> None:
         texts = texts_of(sample)
@@ -192,6 +197,9 @@ class _Tally:
                 self._found.update(finding.kind for text in texts for finding in find(text))
         if self._rules.languages:
             self._languages[identify("\n".join(texts)) or "not told"] += 1
+
+
+_category = lru_cache(maxsize=4096)(without_secrets)
 
 
 def _excerpt(sample: Sample | None) -> str:

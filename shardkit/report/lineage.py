@@ -25,7 +25,7 @@ from shardkit.store.scrub import scrub
 
 
 class VersionNote(msgspec.Struct, frozen=True, kw_only=True):
-    """One version that holds the sample's shard: what made it, whether it has the sample, in which split.
+    """One version that holds the sample or its shard: what made it, whether it has the sample, in which split.
 
     `why` it has not, where the version says so.
     """
@@ -156,18 +156,30 @@ def _steps(
 
 def _notes(chain: list[Dataset], entry: ShardEntry, item: Item) -> Iterator[VersionNote]:
     for one in chain:
-        where = [at for at, shard in enumerate(one.manifest.shards) if shard.shard == entry.shard]
-        if not where:
+        place = _place(one, entry, item)
+        if place is None:
             continue
+        shard, ordinal = place
         step = one.manifest.step
         yield VersionNote(
             version=one.version,
             made_by=step.name if step else "build",
             options=step.options if step else {},
-            present=item.ordinal not in one.omitted(where[0]),
-            split=_split_of(one, one.manifest, where[0], item.ordinal),
-            why=explain(one, where[0], item.ordinal),
+            present=ordinal not in one.omitted(shard),
+            split=_split_of(one, one.manifest, shard, ordinal),
+            why=explain(one, shard, ordinal),
         )
+
+
+def _place(dataset: Dataset, entry: ShardEntry, item: Item) -> tuple[int, int] | None:
+    """Shard and ordinal of the sample in a version: in its shard, or in the one that had it before an update."""
+    where = [at for at, shard in enumerate(dataset.manifest.shards) if shard.shard == entry.shard]
+    if where:
+        return where[0], item.ordinal
+    try:
+        return find_place(dataset, item.key, shortened=False)
+    except SpecError:
+        return None
 
 
 def _split_of(dataset: Dataset, manifest: Manifest, shard: int, ordinal: int) -> str:

@@ -27,6 +27,7 @@ from shardkit.sources.listing import write_private
 from shardkit.sources.walk import root_folder
 from shardkit.spec import Limits, PlainSource
 from shardkit.store import fs
+from shardkit.store.scrub import scrub
 
 PINS = "media.pins"
 PIN = np.dtype([("path", "S16"), ("digest", "S16")])
@@ -91,7 +92,7 @@ class Plain:
         for named in _named(row):
             found = self._file(row.position, named.path)
             if found is None:
-                return BadRow(position=row.position, reason="no-media", detail=f"there is no file {named.path!r}")
+                return BadRow(position=row.position, reason="no-media", detail=_absent(named.path))
             if found.stat().st_size > self.limits.member_bytes:
                 return BadRow(position=row.position, reason="too-big", detail=f"{named.path!r}")
             at = counts[named.modality] = counts.get(named.modality, -1) + 1
@@ -184,3 +185,10 @@ def _mark(position: str, path: str) -> bytes:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
+
+
+def _absent(path: str) -> str:
+    """Why there is no file of that name, for a dead letter."""
+    if "://" in path or path.startswith("/"):
+        return f"{scrub(path)!r} is no path that is relative to the folder of the rows"
+    return f"there is no file {path!r}"

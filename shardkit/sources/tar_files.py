@@ -1,8 +1,8 @@
 """Tars that anybody made, as WebDataset reads them: neighbouring files of one name are a sample.
 
-Here: from members to fields and blobs, where a sample ends.
-Elsewhere: headers, and what no tar may hold (store.foreign), names (store.tar_index), partitions and cursors
-(record_files.py).
+Here: where a sample ends.
+Elsewhere: from members to fields and blobs (members.py), headers and what no tar may hold (store.foreign), names
+(store.tar_index), partitions and cursors (record_files.py).
 """
 
 from __future__ import annotations
@@ -11,38 +11,17 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from shardkit.errors import Refused, ShardDamaged, SourceDamaged
-from shardkit.records.row import Cursor, Row
-from shardkit.sources.base import BadRow, Pinned, Step
+from shardkit.errors import ShardDamaged, SourceDamaged
+from shardkit.records.row import Cursor
+from shardkit.sources.base import Pinned, Step
+from shardkit.sources.members import Members, row_of_members
 from shardkit.sources.places import Place
 from shardkit.sources.record_files import Found, Mark, RecordFiles, advance
-from shardkit.sources.strict_json import parse_object
 from shardkit.spec import Limits, ShardsSource
 from shardkit.store.foreign import ForeignFile, ForeignLimits, ForeignReader
 from shardkit.store.tar_index import split_name
 
-TEXTS = frozenset(
-    (
-        "txt",
-        "text",
-        "caption",
-        "transcript",
-        "cls",
-        "label",
-        "md",
-        "html",
-        "css",
-        "js",
-        "py",
-        "srt",
-        "vtt",
-        "csv",
-        "xml",
-    )
-)
-"""Extensions of members that are text; all but these and json stay bytes, whatever is in them."""
 READING = ForeignLimits(unended=True)
 
 
@@ -77,10 +56,11 @@ class TarFiles:
         advance(stream, 0, mark.offset)
         with _damage():
             for sample in self._samples(self._reader(stream, path)):
-                yield Found(mark.offset + sample.end, self._row(sample, path))
+                row = row_of_members(sample, f"{path}:{sample.name}", self._choices)
+                yield Found(mark.offset + sample.end, row)
 
-    def _samples(self, reader: ForeignReader) -> Iterator[Members]:
-        sample: Members | None = None
+    def _samples(self, reader: ForeignReader) -> Iterator[TarMembers]:
+        sample: TarMembers | None = None
         for file in reader.files():
             split = None if file.is_folder else split_name(file.name)
             if split is None:
@@ -88,41 +68,10 @@ class TarFiles:
             if sample is not None and sample.name != split[0]:
                 yield sample
                 sample = None
-            sample = sample or Members(split[0], self.limits.member_bytes)
+            sample = sample or TarMembers(split[0], self.limits.member_bytes)
             sample.take(split[1], file, reader)
         if sample is not None:
             yield sample
-
-    def _row(self, sample: Members, path: str) -> Row | BadRow:
-        position = f"{path}:{sample.name}"
-        if sample.refusal:
-            return BadRow(position=position, reason="too-big", detail=sample.refusal)
-        try:
-            fields = self._fields(sample)
-        except Refused as refused:
-            return BadRow(position=position, reason=refused.reason, detail=refused.detail)
-        blobs = {name: data for name, data in sample.members.items() if name.rpartition(".")[2] not in TEXTS}
-        for choice in self._choices:  # `jpg;png` is whichever there is
-            there = next((name for name in choice.split(";") if name in sample.members), "")
-            if there in blobs:
-                blobs[choice] = blobs[there]
-            elif there in fields:
-                fields[choice] = fields[there]
-        return Row(position=position, fields=fields, blobs=blobs)
-
-    def _fields(self, sample: Members) -> dict[str, Any]:
-        """The fields of its json, with its texts by extension. Raises Refused (not JSON, not UTF-8)."""
-        fields: dict[str, Any] = {"__key__": sample.name}
-        for name, data in sample.members.items():
-            extension = name.rpartition(".")[2]
-            if name == "json":
-                fields |= parse_object(data)
-            elif extension in TEXTS:
-                try:
-                    fields[name] = data.decode("utf-8-sig")
-                except UnicodeDecodeError:
-                    raise Refused("not-utf8", name) from None
-        return fields
 
 
 @contextmanager
@@ -134,21 +83,17 @@ def _damage() -> Iterator[None]:
         raise SourceDamaged(f"{error}; replace it with a whole copy") from None
 
 
-class Members:
+class TarMembers(Members):
     """One sample while its files come by. `end` is where the file behind its last one begins."""
 
     def __init__(self, name: str, limit: int) -> None:
-        self.name, self.end, self.refusal = name, 0, ""
-        self.members: dict[str, bytes] = {}
-        self._limit, self._bytes = limit, 0
+        super().__init__(name, limit)
+        self.end = 0
 
     def take(self, member: str, file: ForeignFile, reader: ForeignReader) -> None:
         """Read a file as the next member; beyond the limit it is only passed over."""
-        self._bytes += file.size
-        if self._bytes > self._limit:
-            self.refusal = f"members of more than {self._limit} bytes"
-            self.members.clear()
-        data = [piece for piece in reader.pieces() if not self.refusal]
-        if not self.refusal:
+        wanted = self.room_for(file.size)
+        data = [piece for piece in reader.pieces() if wanted]
+        if wanted:
             self.members[member] = b"".join(data)
         self.end = reader.at

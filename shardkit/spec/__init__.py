@@ -7,6 +7,7 @@ Elsewhere: YAML and what is wrong with it (plain.py), making a spec concrete (bu
 from shardkit.plain import convert_spec as convert_spec
 from shardkit.plain import parse_yaml as parse_yaml
 from shardkit.plain import read_mapping as read_mapping
+from shardkit.spec.archives import Archive as Archive
 from shardkit.spec.base import NAME as NAME
 from shardkit.spec.base import AudioOptions as AudioOptions
 from shardkit.spec.base import Codec as Codec

@@ -7,6 +7,7 @@ Elsewhere: the licences of a dataset (curate.licences), of the catalog's entries
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Literal, get_args
 
 LicenceClass = Literal["free", "share-alike", "non-commercial", "research", "unknown"]
@@ -43,13 +44,23 @@ def classify(licence: str) -> LicenceClass:
     text = licence.strip().lower().replace("_", "-")
     if not text:
         return "unknown"
-    choices = [part.strip(" ()") for part in re.split(r"\s+or\s+", text)]
-    return min((_strictest(choice) for choice in choices), key=ORDER.index)
+    return min((max(map(_class_of, parts), key=ORDER.index) for parts in _choices(text)), key=ORDER.index)
 
 
-def _strictest(text: str) -> LicenceClass:
-    parts = [part.strip(" ()") for part in re.split(r"\s+and\s+|\s*[,+;]\s*", text)]
-    return max((_class_of(part) for part in parts), key=ORDER.index)
+@lru_cache(maxsize=4096)
+def is_allowed(licence: str, policy: tuple[str, ...]) -> bool:
+    """Whether a policy of classes and single licences takes a licence; of several, all that bind together."""
+    names = {name.lower() for name in policy}
+    if licence.lower() in names or classify(licence) in names:
+        return True
+    choices = _choices(licence.strip().lower())
+    return any(all(part in names or _class_of(part) in names for part in parts) for parts in choices)
+
+
+def _choices(text: str) -> list[list[str]]:
+    """What one may choose among, and of each choice the licences that bind together."""
+    choices = (part.strip(" ()") for part in re.split(r"\s+or\s+", text))
+    return [[part.strip(" ()") for part in re.split(r"\s+and\s+|\s*[,+;]\s*", choice)] for choice in choices]
 
 
 def _class_of(identifier: str) -> LicenceClass:

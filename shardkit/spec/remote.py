@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 from typing import ClassVar, Literal
 
+from shardkit.spec.archives import Archive
 from shardkit.spec.local import check_csv
+from shardkit.spec.sampling import FirstRows
 from shardkit.spec.source import SourceSpec
 
 Format = Literal["", "jsonl", "csv", "json", "parquet", "media"]
@@ -119,7 +121,10 @@ class HubSource(SourceSpec, frozen=True, kw_only=True, tag="hub"):
     repository's paths, read in place of what `config` and `split` mean (where its loader is a program, or a part is
     wanted); `data_dir` is a folder in it to which the usual layout applies.
     `reader`: `files` reads the repository's own parquet, jsonl, json, csv and tar by ranges with exact cursors,
-    `datasets` streams through that package, `auto` takes `files` wherever it can.
+    `datasets` streams through that package, `auto` takes `files` wherever it can. `stems` makes a row of the files of
+    one name (`7.png`, `7.html`) among `data_files`, or among the members of zip files, as WebDataset does of a tar's.
+    `archives` are those with the media of a column that the rows only name: see Archive. Rows of tars come in the
+    order of the tars. `quote` is that of csv and tsv, empty where quotes are plain characters.
     `endpoint` is another Hub's address, by default HF_ENDPOINT or huggingface.co; `offline` refuses to ask, as
     HF_HUB_OFFLINE does. The token is HF_TOKEN or what `hf auth login` has left, and goes to the user's own endpoint
     alone. A line, record or item of more than `record_bytes` is refused.
@@ -133,13 +138,22 @@ class HubSource(SourceSpec, frozen=True, kw_only=True, tag="hub"):
     revision: str = ""
     data_files: tuple[str, ...] = ()
     data_dir: str = ""
-    reader: Literal["auto", "files", "datasets"] = "auto"
+    reader: Literal["auto", "files", "datasets", "stems"] = "auto"
+    archives: dict[str, Archive] = {}
+    quote: str = '"'
     endpoint: str = ""
     offline: bool = False
     record_bytes: int = 16 << 20
 
+    @property
+    def joined_columns(self) -> tuple[str, ...]:
+        """See SourceSpec."""
+        return tuple(archive.key or column for column, archive in self.archives.items())
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_csv(self.name, "", self.quote, True, ())
+        self._check_archives()
         if not HUB_ID.fullmatch(self.dataset):
             raise ValueError(f"source {self.name}: dataset is {self.dataset!r}; the Hub's name of it, owner/name")
         if self.endpoint and not HUB_ENDPOINT.fullmatch(self.endpoint):
@@ -151,6 +165,24 @@ class HubSource(SourceSpec, frozen=True, kw_only=True, tag="hub"):
         for path in (*self.data_files, self.data_dir):
             if path.startswith("/") or ".." in path.split("/") or "://" in path:
                 raise ValueError(f"source {self.name}: {path!r} is no path within the repository, such as data/*.jsonl")
+
+    def _check_archives(self) -> None:
+        """Tars give their members in one order: rows come in it, in one lane, and none can be chosen beforehand."""
+        if self.reader == "stems" and not self.data_files:
+            raise ValueError(f"source {self.name}: reader stems needs `data_files`, such as ['*.png', '*.html']")
+        if self.archives and self.reader in ("stems", "datasets"):
+            raise ValueError(f"source {self.name}: archives are joined by reader files, found {self.reader}")
+        if all(archive.is_zip for archive in self.archives.values()):
+            return
+        ordered = {"archives": len(self.archives), "partitions": self.partitions}
+        for field, count in ordered.items():
+            if count != 1:
+                raise ValueError(f"source {self.name}: {field} has or is {count}; with tars as archives wanted 1")
+        if self.gather is not None or not isinstance(self.sampling, FirstRows):
+            raise ValueError(
+                f"source {self.name}: rows come in the order of the tars that hold their media; leave out `gather` and "
+                "`sampling`"
+            )
 
 
 class GithubIssuesSource(SourceSpec, frozen=True, kw_only=True, tag="github_issues"):

@@ -77,6 +77,11 @@ class SourceSpec(Strict, frozen=True, kw_only=True, tag_field="kind"):
         return False
 
     @property
+    def joined_columns(self) -> tuple[str, ...]:
+        """Columns that say where a row's media lie, read besides those of the normaliser."""
+        return ()
+
+    @property
     def waits(self) -> bool:
         """Whether reading its rows may take a while of which others can make use: of a network, a program, pictures."""
         return True

@@ -12,7 +12,7 @@ import pytest
 
 from shardkit.build.plan import read_plan
 from shardkit.build.progress import Event, Short
-from shardkit.build.quotas import bounded, left_out, source_bounds, sources_taken
+from shardkit.build.quotas import bounded, fallbacks, left_out, source_bounds, sources_taken
 from shardkit.build.run import build
 from shardkit.build.status import read_status
 from shardkit.errors import PlanConflict, SpecError
@@ -55,6 +55,16 @@ def test_sources_with_a_content_warning_are_left_out_unless_asked_for(tmp_path: 
     assert by_source(tmp_path / "all") == {"a": 24, "bad": 8, "b": 8}
     with pytest.raises(SpecError, match="every source has a content warning"):
         build(spec_of(warned), out=tmp_path / "none", workers=0)
+
+
+def test_what_has_a_content_warning_stands_in_for_nothing_unless_asked_for(tmp_path: Path) -> None:
+    warned = notes("bad", content_warning="Harmful answers.", fallback=notes("good"))
+    absent = {"kind": "git", "name": "gone", "url": "unused", "normalizer": "repository_file", "fallback": warned}
+    spec = spec_of(absent, total=4)
+    taken = [fallback.name for source in sources_taken(spec) for fallback in fallbacks(source)]
+    assert taken == ["good"] and left_out(spec)[0].startswith("bad is left out for its content: Harmful answers")
+    asked = bounded(spec, content_warnings=True)
+    assert [fallback.name for fallback in fallbacks(sources_taken(asked)[0])] == ["bad", "good"] and not left_out(asked)
 
 
 def test_a_shortage_is_told_and_lent_to_nobody_unless_asked(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from shardkit.spec import HubSource, load_named
 from shardkit.spec.catalog.folder import catalog_folders, load_catalog
 from shardkit.spec.catalog.resolve import check_sources
 from tests.records.published import PUBLISHED
+from tests.records.published.apart import repository_apart
 from tests.servers.hub import Hub, hub_server
 from tests.servers.kaggle import kaggle_server
 
@@ -84,6 +85,8 @@ def repository(reading: str) -> dict[str, bytes | str]:
     """The rows as the entry's source looks for them: as jsonl or parquet, under the names that it gives."""
     _, _, source = READINGS[reading]
     rows = published(reading)
+    if source.archives or source.reader == "stems":
+        return repository_apart(source, rows)
     named = [path.replace("*", "Art") for path in source.data_files]
     if named and ".jsonl" in named[0]:
         lines = "".join(json.dumps(row) + "\n" for row in rows).encode()

@@ -27,8 +27,13 @@ def test_table_lists_what_passes_the_filters(shardkit: Command) -> None:
     lines = outcome.out.splitlines()
     assert outcome.code == 0
     assert lines[0].split()[:3] == ["name", "group", "media"]
-    assert [line.split()[0] for line in lines[1:-1]] == ["common-voice-17", "librispeech", "librispeech-eval"]
-    assert lines[-1].startswith("3 entries")
+    assert [line.split()[0] for line in lines[1:-1]] == [
+        "common-voice-17",
+        "common-voice-17-fsicoli",
+        "librispeech",
+        "librispeech-eval",
+    ]
+    assert lines[-1].startswith("4 entries")
 
 
 def test_all_entries_are_listed_and_as_json(shardkit: Command) -> None:

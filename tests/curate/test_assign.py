@@ -29,6 +29,20 @@ def test_shares_of_ten_thousand_samples_are_met_within_a_hundredth(seed: int, st
     assert np.abs(shares_of(assign(hashes, stratum, sizes, kept, SHARES), sizes) - SHARES).max() < 0.01
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 1 << 30), strata=st.integers(1, 30), large=st.lists(st.integers(20, 2000), max_size=4),
+    shares=st.sampled_from([(0.8, 0.1, 0.1), (0.95, 0.025, 0.025), (0.5, 0.3, 0.2)]),
+)  # fmt: skip
+def test_a_few_large_groups_among_small_ones_leave_the_shares_as_they_should_be(
+    seed: int, strata: int, large: list[int], shares: tuple[float, ...]
+) -> None:
+    hashes, stratum, sizes = random_groups(seed, 10_000 - sum(large) + len(large), strata, 1)
+    sizes[: len(large)] = large
+    chosen = assign(hashes, stratum, sizes, np.full(len(sizes), -1), np.array(shares))
+    assert np.abs(shares_of(chosen, sizes) - shares).max() < 0.01
+
+
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 1 << 30), strata=st.integers(1, 20))
 def test_every_large_stratum_meets_the_shares(seed: int, strata: int) -> None:

@@ -10,7 +10,7 @@ from shardkit import BuildSpec, SpecError, build_dataset, convert_spec, open_dat
 from shardkit.cli.main import app
 from shardkit.curate.licences import sum_licences
 from shardkit.errors import PolicyRefused
-from shardkit.spec.licences import LICENCE_CLASSES, classify
+from shardkit.spec.licences import LICENCE_CLASSES, classify, is_allowed
 
 
 @pytest.mark.parametrize(
@@ -59,3 +59,23 @@ def test_the_command_fails_under_a_policy(folder: Path, capsys: pytest.CaptureFi
     with pytest.raises(PolicyRefused, match="two: cc-by-nc-4"):
         app(["licences", str(folder), "--allow", "free"], standalone_mode=False)
     assert PolicyRefused.exit_code == 1 and "not allowed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("licence", "policy", "allowed"),
+    [
+        ("MIT", ("mit",), True),
+        ("mit", ("MIT",), True),
+        ("mit, gpl-3.0", ("mit",), False),
+        ("mit, gpl-3.0", ("mit", "gpl-3.0"), True),
+        ("mit AND gpl-3.0", ("free", "gpl-3.0"), True),
+        ("gpl-3.0 OR own-1", ("own-1",), True),
+        ("own-1", ("free", "share-alike"), False),
+        ("", ("free",), False),
+        ("", ("unknown",), True),
+    ],
+)
+def test_a_policy_takes_several_licences_where_it_takes_each(
+    licence: str, policy: tuple[str, ...], allowed: bool
+) -> None:
+    assert is_allowed(licence, policy) is allowed

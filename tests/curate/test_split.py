@@ -9,13 +9,15 @@ import msgspec
 import pytest
 
 from shardkit import BuildSpec, SpecError, build_dataset, convert_spec, open_dataset, open_loader
+from shardkit.build.progress import Event, Warned
+from shardkit.curate.build import build
 from shardkit.curate.derive import derive
 from shardkit.curate.split import plan_split, split_dataset
 from shardkit.read.listing import list_samples
 from shardkit.spec import SplitOptions
 from shardkit.store.layout import StepRecord
 from shardkit.store.manifest import read_manifest
-from shardkit.store.publish import publish_split
+from shardkit.store.publish import lock, publish_omitted, publish_split, publish_version
 
 RATIOS = {"train": 0.8, "val": 0.1, "test": 0.1}
 
@@ -125,6 +127,36 @@ def test_appended_data_moves_nothing(text: Path, tmp_path: Path, partitions: int
     assert len(after) == 3500 and {key: after[key] for key in before} == before
     shares = [sum(name == wanted for name in after.values()) / 3500 for wanted in RATIOS]
     assert all(abs(share - wanted) < 0.01 for share, wanted in zip(shares, RATIOS.values(), strict=True))
+
+
+def test_an_update_says_which_steps_are_to_be_done_again(text: Path, tmp_path: Path) -> None:
+    out = tmp_path / "data"
+    build_dataset(spec_of(text), out=out, workers=0)
+    split_dataset(out, SplitOptions(ratios=RATIOS))
+    (text / "b.jsonl").write_text(rows(100, first=2000))
+    for more, wanted in (({}, ["`shardkit split`"]), ({"split": {"ratios": RATIOS}}, [])):
+        events: list[Event] = []
+        build(spec_of(text, **more), out=out, workers=0, update=True, on_event=events.append)
+        told = [event.message for event in events if isinstance(event, Warned)]
+        assert len(told) == len(wanted) and all(step in message for step, message in zip(wanted, told, strict=True))
+
+
+def test_what_was_left_out_for_a_while_has_its_split_again(text: Path, tmp_path: Path) -> None:
+    out = tmp_path / "data"
+    options = SplitOptions(ratios=RATIOS)
+    build_dataset(spec_of(text, split={"ratios": RATIOS}), out=out, workers=0)
+    before = splits(out)
+    dataset = open_dataset(out)
+    with lock(out):  # as dedup does
+        changed = {"parent": dataset.version, "columns": (publish_omitted(out, {0: [*range(900)]}),)}
+        publish_version(out, msgspec.structs.replace(dataset.manifest, step=StepRecord(name="dedup"), **changed))
+    split_dataset(out, options)
+    assert len(splits(out)) == 1100
+    (text / "a.jsonl").write_text(rows(60, first=5000) + rows(2000))
+    build_dataset(spec_of(text), out=out, workers=0, update=True)
+    split_dataset(out, options)
+    after = splits(out)
+    assert {key: after[key] for key in before} == before
 
 
 def test_without_its_history_most_samples_keep_their_split(text: Path, tmp_path: Path) -> None:

@@ -79,6 +79,25 @@ def reasons(found: Validation) -> dict[str, int]:
     return {fault.reason: fault.samples for fault in found.faults}
 
 
+def test_nothing_to_check_is_an_error(folder: Path) -> None:
+    with pytest.raises(SpecError, match="nothing was checked"):
+        validate(str(rows_of(folder)), Rules())
+
+
+def test_no_report_holds_a_secret(folder: Path) -> None:
+    token = "ghp_" + "aB3dE6gH9" * 4
+    path = rows_of(
+        folder,
+        {"messages": CHAT, "images": [f"media/{token}.png"]},
+        {"messages": CHAT, "images": [f"https://host/a.png?key={token}"]},
+        {"messages": CHAT, "category": token},
+    )
+    for rules in (Rules(), Rules(secrets="refuse")):
+        found = validate(str(path), rules)
+        told = msgspec.json.encode(found).decode() + found.text()
+        assert token not in told and "relative to the folder" in told and "media/[redacted github-token].png" in told
+
+
 def test_good_plain_rows_are_good_and_are_imported_as_they_are(folder: Path) -> None:
     path = rows_of(folder, *GOOD)
     found = validate(str(path), Rules())

@@ -8,15 +8,16 @@ from typing import Any
 
 import msgspec
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shardkit import BuildSpec, SpecError, build_dataset, convert_spec, open_dataset
 from shardkit.errors import Refused
-from shardkit.records.row import Draft, RawMedium
+from shardkit.records.row import Draft, Kept, RawMedium
 from shardkit.records.rules import apply_rules, find_personal, find_secrets, redact
 from shardkit.records.rules.language import identify
-from shardkit.records.sample import Message, Preference
+from shardkit.records.sample import Image, Message, Modalities, Preference
 from shardkit.spec import Rules
 
 SECRETS = {
@@ -67,6 +68,24 @@ def test_passwords_in_addresses_and_assignments_are_found_without_what_is_around
     assert redact(text, find_secrets(text)) == (
         'postgres://bob:[redacted password-in-url]@db/x and client_secret: "[redacted assigned-secret]"'
     )
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,0123\n",
+        "PGP PRIVATE KEY BLOCK-----\nV: 1\n",
+    ],
+)
+def test_a_private_key_is_found_whatever_its_headers(head: str) -> None:
+    name = head.partition("-----")[0]
+    text = f"-----BEGIN {head}\nMIIEpAIBAAKCAQEA04up8hoqzS1\n=k1/Q\n-----END {name}-----"
+    assert redact(f"a {text} b", find_secrets(f"a {text} b")) == "a [redacted private-key] b"
+
+
+def test_of_findings_that_overlap_nothing_is_left_to_read() -> None:
+    text = "call +1 4539 5787 6362 1486 now"
+    assert redact(text, find_personal(text)) == "call [redacted phone] now"
 
 
 @pytest.mark.parametrize("text", HARMLESS)
@@ -145,6 +164,60 @@ def test_answers_are_redacted_too() -> None:
     found = apply_rules(made, Rules(secrets="redact", personal="redact"))
     assert found.messages[0].content == "[redacted aws-key]"
     assert found.preference == Preference(chosen="[redacted email]", rejected="no")
+
+
+def spread(secret: str) -> Draft:
+    media = (RawMedium(modality="image", type="photo", data=b"", description=f"a {secret}"),)
+    provenance = {"position": f"{secret}:1", "url": f"of {secret}", "group": secret}
+    return Draft(id=secret, messages=draft("x").messages, domain="d", category=secret, source="s", licence=secret,
+                 media=media, provenance=provenance)  # fmt: skip
+
+
+def test_secrets_are_hidden_in_all_that_stands_around_the_texts() -> None:
+    secret = SECRETS["github-token"]
+    found = apply_rules(spread(secret), Rules(secrets="redact"))
+    assert secret not in repr(found) and repr(found).count("[redacted github-token]") == 7
+    with pytest.raises(Refused, match="secret: github-token"):
+        apply_rules(spread(secret), Rules(secrets="refuse"))
+    assert apply_rules(spread("harmless"), Rules(secrets="redact", personal="redact")) == spread("harmless")
+
+
+def test_personal_data_is_hidden_in_what_is_said_and_left_in_names() -> None:
+    card = PERSONAL["card-number"]
+    found = apply_rules(spread(card), Rules(personal="redact"))
+    assert (found.media[0].description, found.provenance["url"]) == (
+        "a [redacted card-number]",
+        "of [redacted card-number]",
+    )
+    assert (found.id, found.category, found.provenance["group"]) == (card, card, card)
+    with pytest.raises(Refused, match="personal-data: card-number"):
+        apply_rules(spread(card), Rules(personal="refuse"))
+
+
+def stored(**media: Any) -> Draft:
+    image = Image(member="image0.png", type="photo", width=1, height=1, **media)
+    return draft("x", kept=Kept(modalities=Modalities(image=(image,)), members=()))
+
+
+def test_media_that_a_dataset_had_stored_keep_the_rules_too() -> None:
+    found = apply_rules(stored(description=SECRETS["aws-key"]), Rules(secrets="redact"))
+    assert found.kept is not None and found.kept.modalities.image[0].description == "[redacted aws-key]"
+    with pytest.raises(Refused, match="media-type: photo"):
+        apply_rules(stored(), Rules(types=("chart",)))
+
+
+def test_a_dead_letter_does_not_say_the_secret_that_its_row_holds(tmp_path: Path) -> None:
+    secret = SECRETS["github-token"]
+    rows = [
+        {"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}], **more}
+        for more in ({}, {"images": [secret]})
+    ]
+    (tmp_path / "chat.jsonl").write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
+    source = {"kind": "plain", "name": "a", "path": str(tmp_path / "chat.jsonl"), "normalizer": "plain"}
+    build_dataset(convert_spec({"name": "a", "sources": [source]}, BuildSpec, "test"), out=tmp_path / "data", workers=0)
+    (letters,) = (path for path in (tmp_path / "data/deadletters").rglob("*") if path.is_file())
+    told = zstandard.ZstdDecompressor().decompressobj().decompress(letters.read_bytes())
+    assert b"[redacted github-token]" in told and secret.encode() not in told
 
 
 def test_languages_are_told_apart_and_code_says_nothing() -> None:

@@ -50,6 +50,25 @@ def test_splits_and_earlier_versions_are_told(folder: Path) -> None:
     assert (oldest.version, oldest.made_by, oldest.split) == (first, "build", "")
 
 
+def test_versions_before_an_update_are_told_too(folder: Path) -> None:
+    split_dataset(folder, SplitOptions(ratios={"train": 0.5, "test": 0.5}))
+    before = open_dataset(folder)
+    key = before[3].key
+    with (folder.parent / "chat.jsonl").open("r+b") as file:
+        lines = file.read()
+        file.seek(0)
+        file.write(b'{"question": "new?", "answer": "yes"}\n' + lines)
+    source = {
+        "kind": "jsonl", "name": "chat", "path": str(folder.parent / "chat.jsonl"), "normalizer": "question_answer",
+    }  # fmt: skip
+    spec = convert_spec({"name": "chat", "sources": [source]}, BuildSpec, "test")
+    build_dataset(spec, out=folder, workers=0, update=True)
+    dataset = open_dataset(folder)
+    newest, split, _ = trace_sample(dataset, key).versions
+    assert (newest.version, split.version, split.made_by) == (dataset.version, before.version, "split")
+    assert split.split == trace_sample(before, key).versions[0].split != ""
+
+
 def test_a_sample_left_out_is_found_where_it_was(folder: Path) -> None:
     dataset = open_dataset(folder)
     key = dataset[2].key

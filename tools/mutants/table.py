@@ -353,6 +353,7 @@ RESUMING = (
 )
 
 CACHED = "tests/read/test_diskcache.py"
+SHARED_CACHE = "tests/read/test_diskcache_shared.py"
 CACHING = (
     _one(
         "seal of a copy in the disk cache",
@@ -373,7 +374,7 @@ CACHING = (
         "shardkit/read/room.py",
         "            fcntl.flock(fd, fcntl.LOCK_EX)\n",
         "",
-        f"{CACHED}::test_what_another_process_has_leased_is_not_evicted_until_it_ends",
+        f"{SHARED_CACHE}::test_what_another_process_has_leased_is_not_evicted_until_it_ends",
     ),
     _one(
         "one of several processes fetches what all want",
@@ -387,7 +388,7 @@ CACHING = (
         "shardkit/read/room.py",
         "            fits = used + size <= self.max_bytes\n",
         "            fits = True\n",
-        f"{CACHED}::test_a_dataset_larger_than_the_limit_keeps_what_fits_and_drops_nothing",
+        f"{SHARED_CACHE}::test_a_dataset_larger_than_the_limit_keeps_what_fits_and_drops_nothing",
     ),
 )
 

@@ -104,7 +104,7 @@ def columns_read(spec: SourceSpec) -> tuple[str, ...]:
     common = (role for role in COMMON_ROLES if role in spec.columns)
     roles = (*NORMALIZERS[spec.normalizer].roles, *_tree_roles(spec), *common)
     keys = spec.gather.keys if spec.gather else ()
-    return (*(spec.columns.get(role, role) for role in roles), *keys, *spec.where, *spec.unless)
+    return (*(spec.columns.get(role, role) for role in roles), *keys, *spec.where, *spec.unless, *spec.joined_columns)
 
 
 def _way(spec: SourceSpec) -> Way:

@@ -13,3 +13,4 @@ from shardkit.records.rules.patterns import Finding as Finding
 from shardkit.records.rules.patterns import find_personal as find_personal
 from shardkit.records.rules.patterns import find_secrets as find_secrets
 from shardkit.records.rules.patterns import redact as redact
+from shardkit.records.rules.patterns import without_secrets as without_secrets

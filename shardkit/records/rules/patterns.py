@@ -34,12 +34,12 @@ class Pattern(NamedTuple):
 
 
 def find_secrets(text: str) -> list[Finding]:
-    """Keys, tokens and passwords in a text, in order and without overlaps."""
+    """Keys, tokens and passwords in a text, in order; where two overlap, one finding covers both."""
     return _find(text, SECRETS)
 
 
 def find_personal(text: str) -> list[Finding]:
-    """E-mail addresses, telephone, card and account numbers, public IP addresses, in order and without overlaps."""
+    """E-mail addresses, telephone, card and account numbers, public IP addresses; in order, overlaps as one."""
     return _find(text, PERSONAL if _LONG_NUMBER.search(text) else PERSONAL_WORDS)
 
 
@@ -52,6 +52,11 @@ def redact(text: str, findings: list[Finding]) -> str:
     return "".join([*parts, text[at:]])
 
 
+def without_secrets(text: str) -> str:
+    """The text with its keys, tokens and passwords hidden: for details of refusals, which quote what a row says."""
+    return redact(text, find_secrets(text))
+
+
 def _find(text: str, patterns: tuple[Pattern, ...]) -> list[Finding]:
     found = [finding for pattern in patterns for finding in _matches(text, pattern)]
     if len(found) < 2:
@@ -61,6 +66,8 @@ def _find(text: str, patterns: tuple[Pattern, ...]) -> list[Finding]:
     for finding in found[1:]:
         if finding.start >= kept[-1].end:
             kept.append(finding)
+        elif finding.end > kept[-1].end:  # what stands out of the first would be left to read
+            kept[-1] = kept[-1]._replace(end=finding.end)
     return kept
 
 
@@ -120,8 +127,9 @@ FORMS: tuple[Callable[[str], str], ...] = (str.lower, str.upper, str.capitalize)
 
 SECRETS: tuple[Pattern, ...] = (
     _made(
-        "private-key", ("PRIVATE KEY-----",),
-        r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY-----[^-]{16,}(?:-----END (?:[A-Z0-9]+ )*PRIVATE KEY-----)?",
+        "private-key", ("PRIVATE KEY-----", "PRIVATE KEY BLOCK-----"),
+        r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----(?:[^-]|-(?!----)){16,}"
+        r"(?:-----END (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----)?",
     ),
     _made("aws-key", ("AKIA", "ASIA"), r"\b(?:AKIA|ASIA)[A-Z2-7]{16}\b", lambda key: "EXAMPLE" not in key),
     _made("github-token", ("ghp_", "gho_", "ghu_", "ghs_", "ghr_"), r"\bgh[pousr]_[A-Za-z0-9]{36,255}\b"),

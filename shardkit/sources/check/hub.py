@@ -210,7 +210,8 @@ def _read(spec: HubSource, folder: Path) -> Data:
     found = hub.footers(folder, MOST_FOOTERS)
     if found is not None:
         return Data(schema_types(found.schema), True, found.rows)
-    columns = seen_types(hub, folder)
+    alone = Hub(msgspec.structs.replace(spec, archives={}), Limits())  # the rows as they lie, without their media
+    columns = seen_types(alone, folder)
     return Data(columns, bool(columns), pinned.rows)
 
 

@@ -6,7 +6,7 @@ Elsewhere: the rules (layout.py), what is wrong where nothing is found (messages
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from shardkit.errors import ShardkitError
@@ -27,6 +27,9 @@ from shardkit.sources.hub.messages import Asker
 from shardkit.sources.listing import Entry
 from shardkit.spec import HubSource
 from shardkit.store.hub import HubEntry, HubMissing
+
+STEMS = "stems"
+"""The format of files of which those of one name are a row."""
 
 
 class Choice(NamedTuple):
@@ -52,11 +55,22 @@ def _named(spec: HubSource, asker: Asker) -> Choice:
     patterns = [base + pattern for pattern in spec.data_files]
     found = _list(asker, patterns)
     paths = match_all(found, patterns)
-    kind = main_format(paths)
-    paths = tuple(path for path in paths if not kind or format_of(path) == kind)
     if not paths:
         raise messages.no_match(asker, patterns)
+    if spec.reader == "stems":
+        return _choice(found, Chosen(paths, STEMS, Config(name=spec.config or "default")))
+    kind = main_format(paths)
+    paths = tuple(path for path in paths if not kind or format_of(path) == kind)
     return _choice(found, Chosen(paths, kind, Config(name=spec.config or "default")))
+
+
+def match_files(asker: Asker, patterns: Sequence[str]) -> tuple[Entry, ...]:
+    """The files that patterns match, in order. Raises SpecError (none), and what asking raises."""
+    found = _list(asker, list(patterns))
+    paths = match_all(found, patterns)
+    if not paths:
+        raise messages.no_match(asker, patterns)
+    return _choice(found, Chosen(paths, "", Config(name="default"))).entries
 
 
 def _by_layout(spec: HubSource, asker: Asker) -> Choice:

@@ -22,7 +22,8 @@ from shardkit.sources.base import Pinned, Step
 from shardkit.sources.compressed import damage_named, is_compressed, open_stream
 from shardkit.sources.csv import Csv
 from shardkit.sources.hub import messages
-from shardkit.sources.hub.files import Choice, choose
+from shardkit.sources.hub.archives import Sizes, join, open_stems, pin_archives, pin_stems, rereads
+from shardkit.sources.hub.files import STEMS, Choice, choose
 from shardkit.sources.hub.media import Media
 from shardkit.sources.hub.messages import Asker
 from shardkit.sources.hub.parquet import Footers, RemoteParquet
@@ -94,6 +95,11 @@ class Opening(NamedTuple):
         return HubFiles(self.asker, in_order=self.pin.format != "parquet")
 
     @property
+    def members(self) -> HubFiles:
+        """The place of files that hold media: directories and tars are long, and read in order."""
+        return HubFiles(self.asker)
+
+    @property
     def media(self) -> Media:
         """Media that rows name by their paths."""
         return Media(self.asker, self.limits.member_bytes)
@@ -131,16 +137,21 @@ class Hub:
         self._check_online()
         asker, commit = self._resolve()
         choice = choose(self.spec, asker)
-        _, _, total = write_listing(folder, choice.entries, self.spec.name)
-        pin = Pin(dataset=asker.dataset, commit=commit, format=self._format(choice, asker), delimiter=choice.delimiter)
-        self._check(folder, Opening(self.spec, pin, asker, self._limits))
+        kind = choice.format if choice.format == STEMS else self._format(choice, asker)
+        pin = Pin(dataset=asker.dataset, commit=commit, format=kind, delimiter=choice.delimiter)
+        opening = Opening(self.spec, pin, asker, self._limits)
+        try:
+            sizes = self._pin_files(folder, choice, opening)
+        except SourceDamaged as error:
+            raise SpecError(str(error)) from None
         write_private(folder / PIN, [msgspec.json.encode(pin)])
         renamed = asker.dataset != self.spec.dataset
         return Pinned(
             revision=commit,
             toolchain=Streaming.toolchain() if pin.format == "datasets" else {},
-            bytes=total,
-            reread=_reread(pin, choice.entries),
+            rows=sizes.rows,
+            bytes=sizes.bytes,
+            reread=", ".join(filter(None, (_reread(pin, choice.entries), rereads(self.spec, folder)))),
             note=f"{self.spec.dataset} is called {asker.dataset} on the Hub now" if renamed else "",
         )
 
@@ -161,13 +172,40 @@ class Hub:
 
     def footers(self, folder: Path, most: int) -> Footers | None:
         """The schema of pinned parquet files, and their rows where there are at most `most` files; else None."""
-        reader = self._reader(folder)
+        opening = self._opening(folder)
+        reader = READERS[opening.pin.format](opening) if opening.pin.format == "parquet" else None
         return reader.footers(folder, most) if isinstance(reader, RemoteParquet) else None
 
     def _reader(self, folder: Path) -> Reader:
+        opening = self._opening(folder)
+        if opening.pin.format == STEMS:
+            return open_stems(self.spec, folder, opening.members, self._limits.member_bytes)
+        reader = READERS[opening.pin.format](opening)
+        if self.spec.archives:
+            return join(reader, self.spec, folder, opening.members, self._limits.member_bytes)
+        return reader
+
+    def _opening(self, folder: Path) -> Opening:
         pin = self._read_pin(folder)
         asker = self._asker(HubPlace("datasets", pin.dataset, pin.commit, ""), PATIENCE)
-        return READERS[pin.format](Opening(self.spec, pin, asker, self._limits))
+        return Opening(self.spec, pin, asker, self._limits)
+
+    def _pin_files(self, folder: Path, choice: Choice, opening: Opening) -> Sizes:
+        """The listing, and the tables of archives. Raises SpecError, SourceDamaged."""
+        if choice.format == STEMS:
+            return pin_stems(self.spec, folder, choice.entries, opening.members)
+        _, _, total = write_listing(folder, choice.entries, self.spec.name)
+        self._check(folder, opening)
+        if not self.spec.archives:
+            return Sizes(total)
+        if opening.pin.format == "datasets":
+            raise SpecError(
+                f"source {self.spec.name}: `archives` are joined to rows in parquet, jsonl, json and csv alone; name "
+                "such files as `data_files`"
+            )
+        reader = READERS[opening.pin.format](opening)
+        found = pin_archives(self.spec, opening.asker, folder, opening.members, reader)
+        return Sizes(total + found.bytes, found.rows)
 
     def _check_online(self) -> None:
         if self.spec.offline or is_offline():
@@ -228,13 +266,10 @@ class Hub:
         """Open what is read first, so that what cannot be read is said by the plan and not by a lane."""
         reader = READERS[opening.pin.format](opening)
         entry = next(read_listing(folder, self.spec.name))
-        try:
-            with opening.files.open(entry) as stream:
-                stream.read(1)
-            if isinstance(reader, (RemoteParquet, Streaming)):
-                reader.check(entry)
-        except SourceDamaged as error:
-            raise SpecError(str(error)) from None
+        with opening.files.open(entry) as stream:
+            stream.read(1)
+        if isinstance(reader, (RemoteParquet, Streaming)):
+            reader.check(entry)
 
     def _read_pin(self, folder: Path) -> Pin:
         try:
@@ -277,5 +312,6 @@ def _csv(spec: HubSource, pin: Pin) -> CsvSource:
         columns=spec.columns,
         path="",
         delimiter=pin.delimiter,
+        quote=spec.quote,
         record_bytes=spec.record_bytes,
     )

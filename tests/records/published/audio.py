@@ -18,6 +18,12 @@ def common_voice() -> Rows:
     ]  # fmt: skip
 
 
+def common_voice_sentences() -> Rows:
+    """As above without the clips, as lines of text: what transcript/LANGUAGE/SPLIT.tsv holds."""
+    kept = ("client_id", "path", "sentence", "up_votes", "down_votes", "age", "gender", "accent", "locale", "segment")
+    return [{name: str(row[name]) for name in kept} for row in common_voice()]
+
+
 def librispeech() -> Rows:
     return [
         {"file": "374-180298-0000.flac", "audio": sound(), "text": "WHAT I SAID I'D SAY", "speaker_id": 374,
@@ -47,6 +53,12 @@ DATASETS = (
             ["user: <|audio|>\nTranscribe this recording.", 'assistant: He said: "No."'],
             ["refused: empty-text"],
         ],
+    ),
+    Published(
+        name="fsicoli/common_voice_17_0",
+        rows=common_voice_sentences,
+        spec={"normalizer": "asr", "columns": {"text": "sentence"}, "language": "en"},
+        becomes=[["refused: no-media"], ["refused: no-media"]],
     ),
     Published(
         name="openslr/librispeech_asr",

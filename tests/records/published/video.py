@@ -31,8 +31,16 @@ def finevideo() -> Rows:
 def youcook2() -> Rows:
     return [
         {"id": "1", "youtube_id": "y", "video_path": "y.mp4", "segment": [0.0, 2.0], "sentence": "cut the bread",
-         "recipe_type": "101", "video_url": "https://v.example", "video": film()},
+         "recipe_type": "101", "video_url": "https://v.example"},
+        {"id": "2", "youtube_id": "z", "video_path": "z.mp4", "segment": [2.0, 3.0], "sentence": "serve it",
+         "recipe_type": "101", "video_url": "https://v.example"},
     ]  # fmt: skip
+
+
+def youcook2_joined() -> Rows:
+    """As above, the first row with its video out of the zips, the second with none."""
+    first, second = youcook2()
+    return [{**first, "video": film()}, {**second, "video": None}]
 
 
 def llava_video() -> Rows:
@@ -49,7 +57,12 @@ def vdc() -> Rows:
     captions = {
         f"{kind}_caption": f"{kind} text" for kind in ("short", "background", "main_object", "camera", "detailed")
     }
-    return [{"video_name": "a.mp4", "video_source": "x", **captions, "video": film()}]
+    return [{"video_name": "a.mp4", "video_source": "x", **captions}]
+
+
+def vdc_joined() -> Rows:
+    """As above, with the video of the tars."""
+    return [{**row, "video": film()} for row in vdc()]
 
 
 DATASETS = (
@@ -80,13 +93,20 @@ DATASETS = (
     Published(
         name="lmms-eval/YouCook2",
         rows=youcook2,
+        spec={"normalizer": "caption", "columns": {"text": "sentence"}},
+        becomes=[["refused: no-media"], ["refused: no-media"]],
+    ),
+    Published(
+        name="lmms-eval/YouCook2#joined",
+        rows=youcook2_joined,
         spec={
             "normalizer": "caption",
             "columns": {"text": "sentence"},
             "options": {"instruction": "Provide a one-sentence caption for the provided video."},
         },
         becomes=[
-            ["user: <|video|>\nProvide a one-sentence caption for the provided video.", "assistant: cut the bread"]
+            ["user: <|video|>\nProvide a one-sentence caption for the provided video.", "assistant: cut the bread"],
+            ["refused: no-media"],
         ],
     ),
     Published(
@@ -105,6 +125,13 @@ DATASETS = (
     Published(
         name="wchai/Video-Detailed-Caption",
         rows=vdc,
+        suffix="jsonl",
+        spec={"normalizer": "caption", "columns": {"text": "detailed_caption"}},
+        becomes=[["refused: no-media"]],
+    ),
+    Published(
+        name="wchai/Video-Detailed-Caption#joined",
+        rows=vdc_joined,
         spec={
             "normalizer": "caption",
             "columns": {"text": "detailed_caption"},

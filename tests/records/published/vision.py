@@ -15,6 +15,11 @@ def design2code() -> Rows:
     return [{"image": image(1), "text": "<html>2</html>"}, {"image": None, "text": "<html>3</html>"}]
 
 
+def design2code_pairs() -> Rows:
+    """Pairs of files NN.png and NN.html, as the rows that they become."""
+    return [{"png": image(number), "html": f"<html>{number}</html>"} for number in (2, 7)]
+
+
 def scigraphqa() -> Rows:
     shared = {"title": "t", "abstract": "a", "caption": "c", "first_mention": "f", "response": "r"}
     pairs = [["What is shown?", "A curve."], ["And in red?", "Another."]]
@@ -102,6 +107,15 @@ DATASETS = (
         rows=design2code,
         spec={"normalizer": "screenshot_to_code", "columns": {"code": "text"}},
         becomes=[[REQUEST, "assistant: <html>2</html>"], ["refused: no-media"]],
+    ),
+    *(
+        Published(
+            name=name,
+            rows=design2code_pairs,
+            spec={"normalizer": "screenshot_to_code", "columns": {"image": "png", "code": "html"}},
+            becomes=[[REQUEST, f"assistant: <html>{number}</html>"] for number in (2, 7)],
+        )
+        for name in ("SALT-NLP/Design2Code", "SALT-NLP/Design2Code-HARD")
     ),
     Published(
         name="alexshengzhili/SciGraphQA-295K-train",

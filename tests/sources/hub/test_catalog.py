@@ -1,4 +1,8 @@
-"""Entries of the catalog built from a Hub that holds rows in their published schemas where the entries say they lie."""
+"""Entries of the catalog built from a Hub that holds rows in their published schemas where the entries say they lie.
+
+Here: all of them in one build.
+Elsewhere: those whose media lie apart from the rows, and each alone (tests/catalog/test_builds.py).
+"""
 
 from __future__ import annotations
 
@@ -18,6 +22,7 @@ from shardkit.spec import load_spec
 from shardkit.spec.catalog.entry import Entry
 from shardkit.spec.catalog.folder import catalog_folders, load_catalog
 from tests.records.published import PUBLISHED
+from tests.records.published.apart import is_apart
 from tests.servers.hub import TOKEN, Hub, hub_server
 from tests.store.buckets import use_environment
 
@@ -27,6 +32,7 @@ ENTRIES = {
     if entry.source is not None
     and entry.kind == "hub"
     and entry.id in PUBLISHED
+    and not is_apart(entry.source)
     and {*entry.columns} <= {*PUBLISHED[entry.id].rows()[0]}  # a repository may hold files of several schemas
 }
 
