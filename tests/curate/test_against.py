@@ -116,7 +116,7 @@ def test_what_cannot_be_reached_is_an_error_and_nothing_changes(hub: Hub, data: 
 
 
 def test_an_entry_that_is_not_to_be_had_says_so(data: Path) -> None:
-    for name, told in (("vdc", "is metadata-only"), ("gsm8", "did you mean gsm8k"), ("nothing-like-it", "no entry")):
+    for name, told in (("mmlu-no-train", "is metadata-only"), ("gsm8", "did you mean gsm8k"), ("nothing-like-it", "no entry")):
         with pytest.raises(SpecError, match=told):
             against(name)
 
@@ -170,7 +170,7 @@ def test_the_word_benchmarks_is_all_that_are_available() -> None:
     found = find_benchmarks(("gsm8k", "benchmarks"), catalog_folders())
     names = [one if isinstance(one, str) else one.name for one in found]
     assert names[0] == "gsm8k" and len(set(names)) == len(names) and {"humaneval", "mmlu", "docvqa"} < set(names)
-    assert not {"vdc", "youcook2", "chartqa"} & set(names)
+    assert not {"mmlu-no-train", "chartqa"} & set(names)  # metadata alone, and no benchmark
 
 
 def test_the_command_takes_names_and_tells_what_was_compared(shardkit: Command, hub: Hub, data: Path) -> None:
