@@ -116,7 +116,11 @@ def test_what_cannot_be_reached_is_an_error_and_nothing_changes(hub: Hub, data: 
 
 
 def test_an_entry_that_is_not_to_be_had_says_so(data: Path) -> None:
-    for name, told in (("mmlu-no-train", "is metadata-only"), ("gsm8", "did you mean gsm8k"), ("nothing-like-it", "no entry")):
+    for name, told in (
+        ("mmlu-no-train", "is metadata-only"),
+        ("gsm8", "did you mean gsm8k"),
+        ("nothing-like-it", "no entry"),
+    ):
         with pytest.raises(SpecError, match=told):
             against(name)
 
