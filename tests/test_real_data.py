@@ -10,14 +10,13 @@ import pytest
 from shardkit import Dataset, Sample, build_dataset, load_spec, open_dataset
 from shardkit.curate.dedup import find, near_labels, scratch_folder
 from shardkit.curate.licences import sum_licences
-from shardkit.curate.options import DedupOptions
 from shardkit.curate.records import read_records
 from shardkit.curate.validate import validate
 from shardkit.media.prepare import check_member
 from shardkit.read.listing import list_samples
 from shardkit.report.duplicates import write_duplicates
 from shardkit.report.lineage import trace_sample
-from shardkit.spec import BuildSpec, FilesSource, GitSource, JsonlSource, Rules
+from shardkit.spec import BuildSpec, DedupOptions, FilesSource, GitSource, JsonlSource, Rules
 from shardkit.store.layout import CARDS_FOLDER, DeadLetter
 from shardkit.store.manifest import read_dead_letters
 

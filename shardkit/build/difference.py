@@ -73,6 +73,8 @@ def _source(source: SourceRecord) -> Iterator[tuple[str, str]]:
     yield where, source.kind
     yield from _values(f"{where}: ", source.config)
     yield from _values(f"{where}: toolchain ", source.toolchain)
+    if source.held_out:
+        yield f"{where}: held out", "kept apart from training"
     if source.revision:
         yield f"{where}: revision", source.revision
 

@@ -6,7 +6,7 @@ Elsewhere: finding duplicates (duplicates.py), the order on disk (store.publish)
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +68,8 @@ def tidy(root: Path, plan: Plan) -> None:
 
 def _manifest(root: Path, plan: Plan, commits: Commits, totals: dict[str, LaneTotals]) -> Manifest:
     entries = shards_of(plan, commits)
-    omitted: Omitted = {} if plan.record.duplicates == "keep" else _duplicates(root, entries)
+    held_out = plan.record.held_out
+    omitted: Omitted = {} if plan.record.duplicates == "keep" else _duplicates(root, entries, held_out)
     own = (commit for lane in plan.record.lanes for commit in commits[lane.name])
     return Manifest(
         name=plan.record.name,
@@ -84,12 +85,17 @@ def _manifest(root: Path, plan: Plan, commits: Commits, totals: dict[str, LaneTo
     )
 
 
-def _duplicates(root: Path, entries: Sequence[ShardEntry]) -> Omitted:
+def _duplicates(root: Path, entries: Sequence[ShardEntry], held_out: Set[str]) -> Omitted:
+    """Samples whose key came earlier; those of sources that are held out count as the earliest, lest a copy of one be
+    what stays and is trained on.
+    """
     if len(entries) == 1:  # within a shard there are none
         return {}
     store = open_store(root)
-    keys = (b"".join(page.keys for page in IndexReader(store, entry).pages()) for entry in entries)
-    return find_duplicates(keys, sum(entry.samples for entry in entries), root / BUILD_FOLDER)
+    order = sorted(range(len(entries)), key=lambda at: entries[at].source not in held_out)
+    keys = (b"".join(page.keys for page in IndexReader(store, entries[at]).pages()) for at in order)
+    found = find_duplicates(keys, sum(entry.samples for entry in entries), root / BUILD_FOLDER)
+    return {order[at]: ordinals for at, ordinals in sorted(found.items(), key=lambda pair: order[pair[0]])}
 
 
 def live_totals(store: ByteStore, entries: Sequence[ShardEntry], omitted: Omitted) -> Totals:

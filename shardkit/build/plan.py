@@ -28,7 +28,7 @@ from shardkit.store.publish import publish_bytes
 
 NOT_BYTES = (
     "kind", "name", "sample", "limit", "ratio", "group", "budget_bytes", "partitions", "content_warning", "each",
-    "fallback",
+    "fallback", "held_out",
 )  # fmt: skip
 """Fields of a source that its bytes do not depend on, or that stand elsewhere in the record."""
 
@@ -319,6 +319,7 @@ def _record(place: Place, pinned: Pinned) -> SourceRecord:
         revision=pinned.revision,
         toolchain=toolchain_of(spec, pinned.toolchain) if pinned.revision else {},
         decision="; ".join(part for part in (place.decision, pinned.note) if part),
+        held_out=spec.held_out,
     )
 
 
@@ -363,7 +364,7 @@ def _named(lane: LaneRecord, source: SourceRecord, plan: PlanRecord) -> LaneReco
 
     So commits of another plan are never taken for this one's, and an update finds the lanes that it can reuse.
     """
-    same = msgspec.structs.replace(source, decision="")
+    same = msgspec.structs.replace(source, decision="", held_out=False)  # no byte of a lane depends on these
     identity = [plan.seed, plan.limits, same, lane.partition, lane.partitions, lane.quota]
     identity += [[name, value] for name in ("chosen", "budget", "after") if (value := getattr(lane, name))]
     digest = blake3.blake3(msgspec.json.encode(identity, order="deterministic")).hexdigest()

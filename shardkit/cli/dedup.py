@@ -11,17 +11,17 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 
-from shardkit.cli.options import DatasetArgument, JsonOption, named, show
+from shardkit.cli.options import CatalogOption, DatasetArgument, JsonOption, named, show
 from shardkit.errors import SpecError
 
 if TYPE_CHECKING:
     from shardkit.curate.dedup import DedupResult, How
-    from shardkit.curate.options import Compared, DedupOptions
+    from shardkit.spec import Compared, DedupOptions
 
 MOST_WORKERS = 8
 
@@ -37,9 +37,16 @@ def dedup(
     against: Annotated[
         list[str] | None,
         typer.Option(
-            "--against", metavar="BENCHMARK", help="A dataset or JSON lines whose rows must not be in it; may repeat."
+            "--against",
+            metavar="BENCHMARK",
+            help="A dataset, JSON lines, an entry of the catalog (NAME, NAME:VARIANT), or `benchmarks` for all of the "
+            "catalog's, whose rows must not be in it; may repeat.",
         ),
     ] = None,
+    skip_unreachable: Annotated[
+        bool, typer.Option("--skip-unreachable", help="Go on without benchmarks that cannot be reached; say which.")
+    ] = False,
+    catalog: CatalogOption = None,
     run_words: Annotated[
         int, typer.Option(metavar="N", help="Words in a row that a sample may not share with a benchmark's row.")
     ] = 13,
@@ -58,12 +65,16 @@ def dedup(
     Compares text, images and audio, or what is named: samples are near-duplicates where all of it is. The first stays.
     Shards are not touched and older versions stay; run again, it changes nothing.
 
-    Example: shardkit dedup data/mine --against gsm8k.jsonl --dry-run
+    Example: shardkit dedup data/mine --against gsm8k --against mine.jsonl --dry-run
+
+    Example: shardkit dedup data/mine --only-against --against benchmarks
     """
     from shardkit.curate.dedup import How, ignore
     from shardkit.curate.dedup import dedup as run
 
-    options = _options({"text": text, "images": images, "audio": audio}, threshold, against, run_words, only_against)
+    chosen: dict[Compared, bool] = {"text": text, "images": images, "audio": audio}
+    raw = {"threshold": threshold, "run_words": run_words, "skip_unreachable": skip_unreachable}
+    options = _options({**raw, "compare": _compared(chosen, only_against, against)}, against or [], catalog)
     processes = min(os.cpu_count() or 1, MOST_WORKERS) if workers is None else workers
     with ExitStack() as stack:
         how = How(workers=processes, on_progress=ignore if as_json else _bar(stack))
@@ -74,20 +85,23 @@ def dedup(
     _finish(made, as_json, page)
 
 
-def _options(
-    chosen: dict[Compared, bool], threshold: float, against: list[str] | None, run_words: int, only_against: bool
-) -> DedupOptions:
-    from shardkit.curate.options import EVERYTHING, DedupOptions
+def _compared(chosen: dict[Compared, bool], only_against: bool, against: list[str] | None) -> tuple[Compared, ...]:
+    from shardkit.spec import EVERYTHING
 
     picked = tuple(name for name, wanted in chosen.items() if wanted)
     if only_against and (picked or not against):
         raise SpecError("--only-against compares nothing: leave out --text, --images, --audio, and give --against")
-    return DedupOptions(
-        compare=() if only_against else picked or EVERYTHING,
-        threshold=threshold,
-        against=tuple(named(one, "--against") for one in against or ()),
-        run_words=run_words,
-    )
+    return () if only_against else picked or EVERYTHING
+
+
+def _options(raw: dict[str, Any], against: list[str], catalog: Path | None) -> DedupOptions:
+    from shardkit.spec import DedupOptions, convert_spec
+    from shardkit.spec.catalog.benchmarks import find_benchmarks
+    from shardkit.spec.catalog.folder import catalog_folders
+
+    names = [named(one, "--against") for one in against]
+    given = {**raw, "against": find_benchmarks(names, catalog_folders(catalog))}
+    return convert_spec(given, DedupOptions, "shardkit dedup")
 
 
 def _look(url: str, options: DedupOptions, how: How, out: Path) -> tuple[DedupResult, Path | None]:
@@ -97,8 +111,8 @@ def _look(url: str, options: DedupOptions, how: How, out: Path) -> tuple[DedupRe
 
     dataset = open_one(url)
     with scratch_folder() as folder:
-        found = find(dataset, options, folder, how)
-    return result(dataset, found), write_duplicates(dataset, found, out)
+        found = find(dataset, options, folder, how._replace(pins=folder / "benchmarks"))
+        return result(dataset, found), write_duplicates(dataset, found, out)
 
 
 def _finish(made: DedupResult, as_json: bool, page: Path | None) -> None:
@@ -110,7 +124,12 @@ def _finish(made: DedupResult, as_json: bool, page: Path | None) -> None:
     counts = [f"{made.duplicates:,} duplicates", near]
     counts += [f"{count:,} with rows of {name}" for name, count in made.contaminated.items()]
     show(f"{made.dataset}: {', '.join(counts)}; {made.compared:,} samples compared")
+    for left_out in made.unreachable:
+        show(f"{left_out.name}: {left_out.reason}; nothing was compared with it")
     for benchmark in made.benchmarks:
+        if benchmark.revision:
+            where = f"{benchmark.dataset or benchmark.name} at {benchmark.revision}"
+            show(f"{benchmark.name}: compared with {benchmark.rows:,} rows of {where}")
         if benchmark.too_short:
             show(f"{benchmark.name}: {benchmark.too_short:,} of {benchmark.rows:,} rows are too short to be looked for")
     if made.unreadable:

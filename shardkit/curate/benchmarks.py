@@ -1,7 +1,7 @@
-"""Rows of benchmarks as texts: from a dataset of ours or from files of JSON lines.
+"""Rows of benchmarks as texts: from a dataset of ours, from files of JSON lines, or from a source of the catalog.
 
-Here: reading them, which fields of a row are texts, what identifies a benchmark.
-Elsewhere: what is done with the texts (ngrams.py).
+Here: opening and reading them, what identifies a benchmark.
+Elsewhere: sources (pinned.py), fields of rows (row_texts.py), what is done with the texts (ngrams.py).
 """
 
 from __future__ import annotations
@@ -16,67 +16,97 @@ import blake3
 import msgspec
 
 from shardkit.curate.features import plain_text, turns
+from shardkit.curate.pinned import Pinned, pin_source, read_texts, together
+from shardkit.curate.row_texts import texts_of
 from shardkit.errors import SourceDamaged, SpecError
 from shardkit.read.dataset import Dataset, open_dataset
 from shardkit.sources.compressed import damage_named, open_stream
+from shardkit.spec import BenchmarkSource
+from shardkit.spec.catalog.benchmarks import LINES, find_benchmarks
+from shardkit.spec.catalog.folder import catalog_folders
 from shardkit.store import fs
-from shardkit.store.layout import POINTER_PATH
-
-LINES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson", ".json")
-NO_TEXT = frozenset(
-    {"id", "uuid", "url", "source", "license", "licence", "version", "split", "subset", "task_id", "canary", "index"}
-)
-"""Fields of rows that say nothing of what is asked."""
+from shardkit.store.layout import POINTER_PATH, Stored
 
 
 class Benchmark(NamedTuple):
-    """A benchmark by the name that reports give it; `digest` is of its content."""
+    """A benchmark by the name that reports give it; `digest` is of its content; `pinned` where it is a source's."""
 
     name: str
     digest: str
     where: str
+    pinned: Pinned | None = None
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """`entry`, `dataset` and `revision` of its source, those that it has."""
+        if self.pinned is None:
+            return {}
+        given, pin = self.pinned.given, self.pinned.pin
+        told = {"entry": given.entry, "dataset": self.pinned.dataset, "revision": pin.revision}
+        return {name: value for name, value in told.items() if value}
 
 
-def open_benchmarks(places: Sequence[str]) -> tuple[Benchmark, ...]:
+class Unreachable(Stored, frozen=True, kw_only=True):
+    """A benchmark that was asked for and could not be had, and why."""
+
+    name: str
+    reason: str
+
+
+class Opened(NamedTuple):
+    """The benchmarks that are compared with, and those that were left out for being unreachable."""
+
+    found: tuple[Benchmark, ...]
+    unreachable: tuple[Unreachable, ...]
+
+
+def open_benchmarks(places: Sequence[str | BenchmarkSource], pins: Path, skip_unreachable: bool = False) -> Opened:
     """Benchmarks in the order given; of several with one name the later ones get a number.
 
-    Raises SpecError (nothing there, one given twice), NotADataset, ShardDamaged.
+    What sources are pinned to is kept in the folder `pins`, and found there again. Raises SpecError (nothing there,
+    one given twice), NotADataset, ShardDamaged, SourceFailed (not with `skip_unreachable`).
     """
     found: list[Benchmark] = []
-    for benchmark in map(_open, places):
+    unreachable: list[Unreachable] = []
+    for place in find_benchmarks(places, catalog_folders()):
+        benchmark = _open(place) if isinstance(place, str) else _of_source(pin_source(place, pins, skip_unreachable))
+        if isinstance(benchmark, Unreachable):
+            unreachable.append(benchmark)
+            continue
         if any(benchmark.digest == other.digest for other in found):
             raise SpecError(f"{benchmark.where} is given twice, or holds the same rows as another benchmark")
         names = {other.name for other in found}
         free = (f"{benchmark.name}-{number}" for number in itertools.count(2))
         name = benchmark.name if benchmark.name not in names else next(one for one in free if one not in names)
         found.append(benchmark._replace(name=name))
-    return tuple(found)
+    return Opened(tuple(found), tuple(unreachable))
 
 
 def read_rows(benchmark: Benchmark) -> Iterator[list[str]]:
-    """The texts of each row, in order. Raises SpecError (a line that is no object), SourceDamaged, ShardDamaged."""
+    """The texts of each row, in order.
+
+    Raises SpecError (a line that is no object), SourceDamaged, ShardDamaged, SourceFailed.
+    """
+    if benchmark.pinned is not None:
+        yield from read_texts(benchmark.pinned)
+        return
     files = _files(benchmark.where)
     if files is None:
         dataset = _dataset(benchmark.where)
         for item in dataset:
-            spoken = [(role, plain_text(content)) for role, content in turns(item.sample)]
-            yield [text for role, text in spoken if role != "system"]
+            said = [plain_text(content) for role, content in turns(item.sample) if role != "system"]
+            shown = item.sample.modalities.image or item.sample.modalities.video
+            yield together(said) if shown else said
         return
     for file in files:
         yield from _rows_of(file)
 
 
-def texts_of(value: Any) -> list[str]:
-    """The texts in a row: each string, and each list of strings as one; names of NO_TEXT are passed over."""
-    if isinstance(value, str):
-        return [value] if value.strip() else []
-    if isinstance(value, list):
-        if all(isinstance(part, str) for part in value):
-            return texts_of("\n".join(value))
-        return [text for part in value for text in texts_of(part)]
-    if isinstance(value, dict):
-        return [text for name, part in value.items() if name.lower() not in NO_TEXT for text in texts_of(part)]
-    return []
+def _of_source(pinned: Pinned) -> Benchmark | Unreachable:
+    name = pinned.given.name
+    if pinned.pin.unreachable:
+        return Unreachable(name=name, reason=pinned.pin.unreachable)
+    return Benchmark(name, pinned.digest, name, pinned)
 
 
 def _open(place: str) -> Benchmark:
@@ -102,7 +132,8 @@ def _files(place: str) -> list[Path] | None:
         found = [path] if path.is_file() and path.name.endswith(LINES) else []
     if not found:
         raise SpecError(
-            f"--against {place}: found no benchmark; wanted a dataset, or a file or folder of {', '.join(LINES)}"
+            f"--against {place}: found no benchmark; wanted a dataset, a file or folder of {', '.join(LINES)}, "
+            "or an entry of the catalog"
         )
     return found
 

@@ -19,9 +19,9 @@ import numpy.typing as npt
 
 from shardkit.curate.fingerprints import Rows
 from shardkit.curate.images import RADIUS, distance
-from shardkit.curate.options import DedupOptions
 from shardkit.curate.table import Table
 from shardkit.curate.text import SLACK, agreement, jaccard
+from shardkit.spec import DedupOptions
 
 MOST_TOGETHER = 1000
 """Samples that share a band are compared with so many that follow them in it. A band that more share is a template of

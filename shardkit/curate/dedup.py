@@ -3,7 +3,8 @@
 Here: the stages of a search, what it found, the version that leaves it out, near-duplicates as labels for splits.
 Elsewhere: each stage: ngrams.py, fingerprints.py, table.py, clusters.py, omit.py; the page that shows it (report).
 
-Of a cluster of near-duplicates the first sample in dataset order stays. Samples that hold a benchmark's row go first
+Of a cluster of near-duplicates the first sample in dataset order stays; those of sources that are held out come first,
+and are not compared with benchmarks, which they are. Samples that hold a benchmark's row go first
 and are in no cluster: another copy of one that is not recognised as such stays. Everything is a function of the
 version, the options and the benchmarks; not of the number of processes, nor of how much is held in memory.
 """
@@ -11,8 +12,8 @@ version, the options and the benchmarks; not of the number of processes, nor of 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,18 +22,19 @@ import numpy as np
 import numpy.typing as npt
 
 from shardkit.curate import text
-from shardkit.curate.benchmarks import open_benchmarks
+from shardkit.curate.benchmarks import Opened, Unreachable, open_benchmarks
 from shardkit.curate.card import has_card, write_card
 from shardkit.curate.clusters import ClusterCounts, Nearness, find_clusters
+from shardkit.curate.derive import ancestry
 from shardkit.curate.fingerprints import HIT, Rows
 from shardkit.curate.images import RADIUS
 from shardkit.curate.ngrams import Counts, Grams, gather_grams
 from shardkit.curate.omit import publish_without
-from shardkit.curate.options import DedupOptions
 from shardkit.curate.table import Table
 from shardkit.curate.workers import Work, fingerprint_all
 from shardkit.errors import SpecError
 from shardkit.read.dataset import Dataset, open_dataset
+from shardkit.spec import DedupOptions
 from shardkit.store.layout import BUILD_FOLDER, StepRecord
 from shardkit.store.publish import lock
 from shardkit.store.reasons import CONTAMINATED, DUPLICATE, NEAR_DUPLICATE, OMISSION, WORDS, Omissions
@@ -53,13 +55,15 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     """What a search found in a version. `omissions` is an array of FOUND in stored order.
 
     `compared` counts samples that were compared, `passed` those that have nothing of what is compared, `unreadable`
-    those of others that have no record. `clusters` counts those of two samples and more.
+    those of others that have no record. `clusters` counts those of two samples and more. `opened` are the benchmarks,
+    which can be read for as long as what they are pinned to is kept.
     """
 
     version: str
     options: DedupOptions
     omissions: Omissions
     benchmarks: tuple[Counts, ...]
+    opened: Opened
     compared: int
     passed: int
     unreadable: int
@@ -73,7 +77,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     def by_shard(self) -> dict[int, Omissions]:
         """The omissions of each shard, as OMISSION rows."""
         shards, starts = np.unique(self.omissions["shard"], return_index=True)
-        stops = [*starts[1:].tolist(), len(self.omissions)]
+        stops = [*starts[1:].tolist(), len(self.omissions)][: len(shards)]
         plain = np.zeros(len(self.omissions), OMISSION)
         for name in OMISSION.names or ():
             plain[name] = self.omissions[name]
@@ -101,6 +105,7 @@ class DedupResult(msgspec.Struct, frozen=True, kw_only=True):
     unreadable: int
     crowded: int
     benchmarks: tuple[Counts, ...]
+    unreachable: tuple[Unreachable, ...]
     unchanged: bool
 
 
@@ -109,10 +114,14 @@ def ignore(stage: str, done: int, total: int) -> None:
 
 
 class How(NamedTuple):
-    """How a search is run, which its result does not depend on: processes, who is told how far it has come."""
+    """How a search is run, which its result does not depend on: processes, who is told how far it has come.
+
+    `pins` is where it is kept what benchmarks are pinned to; without, they are pinned anew.
+    """
 
     workers: int = 1
     on_progress: Progress = ignore
+    pins: Path | None = None
 
 
 ALONE = How()
@@ -146,7 +155,7 @@ def find(dataset: Dataset, options: DedupOptions, folder: Path, how: How = ALONE
 
     Raises SpecError (a benchmark), ShardDamaged, StorageFailed.
     """
-    grams, benchmarks = _benchmarks(options, how)
+    grams, benchmarks, opened = _benchmarks(options, how)
     with _filled(Work(dataset, options, grams, folder), how) as filled:
         roots, counts = find_clusters(filled.table, options, lambda at, of: how.on_progress("comparing", at, of))
         near = _near(filled.table, options, roots)
@@ -157,6 +166,7 @@ def find(dataset: Dataset, options: DedupOptions, folder: Path, how: How = ALONE
         options=options,
         omissions=omissions[np.lexsort((omissions["ordinal"], omissions["shard"]))],
         benchmarks=benchmarks,
+        opened=opened,
         compared=filled.rows,
         passed=filled.passed,
         unreadable=filled.unreadable,
@@ -204,22 +214,44 @@ def result(dataset: Dataset, found: Found, parent: str | None = None) -> DedupRe
         unreadable=found.unreadable,
         crowded=found.counts.crowded,
         benchmarks=found.benchmarks,
+        unreachable=found.opened.unreachable,
         unchanged=parent is None,
     )
 
 
 def step_of(found: Found) -> StepRecord:
     """What was done, for the record of a version: nothing in it depends on where or when."""
-    compared = found.options.compare
-    options: dict[str, Any] = {"compare": sorted(compared)}
-    if "text" in compared:
-        options |= {"threshold": found.options.threshold, "text": text.method(found.options.threshold)}
-    if "images" in compared:
-        options |= {"images": f"pHash 64, radius {RADIUS}"}
-    if found.benchmarks:
-        named = [{"name": one.name, "digest": one.digest, "rows": one.rows} for one in found.benchmarks]
-        options |= {"against": named, "run_words": found.options.run_words}
-    return StepRecord(name=STEP, options=options)
+    rows = {one.name: one.rows for one in found.benchmarks}
+    return StepRecord(name=STEP, options=_record(found.options, found.opened, rows))
+
+
+def is_deduped(dataset: Dataset, options: DedupOptions, opened: Opened) -> bool:
+    """Whether just these options and benchmarks have been gone through since the dataset was built."""
+    for _, manifest in ancestry(dataset.store, dataset.version, dataset.manifest):
+        if manifest.step is None:
+            return False
+        if manifest.step.name == STEP:
+            named = manifest.step.options.get("against", ())
+            rows = {one.get("name"): one.get("rows") for one in named}
+            if manifest.step.options == _record(options, opened, rows):
+                return True
+    return False
+
+
+def _record(options: DedupOptions, opened: Opened, rows: Mapping[str, int]) -> dict[str, Any]:
+    record: dict[str, Any] = {"compare": sorted(options.compare)}
+    if "text" in options.compare:
+        record |= {"threshold": options.threshold, "text": text.method(options.threshold)}
+    if "images" in options.compare:
+        record |= {"images": f"pHash 64, radius {RADIUS}"}
+    if opened.found:
+        told = [
+            {"name": one.name, "digest": one.digest, "rows": rows.get(one.name), **one.origin} for one in opened.found
+        ]
+        record |= {"against": told, "run_words": options.run_words}
+    if opened.unreachable:
+        record |= {"unreachable": [msgspec.to_builtins(one) for one in opened.unreachable]}
+    return record
 
 
 @contextmanager
@@ -262,11 +294,14 @@ def _filled(work: Work, how: How) -> Iterator[_Filled]:
         yield filled
 
 
-def _benchmarks(options: DedupOptions, how: How) -> tuple[Grams | None, tuple[Counts, ...]]:
+def _benchmarks(options: DedupOptions, how: How) -> tuple[Grams | None, tuple[Counts, ...], Opened]:
     if not options.against:
-        return None, ()
+        return None, (), Opened((), ())
     how.on_progress("benchmarks", 0, len(options.against))
-    return gather_grams(open_benchmarks(options.against), options.run_words)
+    with ExitStack() as stack:
+        pins = how.pins or stack.enter_context(scratch_folder())
+        opened = open_benchmarks(options.against, pins, options.skip_unreachable)
+        return *gather_grams(opened.found, options.run_words), opened
 
 
 def _near(table: Table, options: DedupOptions, roots: npt.NDArray[np.uint32]) -> Omissions:

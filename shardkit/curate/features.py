@@ -12,10 +12,11 @@ import xxhash
 
 from shardkit.curate.audio import digest_sound
 from shardkit.curate.images import PERCEPTUAL, digest_image, hash_photo
-from shardkit.curate.options import DedupOptions
 from shardkit.read.item import Item
 from shardkit.records.marks import Mark, split_marks, unescape_marks
+from shardkit.records.row import Draft
 from shardkit.records.sample import Sample
+from shardkit.spec import DedupOptions
 
 
 class Features(NamedTuple):
@@ -50,7 +51,7 @@ def features_of(item: Item, options: DedupOptions) -> Features:
     return Features(parts, spoken, tuple(photos), exact)
 
 
-def turns(sample: Sample) -> list[tuple[str, str]]:
+def turns(sample: Sample | Draft) -> list[tuple[str, str]]:
     """(role, text) of each message, then of both answers of a preference."""
     found: list[tuple[str, str]] = [(message.role, message.content) for message in sample.messages]
     if sample.preference is not None:

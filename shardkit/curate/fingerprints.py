@@ -16,12 +16,12 @@ import xxhash
 from shardkit.curate.features import NOTHING, Features, features_of
 from shardkit.curate.images import IMAGE_BANDS, band_images
 from shardkit.curate.ngrams import Grams
-from shardkit.curate.options import DedupOptions
 from shardkit.curate.text import PERMUTATIONS, band, band_rows, shingle, shorten, sign
 from shardkit.curate.words import U64, hash_texts
 from shardkit.errors import Refused
 from shardkit.read.dataset import Dataset
 from shardkit.read.item import Item
+from shardkit.spec import DedupOptions
 
 ROW = np.dtype(
     [
@@ -67,7 +67,12 @@ class Named(NamedTuple):
 
 
 def fingerprint_shard(dataset: Dataset, shard: int, options: DedupOptions, grams: Grams | None) -> Iterator[Batch]:
-    """The fingerprints of a shard's live samples in stored order. Raises ShardDamaged, StorageFailed."""
+    """The fingerprints of a shard's live samples in stored order; those of a benchmark itself hold nobody's rows.
+
+    Raises ShardDamaged, StorageFailed.
+    """
+    if dataset.manifest.shards[shard].source in dataset.manifest.plan.held_out:
+        grams = None
     waiting: list[Named] = []
     characters = unreadable = 0
     for item in dataset.shard_items(shard):

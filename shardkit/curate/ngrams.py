@@ -5,12 +5,13 @@ Elsewhere: reading benchmarks (benchmarks.py), words (words.py), leaving samples
 
 A sample is contaminated that holds a run of 13 words of a row, however it is written as to white space, case and
 punctuation. A text of a row with fewer words (but four at least) must be a whole message; a row that has only shorter
-ones must be the whole sample. Runs that many rows of a benchmark share are its frame ("Choose the right answer …")
-and say nothing.
+ones must be the whole sample; a question about a picture counts with its answer only. Runs and short texts that many
+rows of a benchmark share are its frame ("Choose the right answer …") and say nothing.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -39,10 +40,16 @@ ROWS_AT_ONCE = 4096
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
-    """What a benchmark gave: rows, runs kept, runs of its frame, short texts kept whole, rows too short to find."""
+    """What a benchmark gave: rows, runs kept, runs of its frame, short texts kept whole, rows too short to find.
+
+    `dataset` and `revision` are those of its source, `entry` is its name in the catalog, where it has them.
+    """
 
     name: str
     digest: str
+    entry: str = ""
+    dataset: str = ""
+    revision: str = ""
     rows: int
     runs: int
     frame: int
@@ -140,6 +147,7 @@ def _gather(benchmark: Benchmark, number: int, length: int) -> _Own:
     hashes: list[U64] = [np.zeros(0, np.uint64)]
     rows: list[U64] = [np.zeros(0, np.uint64)]
     whole: dict[int, int] = {}
+    spoken: Counter[int] = Counter()
     total = too_short = 0
     for first, texts in _batches(benchmark):
         total += len(texts)
@@ -152,12 +160,14 @@ def _gather(benchmark: Benchmark, number: int, length: int) -> _Own:
         for at, row in enumerate(words, first):
             short = _short(row, length)
             too_short += short is None
-            for text in short or ():
-                whole.setdefault(_hash_whole(text), number << 32 | at)
+            for text in {_hash_whole(text) for text in short or ()}:
+                whole.setdefault(text, number << 32 | at)
+                spoken[text] += 1
     kept, origins, frame = _without_frame(np.concatenate(hashes), np.concatenate(rows), total)
+    whole = {text: origin for text, origin in whole.items() if spoken[text] <= _most_rows(total)}
     counts = Counts(
         name=benchmark.name, digest=benchmark.digest, rows=total, runs=len(kept), frame=frame, whole=len(whole),
-        too_short=too_short,
+        too_short=too_short, **benchmark.origin,
     )  # fmt: skip
     return _Own(kept, origins | np.uint64(number << 32), whole, counts)
 
@@ -191,8 +201,13 @@ def _without_frame(hashes: U64, rows: U64, total: int) -> tuple[U64, U64, int]:
     fresh[1:] = (hashes[1:] != hashes[:-1]) | (rows[1:] != rows[:-1])
     hashes, rows = hashes[fresh], rows[fresh]
     unique, first, counts = np.unique(hashes, return_index=True, return_counts=True)
-    kept = counts <= max(FRAME_ROWS, FRAME_SHARE * total)
+    kept = counts <= _most_rows(total)
     return unique[kept], rows[first[kept]], int(np.count_nonzero(~kept))
+
+
+def _most_rows(total: int) -> float:
+    """What more rows say is the frame of a benchmark of so many rows."""
+    return max(FRAME_ROWS, FRAME_SHARE * total)
 
 
 def _joined(parts: Sequence[U64]) -> U64:

@@ -36,10 +36,13 @@ def publish_without(
 
     `omissions`: position of a shard -> OMISSION rows, ordinals ascending, none of them left out before; `benchmarks`
     are what rows of contaminated ones refer to, `step` is what was done. What was left out before stays out, its
-    reasons are kept.
+    reasons are kept. Without any omissions the version says only what was done.
     Raises ShardDamaged, StorageFailed.
     """
     manifest = dataset.manifest
+    if not omissions:
+        version = msgspec.structs.replace(manifest, parent=dataset.version, step=step)
+        return publish_version(root, version), version
     before = {shard: dataset.omitted(shard) for shard in range(len(manifest.shards))}
     omitted = {shard: [*before[shard], *_ordinals(omissions, shard)] for shard in before}
     omitted = {shard: sorted(ordinals) for shard, ordinals in omitted.items() if ordinals}

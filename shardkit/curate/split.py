@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from shardkit.curate.assign import I64, assign
 from shardkit.curate.card import write_card
@@ -20,20 +21,22 @@ from shardkit.curate.groups import Groups, Labels, gather_groups
 from shardkit.errors import SpecError
 from shardkit.read.dataset import Dataset, open_dataset
 from shardkit.read.find import keys_of, read_indexes
-from shardkit.spec.curation import DEFAULT_GROUP, SplitOptions
+from shardkit.spec.curation import DEFAULT_GROUP, HELD_OUT, SplitOptions
 from shardkit.store.layout import Manifest, StepRecord
 from shardkit.store.manifest import SPLIT, read_split
 from shardkit.store.publish import publish_split
 
 STEP = "split"
+Bools: TypeAlias = NDArray[np.bool_]
 TOLERANCE = 0.01
 
 
 class SplitFigures(msgspec.Struct, frozen=True, kw_only=True):
     """What a split came to: samples of each split, groups, samples that kept the split of an earlier version.
 
-    `largest_group` is samples of the largest group: shares cannot be met closer than it allows. `absent` are fields
-    that were to keep samples together and that no sample has.
+    `largest_group` is samples of the largest group: shares cannot be met closer than it allows. `held_out` are samples
+    of the split of that name, which the shares are not of. `absent` are fields that were to keep samples together and
+    that no sample has.
     """
 
     dataset: str
@@ -42,6 +45,7 @@ class SplitFigures(msgspec.Struct, frozen=True, kw_only=True):
     groups: int
     largest_group: int
     kept: int
+    held_out: int = 0
     absent: tuple[str, ...] = ()
 
     def text(self, wanted: Mapping[str, float]) -> str:
@@ -51,6 +55,8 @@ class SplitFigures(msgspec.Struct, frozen=True, kw_only=True):
             f"{name:<12} {count:>12,}  {count / total:7.2%}  (wanted {wanted[name]:.2%})"
             for name, count in self.samples.items()
         ]
+        if self.held_out:
+            rows.append(f"{HELD_OUT:<12} {self.held_out:>12,}  of sources that are held out, beside the shares")
         rows.append(f"{self.groups:,} groups, the largest of {self.largest_group:,}; {self.kept:,} samples kept theirs")
         if any(abs(count / total - wanted[name]) > TOLERANCE for name, count in self.samples.items()):
             rows.append("the shares are off by more than 1%: groups are large for so few samples")
@@ -70,13 +76,14 @@ def split_dataset(folder: Path, options: SplitOptions, clusters: Labels | None =
     """Publish the version of a dataset whose column `split` follows the options; its figures.
 
     `clusters` are near-duplicates that stay together; with `options.near` they are looked for. Samples that an
-    ancestor split by the same ratios and seed keep their split, whatever was appended since. Deterministic; killed, it
-    is simply run again.
+    ancestor split by the same ratios and seed keep their split, whatever was appended since. Samples of sources
+    that are held out, and all that belong with them, have the split `held_out`. Deterministic; killed, it is simply run
+    again.
     Raises SpecError (a URL, nothing to split), Locked, ShardDamaged, StorageFailed.
     """
     dataset = open_dataset(folder)
     plan = plan_split(dataset, options, clusters)
-    names = (*options.ratios,)
+    names = (*options.ratios, HELD_OUT)
     columns = {shard: _words(names, plan, shard, entry.samples) for shard, entry in enumerate(dataset.manifest.shards)}
     version = derive(folder, dataset.version, lambda root: publish_split(root, columns), _step(options))
     write_card(folder, open_dataset(folder))
@@ -93,20 +100,32 @@ def plan_split(dataset: Dataset, options: SplitOptions, clusters: Labels | None 
         clusters = near_labels(dataset)
     groups = gather_groups(dataset, options, clusters or {})
     kept = _kept(dataset, options, groups)
-    shares = np.array([*options.ratios.values()])
-    by_group = assign(groups.hashes, groups.strata, groups.sizes, kept, shares)
+    apart = _held_out(dataset, groups)
+    by_group = np.full(len(groups.sizes), len(options.ratios), dtype=np.int64)
+    free, shares = ~apart, np.array([*options.ratios.values()])
+    by_group[free] = assign(groups.hashes[free], groups.strata[free], groups.sizes[free], kept[free], shares)
     chosen = by_group[groups.group]
-    counts = np.bincount(chosen, minlength=len(shares)).tolist()
+    *counts, held_out = np.bincount(chosen, minlength=len(options.ratios) + 1).tolist()
     figures = SplitFigures(
         dataset=dataset.url,
         version="",
         samples=dict(zip(options.ratios, counts, strict=True)),
         groups=len(groups.sizes),
         largest_group=int(groups.sizes.max()),
-        kept=int(groups.sizes[kept >= 0].sum()),
+        kept=int(groups.sizes[free & (kept >= 0)].sum()),
+        held_out=held_out,
         absent=tuple(name for name in groups.absent if name not in DEFAULT_GROUP),
     )
     return SplitPlan(groups, chosen, figures)
+
+
+def _held_out(dataset: Dataset, groups: Groups) -> Bools:
+    """Of each group, whether one of its samples is of a source that is held out."""
+    manifest = dataset.manifest
+    shards = np.array([entry.source in manifest.plan.held_out for entry in manifest.shards], dtype=bool)
+    found = np.zeros(len(groups.sizes), dtype=bool)
+    found[groups.group[shards[groups.shards]]] = True
+    return found
 
 
 def is_split(dataset: Dataset, options: SplitOptions) -> bool:
@@ -153,7 +172,7 @@ def _earlier(dataset: Dataset, options: SplitOptions) -> dict[str, int]:
 
     What one version left out and a later one has again is found in those before.
     """
-    numbers = {name: at for at, name in enumerate(options.ratios)}
+    numbers = {name: at for at, name in enumerate(options.ratios)}  # what was held out and is not any more has none
     found: dict[str, int] = {}
     for version, manifest in ancestry(dataset.store, dataset.version, dataset.manifest):
         if _split_alike(manifest, options) and (column := read_split(dataset.store, manifest)):
@@ -161,7 +180,7 @@ def _earlier(dataset: Dataset, options: SplitOptions) -> dict[str, int]:
             for shard, _, page in read_indexes(old, range(len(manifest.shards))):
                 words, values = column.of_shard(shard, page.samples)
                 for key, value in zip(keys_of(page), values.tolist(), strict=True):
-                    if value:
+                    if value and words[value] in numbers:
                         found.setdefault(key, numbers[words[value]])
     return found
 

@@ -19,6 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from shardkit.spec.curation import MOST_RUN_WORDS
+
 U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 
@@ -38,9 +40,9 @@ _ASCII = bytes(
 """What becomes of each octet of ASCII text: letters small, digits as they are, all else a space."""
 
 _MULTIPLIERS: U64 = np.array(
-    [int.from_bytes(xxhash.xxh3_64_digest(b"place %d" % at), "big") | 1 for at in range(64)], dtype=np.uint64
+    [int.from_bytes(xxhash.xxh3_64_digest(b"place %d" % at), "big") | 1 for at in range(MOST_RUN_WORDS)],
+    dtype=np.uint64,
 )
-MOST_IN_A_RUN = len(_MULTIPLIERS)
 
 
 class Runs(NamedTuple):
@@ -98,7 +100,7 @@ def fold(text: str) -> bytes:
 def hash_runs(texts: Sequence[U64], length: int) -> Runs:
     """Of each text, given as hashes of its words, the hashes of all runs of `length` words in order.
 
-    A shorter text has none. `length` is at most MOST_IN_A_RUN.
+    A shorter text has none. `length` is at most MOST_RUN_WORDS.
     """
     sizes = np.fromiter((len(words) for words in texts), np.int64, len(texts))
     words: U64 = np.concatenate([*texts, np.zeros(0, np.uint64)])

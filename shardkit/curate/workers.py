@@ -1,4 +1,4 @@
-"""Fingerprints of all shards, in this process or several, always in the order of the dataset.
+"""Fingerprints of all shards, in this process or several, always in one order.
 
 Here: the processes, what they hand over, in which order it is taken.
 Elsewhere: the fingerprints of a shard (fingerprints.py).
@@ -13,7 +13,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -25,9 +25,9 @@ import xxhash
 
 from shardkit.curate.fingerprints import Batch, fingerprint_shard
 from shardkit.curate.ngrams import Grams
-from shardkit.curate.options import DedupOptions
 from shardkit.errors import ShardkitError
 from shardkit.read.dataset import Dataset
+from shardkit.spec import DedupOptions
 from shardkit.store import fs
 
 STAGED = f"{fs.STAGE}dedup-shard-"
@@ -43,12 +43,14 @@ class Work(NamedTuple):
 
 
 def fingerprint_all(work: Work, workers: int) -> Iterator[tuple[int, Batch]]:
-    """(shard, batch) of all shards in order; the batches do not depend on `workers`.
+    """(shard, batch) of all shards in order, those of held-out sources first; nothing of it depends on `workers`.
 
     With 0 or 1 this process does it all. Otherwise whole shards are made side by side and wait on disk for their turn.
     Raises ShardDamaged, StorageFailed.
     """
-    shards = range(len(work.dataset.manifest.shards))
+    held_out = work.dataset.manifest.plan.held_out
+    entries = work.dataset.manifest.shards
+    shards = sorted(range(len(entries)), key=lambda at: entries[at].source not in held_out)
     if workers <= 1 or len(shards) == 1:
         for shard in shards:
             for batch in fingerprint_shard(work.dataset, shard, work.options, work.grams):
@@ -68,7 +70,7 @@ def _deaths_named() -> Iterator[None]:
         ) from None
 
 
-def _side_by_side(work: Work, workers: int, shards: range) -> Iterator[tuple[int, Batch]]:
+def _side_by_side(work: Work, workers: int, shards: Sequence[int]) -> Iterator[tuple[int, Batch]]:
     with _pool(work, workers) as pool:
         waiting: deque[tuple[int, Future[Handed]]] = deque()
         for shard in shards:

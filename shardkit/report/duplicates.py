@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from shardkit.curate.benchmarks import open_benchmarks, read_rows
+from shardkit.curate.benchmarks import read_rows
 from shardkit.curate.dedup import Found
 from shardkit.curate.features import pictures, plain_text, turns
 from shardkit.curate.images import thumbnail
@@ -155,7 +155,7 @@ def _contaminated(dataset: Dataset, found: Found) -> Iterator[Contaminated]:
 def _rows_of(found: Found, wanted: set[tuple[int, int]]) -> dict[tuple[int, int], str]:
     """The texts of some rows of the benchmarks."""
     texts = {}
-    for number, benchmark in enumerate(open_benchmarks(found.options.against)) if wanted else ():
+    for number, benchmark in enumerate(found.opened.found) if wanted else ():
         last = max((row for own, row in wanted if own == number), default=-1)
         for row, parts in enumerate(read_rows(benchmark)):
             if row > last:

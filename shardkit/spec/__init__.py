@@ -17,6 +17,11 @@ from shardkit.spec.base import MediaOptions as MediaOptions
 from shardkit.spec.base import Strict as Strict
 from shardkit.spec.base import VideoOptions as VideoOptions
 from shardkit.spec.build import BuildSpec as BuildSpec
+from shardkit.spec.curation import EVERYTHING as EVERYTHING
+from shardkit.spec.curation import HELD_OUT as HELD_OUT
+from shardkit.spec.curation import BenchmarkSource as BenchmarkSource
+from shardkit.spec.curation import Compared as Compared
+from shardkit.spec.curation import DedupOptions as DedupOptions
 from shardkit.spec.curation import SplitOptions as SplitOptions
 from shardkit.spec.gather import Gather as Gather
 from shardkit.spec.kinds import AnySource as AnySource

@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 
 from shardkit.spec.base import NAME, Limits, Strict
-from shardkit.spec.curation import SplitOptions
+from shardkit.spec.curation import DedupOptions, SplitOptions
 from shardkit.spec.kinds import AnySource
 from shardkit.spec.rules import Rules
 
@@ -24,8 +24,9 @@ class BuildSpec(Strict, frozen=True, kw_only=True):
     sources without ratios all get the same. `groups` give ratios to groups of sources: those of the sources are shares
     of their group then. Shares are of the sources that are there: those with a `content_warning` are only with
     `content_warnings`. With `borrow` the others make up for what a source lacks of its quota. `duplicates`: `omit`
-    leaves out a sample whose key came earlier in the dataset, `keep` keeps those of other shards. `split` divides the
-    complete dataset into splits. `rules` hold for every source that has none of its own.
+    leaves out a sample whose key came earlier in the dataset, `keep` keeps those of other shards. `dedup` then leaves
+    near-duplicates and rows of benchmarks out of the complete dataset, and `split` divides it into splits.
+    `rules` hold for every source that has none of its own.
     """
 
     name: str
@@ -39,6 +40,7 @@ class BuildSpec(Strict, frozen=True, kw_only=True):
     content_warnings: bool = False
     duplicates: Literal["omit", "keep"] = "omit"
     limits: Limits = Limits()
+    dedup: DedupOptions | None = None
     split: SplitOptions | None = None
     rules: Rules | None = None
     sources: tuple[AnySource, ...]

@@ -18,6 +18,7 @@ import msgspec
 from shardkit.errors import SpecError
 from shardkit.plain import check_numbers, convert_spec, parse_yaml, read_mapping
 from shardkit.spec.build import BuildSpec
+from shardkit.spec.catalog.benchmarks import resolve_benchmarks
 from shardkit.spec.catalog.folder import UnknownEntry, catalog_folders, find_entry, packaged_folder
 from shardkit.spec.catalog.resolve import KIND, name_references, resolve_sources
 from shardkit.spec.expand import expand_sources
@@ -68,7 +69,13 @@ def _concrete(
 ) -> BuildSpec:
     name_references(raw)
     resolved = resolve_sources(apply_settings(raw, settings or {}, where), folders, where)
-    return convert_spec(resolved, BuildSpec, where)
+    return convert_spec(_with_benchmarks(resolved, folders, where), BuildSpec, where)
+
+
+def _with_benchmarks(raw: dict[str, Any], folders: tuple[Path, ...], where: str) -> dict[str, Any]:
+    """See resolve_benchmarks, whose structs become plain again for one error to name the field."""
+    found: dict[str, Any] = msgspec.to_builtins(resolve_benchmarks(raw, folders, where))
+    return found
 
 
 def apply_settings(raw: dict[str, Any], settings: Mapping[str, str], name: str) -> dict[str, Any]:

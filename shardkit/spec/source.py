@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import msgspec
+
 from shardkit.spec.base import NAME, Codec, MediaOptions, Strict
 from shardkit.spec.gather import Gather, Scalar
 from shardkit.spec.rules import Rules
@@ -33,6 +35,8 @@ class SourceSpec(Strict, frozen=True, kw_only=True, tag_field="kind"):
     `rules` are what samples must be like besides being whole; a build's own rules where a source has none.
     `where` keeps the rows with these values in these columns, `unless` those without; others are passed over.
     `gather` makes one row of several that belong together; it needs one partition.
+    `held_out` says that no model is trained on it: splits keep its samples apart, whatever their shares. Entries of the
+    catalog say it of the splits that judge models, and a fallback is held out where what it stands for is.
     `fallback` is used in place of this source where its tool is not installed or where it cannot be had from here (no
     permission, no credentials, gone, offline); the plan says so.
     """
@@ -64,6 +68,7 @@ class SourceSpec(Strict, frozen=True, kw_only=True, tag_field="kind"):
     where: dict[str, Scalar | tuple[Scalar, ...]] = {}
     unless: dict[str, Scalar | tuple[Scalar, ...]] = {}
     gather: Gather | None = None
+    held_out: bool = False
     fallback: AnySource | None = None
 
     @property
@@ -99,3 +104,5 @@ class SourceSpec(Strict, frozen=True, kw_only=True, tag_field="kind"):
             raise ValueError(f"source {self.name}: budget_bytes is {self.budget_bytes}; at least 1, or leave it out")
         if self.each:
             raise ValueError(f"source {self.name}: each stands for several sources; load the spec with load_spec")
+        if self.held_out and self.fallback is not None and not self.fallback.held_out:
+            msgspec.structs.force_setattr(self, "fallback", msgspec.structs.replace(self.fallback, held_out=True))

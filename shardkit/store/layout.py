@@ -78,7 +78,7 @@ class ShardEntry(Stored, frozen=True, kw_only=True, gc=False):
 class SourceRecord(Stored, frozen=True, kw_only=True):
     """One source as planned: its configuration without locations, its pinned revision, the tools that make its bytes.
 
-    `decision` says why a fallback was taken, where one was.
+    `decision` says why a fallback was taken, where one was. `held_out`: no model is trained on it.
     """
 
     name: str
@@ -87,6 +87,7 @@ class SourceRecord(Stored, frozen=True, kw_only=True):
     revision: str
     toolchain: dict[str, str]
     decision: str = ""
+    held_out: bool = False
 
 
 class LaneRecord(Stored, frozen=True, kw_only=True):
@@ -122,6 +123,11 @@ class PlanRecord(Stored, frozen=True, kw_only=True):
     sources: tuple[SourceRecord, ...]
     lanes: tuple[LaneRecord, ...]
     left_out: tuple[str, ...] = ()
+
+    @property
+    def held_out(self) -> frozenset[str]:
+        """Names of the sources on which no model is trained."""
+        return frozenset(source.name for source in self.sources if source.held_out)
 
 
 class ColumnRef(Stored, frozen=True, kw_only=True):

@@ -14,8 +14,8 @@ from shardkit.curate import clusters, table
 from shardkit.curate.clusters import Forest, find_clusters
 from shardkit.curate.features import Features
 from shardkit.curate.fingerprints import Named, fingerprint
-from shardkit.curate.options import DedupOptions
 from shardkit.curate.table import Table
+from shardkit.spec import DedupOptions
 from tests.curate.making import texts
 from tools.bench.dedup_texts import make_texts, similarity
 

@@ -15,13 +15,12 @@ from shardkit import open_dataset, open_loader
 from shardkit.curate import clusters, fingerprints, table
 from shardkit.curate.card import has_card
 from shardkit.curate.dedup import DedupResult, How, dedup, find, near_labels, open_one
-from shardkit.curate.options import DedupOptions
 from shardkit.curate.scratch import Scratch
 from shardkit.curate.split import split_dataset
 from shardkit.errors import Locked, SpecError, StorageFailed
 from shardkit.records.row import Prepared
 from shardkit.report.lineage import trace_sample
-from shardkit.spec import SplitOptions
+from shardkit.spec import DedupOptions, SplitOptions, convert_spec
 from shardkit.store import fs
 from shardkit.store.faults import Fault, Faults, Setting
 from shardkit.store.manifest import read_split
@@ -333,8 +332,8 @@ def test_what_the_parent_left_out_stays_out_and_reasons_add_up(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "options", [{"threshold": 0.3}, {"threshold": 1.5}, {"run_words": 2}, {"compare": ()}, {"compare": ("smell",)}]
+    "options", [{"threshold": 0.3}, {"threshold": 1.5}, {"run_words": 2}, {"compare": []}, {"compare": ["smell"]}]
 )
 def test_options_out_of_their_bounds_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(SpecError):
-        DedupOptions(**options)  # type: ignore[arg-type]
+        convert_spec(options, DedupOptions, "test")

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from shardkit.curate.benchmarks import open_benchmarks, read_rows, texts_of
+from shardkit.curate.benchmarks import open_benchmarks, read_rows
 from shardkit.curate.dedup import How, dedup, open_one
 from shardkit.curate.ngrams import gather_grams
-from shardkit.curate.options import DedupOptions
+from shardkit.curate.row_texts import texts_of
 from shardkit.curate.words import hash_words
 from shardkit.errors import SpecError
 from shardkit.records.row import Prepared
+from shardkit.spec import DedupOptions
 from shardkit.store.reasons import read_reasons
 from tests.curate.making import chat, make, texts
 
@@ -86,8 +87,8 @@ def test_short_rows_must_be_a_whole_message_and_bare_answers_say_nothing(tmp_pat
     assert found_in(tmp_path / "data", samples, benchmark) == {0: 2, 3: 3}
 
 
-def test_rows_are_counted_and_what_cannot_be_found_is_said(benchmark: Path) -> None:
-    _, (counts,) = gather_grams(open_benchmarks([str(benchmark)]), 13)
+def test_rows_are_counted_and_what_cannot_be_found_is_said(tmp_path: Path, benchmark: Path) -> None:
+    _, (counts,) = gather_grams(open_benchmarks([str(benchmark)], tmp_path).found, 13)
     assert (counts.name, counts.rows, counts.too_short) == ("sums", 5, 1)
     assert counts.whole == 3  # a short question, the answer of that row, the row that is short as a whole
 
@@ -97,9 +98,17 @@ def test_what_many_rows_begin_with_is_the_benchmarks_frame(tmp_path: Path) -> No
     rows = [{"question": f"{frame} {text}"} for text in texts(120, words=20)]
     path = tmp_path / "choices.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    grams, (counts,) = gather_grams(open_benchmarks([str(path)]), 13)
+    grams, (counts,) = gather_grams(open_benchmarks([str(path)], tmp_path).found, 13)
     assert counts.frame == len(frame.split()) - 12
     assert grams.find([[hash_words(f"{frame}: what is this?")], [hash_words(rows[7]["question"])]]) == [(1, 0, 7)]
+
+
+def test_a_short_text_of_many_rows_is_frame_too(tmp_path: Path) -> None:
+    rows = [{"task": "Draw this page as you see it.", "code": text} for text in texts(60, words=20)]
+    path = tmp_path / "pages.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    samples = [chat(0, "Draw this page as you see it.", texts(1, seed=9)[0]), chat(1, rows[3]["code"])]
+    assert found_in(tmp_path / "data", samples, path) == {1: 3}
 
 
 def test_a_dataset_of_ours_and_compressed_lines_are_benchmarks_too(tmp_path: Path, benchmark: Path) -> None:
@@ -156,14 +165,14 @@ def test_what_is_no_benchmark_is_refused(tmp_path: Path, place: str) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(SpecError, match="no benchmark"):
-        open_benchmarks([str(tmp_path / place)])
+        open_benchmarks([str(tmp_path / place)], tmp_path)
 
 
 @pytest.mark.parametrize("data", [b'{"a": "b"}\n{"a"\n', gzip.compress(b'{"a": "b"}\n' * 9)[:-12]])
 def test_damaged_benchmarks_are_refused(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / ("b.jsonl.gz" if data[:1] == b"\x1f" else "b.jsonl")
     path.write_bytes(data)
-    (benchmark,) = open_benchmarks([str(path)])
+    (benchmark,) = open_benchmarks([str(path)], tmp_path).found
     with pytest.raises(SpecError):
         list(read_rows(benchmark))
 
@@ -174,9 +183,9 @@ def test_benchmarks_of_one_name_are_told_apart(tmp_path: Path) -> None:
         places.append(tmp_path / str(number) / "test.jsonl")
         places[-1].parent.mkdir()
         places[-1].write_text(json.dumps({"question": f"number {number}"}))
-    assert [one.name for one in open_benchmarks(list(map(str, places)))] == ["test", "test-2", "test-3"]
+    assert [one.name for one in open_benchmarks(list(map(str, places)), tmp_path).found] == ["test", "test-2", "test-3"]
 
 
 def test_the_same_benchmark_twice_is_refused(tmp_path: Path, benchmark: Path) -> None:
     with pytest.raises(SpecError, match="twice"):
-        open_benchmarks([str(benchmark), str(benchmark)])
+        open_benchmarks([str(benchmark), str(benchmark)], benchmark.parent)

@@ -26,12 +26,12 @@ import numpy.typing as npt
 
 import tools.bootstrap as bootstrap
 from shardkit.curate.benchmarks import open_benchmarks, read_rows
-from shardkit.curate.dedup import FOUND, find, open_one
-from shardkit.curate.options import DedupOptions
+from shardkit.curate.dedup import FOUND, How, find, open_one
 from shardkit.curate.text import band_rows
 from shardkit.curate.words import split_words
 from shardkit.records.row import Prepared
 from shardkit.records.sample import Message, Sample
+from shardkit.spec import DedupOptions
 from shardkit.store.layout import LaneTotals, Manifest, PlanRecord, ShardEntry, Totals
 from shardkit.store.publish import lock, publish_shard, publish_version
 from shardkit.store.shard import ShardWriter
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def find_planted_rows(folder: Path, against: str, texts: Iterator[Text]) -> dict[str, Any]:
     """Plant rows of a benchmark with other white space and case among texts; how many of them are found, what else."""
     draw = random.Random(0)
-    (benchmark,) = open_benchmarks([against])
+    (benchmark,) = open_benchmarks([against], folder / "benchmarks").found
     rows = [rewritten(draw, max(row, key=len)) for row in read_rows(benchmark) if row]
     planted = [
         Text(f"Please solve this.\n{row}", "original", -1, 0.0) for row in draw.sample(rows, min(500, len(rows)))
@@ -81,7 +81,7 @@ def find_planted_rows(folder: Path, against: str, texts: Iterator[Text]) -> dict
     make_dataset(folder, iter(mixed), len(mixed))
     options = DedupOptions(compare=(), against=(against,))
     begin = time.process_time()
-    found = find(open_one(folder / "data"), options, folder).omissions
+    found = find(open_one(folder / "data"), options, folder, How(pins=folder / "benchmarks")).omissions
     places = set((found["shard"].astype(np.int64) * SHARD_TEXTS + found["ordinal"]).tolist())
     right = sum(1 for at in places if mixed[at].text.startswith("Please solve this."))
     return {

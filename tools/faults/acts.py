@@ -17,11 +17,10 @@ import msgspec
 
 from shardkit import build_dataset
 from shardkit.curate.dedup import dedup
-from shardkit.curate.options import DedupOptions
 from shardkit.curate.plain import plain_spec
 from shardkit.curate.split import split_dataset
 from shardkit.errors import ShardkitError
-from shardkit.spec import SplitOptions
+from shardkit.spec import DedupOptions, SplitOptions
 from shardkit.store.faults import Faults, Setting
 from shardkit.store.fs import Observer, Operation
 from shardkit.store.layout import BUILD_FOLDER, POINTER_PATH

@@ -12,6 +12,7 @@ SPLIT, ASSIGN, GROUPS, DERIVE, OMIT, DEDUP, LICENCES = (
     f"shardkit/curate/{name}.py" for name in ("split", "assign", "groups", "derive", "omit", "dedup", "licences")
 )
 SPLITS, DUPLICATES = "tests/curate/test_split.py", "tests/curate/test_dedup.py"
+CLEANED = "tests/curate/test_build_cleaned.py"
 ADDED = f"{DUPLICATES}::test_what_the_parent_left_out_stays_out_and_reasons_add_up"
 
 
@@ -51,7 +52,21 @@ CURATING = (
          "tests/curate/test_licences.py::test_a_policy_names_what_it_does_not_allow"),
     _one("strictest of several licences", "shardkit/spec/licences.py", "    return max((_class_of(part)",
          "    return min((_class_of(part)", "tests/curate/test_licences.py::test_a_licence_has_its_class"),
-    _one("card that was lost", "shardkit/curate/build.py", "    if not has_card(Path(out), result.version):\n",
+    _one("held-out sources stay apart", SPLIT, "    found[groups.group[shards[groups.shards]]] = True\n", "",
+         f"{CLEANED}::test_benchmarks_among_the_sources_are_never_in_train"),
+    _one("of equal keys the held-out one stays", "shardkit/build/finish.py", "entries[at].source not in held_out)",
+         "at)", f"{CLEANED}::test_of_a_copy_of_a_benchmarks_row_the_benchmarks_own_stays"),
+    _one("of near ones the held-out one stays", "shardkit/curate/workers.py", "entries[at].source not in held_out)",
+         "at)", f"{CLEANED}::test_of_a_copy_of_a_benchmarks_row_the_benchmarks_own_stays"),
+    _one("a benchmark holds its own rows", "shardkit/curate/fingerprints.py", "        grams = None\n",
+         "        pass\n", f"{CLEANED}::test_benchmarks_among_the_sources_are_never_in_train"),
+    _one("benchmarks as they were pinned", "shardkit/curate/dedup_built.py", "if anew and pins", "if pins",
+         f"{CLEANED}::test_killed_anywhere_it_goes_on_to_the_same_version"),
+    _one("short texts of many rows", "shardkit/curate/ngrams.py", " if spoken[text] <= _most_rows(total)}", "}",
+         "tests/curate/test_ngrams.py::test_a_short_text_of_many_rows_is_frame_too"),
+    _one("columns of pictures", "shardkit/records/normalize/texts.py", "{**spec.columns, **left_out}", "spec.columns",
+         "tests/curate/test_against.py::test_pictures_are_neither_fetched_nor_decoded"),
+    _one("card that was lost", "shardkit/curate/build.py", "    if not has_card(root, result.version):\n",
          "    if not result.unchanged:\n",
          "tests/curate/test_card.py::test_a_lost_card_comes_back_with_the_next_build"),
 )  # fmt: skip

@@ -9,3 +9,5 @@ from shardkit.records.normalize.door import columns_read as columns_read
 from shardkit.records.normalize.door import normalize as normalize
 from shardkit.records.normalize.door import possible_modalities as possible_modalities
 from shardkit.records.normalize.table import NORMALIZERS as NORMALIZERS
+from shardkit.records.normalize.texts import only_texts as only_texts
+from shardkit.records.normalize.texts import said_in as said_in

@@ -67,7 +67,8 @@ def is_reference(source: Any) -> bool:
 def entry_source(entry: Entry, variant: str = "", overrides: dict[str, Any] | None = None) -> dict[str, Any]:
     """The raw source of an entry or of one of its variants, with a user's fields over it.
 
-    A variant of another kind (a copy at another host) falls back to the entry's own source.
+    A variant of another kind (a copy at another host) falls back to the entry's own source. One whose split the entry
+    holds out is `held_out`, unless the user says otherwise.
     Raises SpecError: the entry cannot be read (with its reason and replacement), or has no such variant.
     """
     if entry.source is None:
@@ -88,7 +89,13 @@ def entry_source(entry: Entry, variant: str = "", overrides: dict[str, Any] | No
         **{name: value for name, value in IDENTIFIERS.get(source["kind"], _nowhere)(entry).items() if value},
         **source,
     }
-    return _over(source, overrides or {})
+    source = _over(source, overrides or {})
+    return source if "held_out" in source or not _is_held_out(entry, source) else {**source, "held_out": True}
+
+
+def _is_held_out(entry: Entry, source: dict[str, Any]) -> bool:
+    """Whether what a source reads is for judging models; a copy at another host is of the entry's own split."""
+    return source.get("split", (entry.source or {}).get("split")) in entry.held_out
 
 
 def unreadable(entry: Entry) -> str:
