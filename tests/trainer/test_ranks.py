@@ -137,6 +137,9 @@ def test_ranks_whose_launcher_is_killed_end_with_a_message_and_the_run_goes_on(
     ranks = [rank_of(process, rank) for rank in (0, 1)]
     process.kill()
     _, errors = process.communicate(timeout=60)  # the ranks hold its pipes: they end with the last of them
+    patience = time.monotonic() + 20  # a process closes its pipes a little before it is gone
+    while any(is_alive(rank) for rank in ranks) and time.monotonic() < patience:
+        time.sleep(0.01)
     assert not any(is_alive(rank) for rank in ranks)
     assert "of 2: torchrun, which started it, has ended or was killed; run the same command again" in errors
     assert "Exception ignored" not in errors and "trainer/" not in errors

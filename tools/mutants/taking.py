@@ -77,15 +77,15 @@ PINS = (
 )  # fmt: skip
 
 RULINGS = (
-    _one("licence of a sample", RULES, "    if rules.licences and sample.licence not in rules.licences and ",
-         "    if False and ", BROKEN),
+    _one("licence of a sample", RULES, "    if rules.licences and not is_allowed(",
+         "    if False and not is_allowed(", BROKEN),
     _one("secrets that are refused", RULES, "            if kinds:  #", "            if False:  #", BROKEN),
     _one("secret in a dead letter", RULES, 'return Refused(reason, ", ".join(sorted(kinds)))',
          'return Refused(reason, texts[0])', BROKEN),
     _one("secrets in answers", RULES,
          "    preference = Preference(chosen=answers[0], rejected=answers[1]) if answers else None\n",
          "    preference = draft.preference\n", f"{RULED}::test_answers_are_redacted_too"),
-    _one("what is redacted", RULES, '        if action == "redact":\n', "        if False:\n",
+    _one("what is redacted", RULES, '    if rules.secrets == "redact":\n', "    if False:\n",
          f"{RULED}::test_answers_are_redacted_too"),
 )  # fmt: skip
 
