@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from shardkit.cli.options import FolderArgument, JsonOption, local_folder, show
+from shardkit.cli.options import FolderArgument, JsonOption, local_folder, show, words
 from shardkit.errors import SpecError
 
 
@@ -43,7 +43,7 @@ def split(
     from shardkit.spec import SplitOptions, convert_spec
     from shardkit.store.urls import require_dataset_folder
 
-    raw = {"ratios": _ratios(ratios), "seed": seed, "by": _words(by), "group": _words(group), "near": near}
+    raw = {"ratios": _ratios(ratios), "seed": seed, "by": words(by), "group": words(group), "near": near}
     options = convert_spec(raw, SplitOptions, "shardkit split")
     folder = local_folder(dataset)
     require_dataset_folder(folder)
@@ -54,12 +54,8 @@ def split(
 
 
 def _ratios(text: str) -> dict[str, Any]:
-    pairs = [pair.partition("=") for pair in _words(text)]
+    pairs = [pair.partition("=") for pair in words(text)]
     try:
         return {name.strip(): float(share) for name, _, share in pairs}
     except ValueError:
         raise SpecError(f"--ratios {text}: wanted NAME=SHARE,… such as train=0.9,test=0.1") from None
-
-
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]

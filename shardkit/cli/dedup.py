@@ -7,8 +7,6 @@ Elsewhere: what it does (shardkit.curate.dedup), the page (shardkit.report.dupli
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from shardkit.cli.options import CatalogOption, DatasetArgument, JsonOption, named, show
+from shardkit.cli.options import CatalogOption, DatasetArgument, JsonOption, named, progress_bar, show
 from shardkit.errors import SpecError
 
 if TYPE_CHECKING:
@@ -77,7 +75,7 @@ def dedup(
     options = _options({**raw, "compare": _compared(chosen, only_against, against)}, against or [], catalog)
     processes = min(os.cpu_count() or 1, MOST_WORKERS) if workers is None else workers
     with ExitStack() as stack:
-        how = How(workers=processes, on_progress=ignore if as_json else _bar(stack))
+        how = How(workers=processes, on_progress=(None if as_json else progress_bar(stack, "reading")) or ignore)
         if dry_run:
             made, page = _look(named(dataset, "DATASET"), options, how, out)
         else:
@@ -142,17 +140,3 @@ def _finish(made: DedupResult, as_json: bool, page: Path | None) -> None:
         show(f"version {made.version} stays as it is")
     else:
         show(f"version {made.version}, {made.samples:,} samples, {made.omitted:,} left out of {made.parent}")
-
-
-def _bar(stack: ExitStack) -> Callable[[str, int, int], None]:
-    from shardkit.curate.dedup import ignore
-
-    if not sys.stderr.isatty():
-        return ignore
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    progress = stack.enter_context(Progress(*columns, console=Console(stderr=True), transient=True))
-    task = progress.add_task("reading", total=None)
-    return lambda stage, done, total: progress.update(task, description=stage, completed=done, total=total)

@@ -14,7 +14,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from shardkit.cli.options import DatasetArgument, FolderArgument, JsonOption, local_folder, named, note, show
+from shardkit.cli.options import DatasetArgument, FolderArgument, JsonOption, local_folder, named, note, show, words
 from shardkit.errors import PolicyRefused, SpecError
 
 
@@ -121,7 +121,7 @@ def licences(
     from shardkit.curate.licences import sum_licences
     from shardkit.read.dataset import open_dataset
 
-    policy = None if allow is None else [word.strip() for word in named(allow, "--allow").split(",") if word.strip()]
+    policy = None if allow is None else words(named(allow, "--allow"))
     found = sum_licences(open_dataset(dataset), policy)
     show(msgspec.json.encode(found).decode() if as_json else found.text())
     if found.refused:

@@ -7,6 +7,8 @@ Elsewhere: the commands (build.py, look.py, keep.py), running them (main.py).
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -44,6 +46,24 @@ def local_folder(value: str) -> Path:
     if "://" in value:
         raise SpecError(f"{value} is a URL; give the folder on this machine where its files lie")
     return Path(named(value, "DATASET"))
+
+
+def words(text: str) -> list[str]:
+    """The words of an option that takes several, between commas."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def progress_bar(stack: ExitStack, stage: str) -> Callable[[str, int, int | None], None] | None:
+    """A bar on stderr until the stack ends: a function of (stage, done, in all); none where it is no terminal."""
+    if not sys.stderr.isatty():
+        return None
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    progress = stack.enter_context(Progress(*columns, console=Console(stderr=True), transient=True))
+    task = progress.add_task(stage, total=None)
+    return lambda stage, done, total: progress.update(task, description=stage, completed=done, total=total)
 
 
 def show(text: str) -> None:

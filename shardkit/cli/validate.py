@@ -6,8 +6,6 @@ Elsewhere: what they do (shardkit.curate).
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +13,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from shardkit.cli.options import JsonOption, named, show
+from shardkit.cli.options import JsonOption, named, progress_bar, show, words
 from shardkit.errors import NoSamples, PolicyRefused, SpecError
 
 ActionOption = typer.Option(metavar="keep|refuse|redact")
@@ -45,17 +43,20 @@ def validate(
     Example: shardkit validate data/demo-sample-20 --licences free --secrets refuse --page validation.html
     """
     from shardkit.curate.quality import parse_gates
+    from shardkit.curate.validate import ignore
     from shardkit.curate.validate import validate as run
     from shardkit.report.validation import write_validation
     from shardkit.spec import Rules, convert_spec
 
     if "redact" in (secrets, personal):
         raise SpecError("validate changes nothing: give keep or refuse here; `shardkit import` and builds redact")
-    raw: dict[str, Any] = {"licences": _words(licences), "languages": _words(languages)}
+    raw: dict[str, Any] = {"licences": words(licences), "languages": words(languages)}
     rules = convert_spec({**raw, "secrets": secrets, "personal": personal}, Rules, "shardkit validate")
     gates = parse_gates(gate or [])
     with ExitStack() as stack:
-        found = run(named(subject, "DATASET"), rules, gates, _bar(stack) if not as_json else _silent)
+        bar = None if as_json else progress_bar(stack, "checking")
+        told = (lambda done, total: bar("checking", done, total)) if bar else ignore
+        found = run(named(subject, "DATASET"), rules, gates, told)
     if report is not None:
         report.parent.mkdir(parents=True, exist_ok=True)
         report.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
@@ -101,23 +102,3 @@ def import_plain(
         ) from None
     if not as_json:
         show(f"{folder}: version {result.version}, {result.samples} samples, {result.dead_letters} dead letters")
-
-
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
-
-
-def _silent(done: int, total: int | None) -> None:
-    """Show nothing."""
-
-
-def _bar(stack: ExitStack) -> Callable[[int, int | None], None]:
-    if not sys.stderr.isatty():
-        return _silent
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("checking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    progress = stack.enter_context(Progress(*columns, console=Console(stderr=True), transient=True))
-    task = progress.add_task("checking", total=None)
-    return lambda done, total: progress.update(task, completed=done, total=total)

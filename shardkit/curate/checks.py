@@ -25,7 +25,7 @@ from shardkit.records.normalize.columns import DEFAULT_TYPES
 from shardkit.records.normalize.dialogue import check_roles
 from shardkit.records.row import Draft, Member, RawMedium
 from shardkit.records.rules import break_of
-from shardkit.records.sample import Sample, member_names
+from shardkit.records.sample import Sample, media_types, member_names
 from shardkit.sources.base import BadRow, Passed
 from shardkit.sources.plain import Plain
 from shardkit.spec import Limits, MediaOptions, PlainSource, Rules
@@ -80,15 +80,9 @@ def check_plain(path: Path, rules: Rules) -> Iterator[Checked]:
             except Refused as refused:
                 yield Checked(row.position, None, row.size_bytes, refused.reason, refused.detail)
                 continue
-            fault = break_of(made.sample, types_of(made.sample), rules)
+            fault = break_of(made.sample, media_types(made.sample.modalities), rules)
             key = sample_key(made.sample, made.members)
             yield Checked(key, made.sample, made.size_bytes, *(() if fault is None else (fault.reason, fault.detail)))
-
-
-def types_of(sample: Sample) -> list[str]:
-    """The types of a sample's media."""
-    media = sample.modalities
-    return [*(one.type for one in media.image), *(one.type for one in media.audio), *(one.type for one in media.video)]
 
 
 def _fault(sample: Sample, item: Item, rules: Rules, ours: bool) -> Refused | None:
@@ -101,7 +95,7 @@ def _fault(sample: Sample, item: Item, rules: Rules, ours: bool) -> Refused | No
             _check_media(item)
     except Refused as refused:
         return refused
-    return break_of(sample, types_of(sample), rules)
+    return break_of(sample, media_types(sample.modalities), rules)
 
 
 def _check_members(sample: Sample, item: Item) -> None:

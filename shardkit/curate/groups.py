@@ -9,7 +9,7 @@ through others, are one group. A sample without a label is its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -61,7 +61,10 @@ def gather_groups(dataset: Dataset, options: SplitOptions, clusters: Labels) -> 
     strata: list[int] = []
     places: list[tuple[int, int]] = []
     seen: set[str] = set()
-    for listed, labels in zip(list_samples(dataset), _labels(dataset, options, clusters, seen), strict=True):
+    for listed, row in _rows(dataset, options):
+        labels = _values(row, options.group, seen)
+        cluster = clusters.get((listed.shard, listed.ordinal))
+        labels += [] if cluster is None else [f"near={cluster}"]
         own = [_hash(options.seed, label) for label in labels] or [_hash(options.seed, listed.key)]
         roots.append(joined.join(own))
         strata.append(_hash(options.seed, _stratum(listed, options)))
@@ -74,19 +77,13 @@ def gather_groups(dataset: Dataset, options: SplitOptions, clusters: Labels) -> 
     return Groups(where[:, 0], where[:, 1], group.astype(np.int64), hashes, ranks.astype(np.int64), sizes, absent)
 
 
-def _labels(dataset: Dataset, options: SplitOptions, clusters: Labels, seen: set[str]) -> Iterator[list[str]]:
-    """The labels of every live sample in stored order; fields that any has go into `seen`."""
-    if not options.group:
-        facts: Iterable[tuple[tuple[int, int], list[str]]] = (
-            ((listed.shard, listed.ordinal), []) for listed in list_samples(dataset)
-        )
-    elif set(options.group) <= {"source", "category"}:
-        facts = (((row.shard, row.ordinal), _values(row, options.group, seen)) for row in list_samples(dataset))
+def _rows(dataset: Dataset, options: SplitOptions) -> Iterator[tuple[Listed, Sample | Listed]]:
+    """Every live sample in stored order, with what its group fields are read of: its record only where one needs it."""
+    if set(options.group) <= {"source", "category"}:
+        yield from ((listed, listed) for listed in list_samples(dataset))
     else:
-        facts = (((shard, at), _values(record, options.group, seen)) for shard, at, record in read_records(dataset))
-    for place, labels in facts:
-        cluster = clusters.get(place)
-        yield [*labels, f"near={cluster}"] if cluster is not None else labels
+        records = (record for _, _, record in read_records(dataset))
+        yield from zip(list_samples(dataset), records, strict=True)
 
 
 def _values(row: Sample | Listed, names: tuple[str, ...], seen: set[str]) -> list[str]:

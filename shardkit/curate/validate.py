@@ -85,11 +85,15 @@ class Validation(msgspec.Struct, frozen=True, kw_only=True):
         return "\n".join([*lines, *(f"  gate: {told}" for told in self.broken_gates)])
 
 
+def ignore(done: int, total: int | None) -> None:
+    """Show nothing."""
+
+
 def validate(
     subject: str,
     rules: Rules,
     gates: tuple[Gate, ...] = (),
-    on_progress: Callable[[int, int | None], None] = lambda done, total: None,
+    on_progress: Callable[[int, int | None], None] = ignore,
 ) -> Validation:
     """Check every sample of a dataset (folder, URL or tars), of a file of JSON lines, or of a folder of them.
 

@@ -146,6 +146,11 @@ def member_names(sample: Sample) -> tuple[str, ...]:
     return tuple(names)
 
 
+def media_types(media: Modalities) -> list[str]:
+    """The types of all media: images, sounds, videos."""
+    return [*(one.type for one in media.image), *(one.type for one in media.audio), *(one.type for one in media.video)]
+
+
 def modality_set(sample: Sample) -> tuple[str, ...]:
     """Which of `text`, `image`, `audio`, `video` the sample has, in that order; text means that it has messages."""
     media = sample.modalities

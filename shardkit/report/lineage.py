@@ -11,16 +11,17 @@ from typing import Any
 
 import msgspec
 
+from shardkit.curate.derive import ancestry
 from shardkit.curate.omit import explain
 from shardkit.errors import SpecError
-from shardkit.read.dataset import Dataset, open_dataset
+from shardkit.read.dataset import Dataset
 from shardkit.read.find import find_place
 from shardkit.read.item import Item
 from shardkit.read.shapes import record_to_show
 from shardkit.records.sample import Sample
 from shardkit.spec.licences import LicenceClass, classify
 from shardkit.store.layout import LaneRecord, Manifest, ShardEntry, SourceRecord
-from shardkit.store.manifest import read_split
+from shardkit.store.manifest import read_columns, read_split
 from shardkit.store.scrub import scrub
 
 
@@ -113,15 +114,11 @@ def trace_sample(dataset: Dataset, key: str) -> Lineage:
 
 def _chain(dataset: Dataset) -> Iterator[Dataset]:
     """The dataset at its version and at those that it comes from, as far as they are still there."""
-    while True:
-        yield dataset
-        parent = dataset.manifest.parent
-        if parent is None:
-            return
-        try:
-            dataset = open_dataset(dataset.url, parent)
-        except SpecError:
-            return
+    yield dataset
+    earlier = ancestry(dataset.store, dataset.version, dataset.manifest)
+    next(earlier)  # the dataset itself
+    for version, manifest in earlier:
+        yield Dataset(dataset.store, version, manifest, read_columns(dataset.store, manifest))
 
 
 def _find(chain: list[Dataset], key: str) -> tuple[Dataset, Item]:

@@ -31,7 +31,7 @@ from shardkit.sources.git_command import (
     remote_references,
     run_git,
 )
-from shardkit.sources.listing import Entry, read_listing, write_listing, write_private
+from shardkit.sources.listing import Entry, read_listing, read_pin, write_listing, write_private
 from shardkit.sources.patterns import selector
 from shardkit.sources.sampling import Scanned
 from shardkit.sources.walk import path_fields, shown
@@ -175,12 +175,7 @@ class Git:
         return final
 
     def _read_pin(self, folder: Path) -> Pin:
-        try:
-            return msgspec.json.decode((folder / PIN).read_bytes(), type=Pin)
-        except (OSError, msgspec.DecodeError):
-            raise SourceFailed(
-                f"source {self.spec.name}: its pin under .build is missing; build with --update to make it again"
-            ) from None
+        return read_pin(folder / PIN, Pin, self.spec.name)
 
 
 def _find_commit(revision: str, references: dict[str, str], spec: GitSource) -> tuple[str, tuple[str, ...]]:

@@ -17,11 +17,11 @@ from typing import cast
 
 import msgspec
 
-from shardkit.errors import ShardDamaged, SourceDamaged, SourceFailed, SourceUnavailable, StorageFailed
+from shardkit.errors import ShardDamaged, SourceDamaged, SourceUnavailable, StorageFailed
 from shardkit.records.row import Cursor
 from shardkit.sources.base import Pinned, Source, Step
 from shardkit.sources.formats import open_format
-from shardkit.sources.listing import CHUNK_BYTES, Entry, write_private
+from shardkit.sources.listing import CHUNK_BYTES, Entry, read_pin, write_private
 from shardkit.sources.web_place import Opener, WebPlace, reason_of
 from shardkit.spec import KaggleSource, Limits
 from shardkit.store.kaggle import KaggleStore, find_login
@@ -96,12 +96,7 @@ class Kaggle:
         )
 
     def _read_pin(self, folder: Path) -> Pin:
-        try:
-            return msgspec.json.decode((folder / PIN).read_bytes(), type=Pin)
-        except (OSError, msgspec.DecodeError):
-            raise SourceFailed(
-                f"source {self.spec.name}: its pin under .build is missing; build with --update to make it again"
-            ) from None
+        return read_pin(folder / PIN, Pin, self.spec.name)
 
 
 class KagglePlace(WebPlace):

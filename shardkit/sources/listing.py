@@ -14,6 +14,7 @@ import io
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 from blake3 import blake3
@@ -24,6 +25,7 @@ from shardkit.sources.walk import locate, shown
 from shardkit.store import fs
 
 CHUNK_BYTES = 1 << 20
+T = TypeVar("T")
 LISTING = "listing"
 
 
@@ -82,6 +84,16 @@ def read_listing(folder: Path, name: str) -> Iterator[Entry]:
     except (OSError, EOFError, msgspec.DecodeError):
         raise SourceFailed(
             f"source {name}: its listing under .build is missing or damaged; build with --update to make it again"
+        ) from None
+
+
+def read_pin(path: Path, kind: type[T], name: str) -> T:
+    """What a source pinned, from the JSON in its private folder; raises SourceFailed where it is missing or cut."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except (OSError, msgspec.DecodeError):
+        raise SourceFailed(
+            f"source {name}: its pin under .build is missing; build with --update to make it again"
         ) from None
 
 

@@ -28,7 +28,7 @@ from shardkit.errors import (
 from shardkit.records.row import Cursor, Row
 from shardkit.sources.base import BadRow, Pinned, Source, Step
 from shardkit.sources.http import named_openers
-from shardkit.sources.listing import write_private
+from shardkit.sources.listing import read_pin, write_private
 from shardkit.sources.places import LocalPlace
 from shardkit.sources.tar_files import TarFiles
 from shardkit.sources.web_place import WebPlace, reason_of
@@ -143,12 +143,7 @@ class OwnShards:
             raise SpecError(f"source {self.spec.name}: {error}") from None
 
     def _manifest(self, folder: Path) -> Manifest:
-        try:
-            pin = msgspec.json.decode((folder / PIN).read_bytes(), type=Pin)
-        except (OSError, msgspec.DecodeError):
-            raise SourceFailed(
-                f"source {self.spec.name}: its pin under .build is missing; build with --update to make it again"
-            ) from None
+        pin = read_pin(folder / PIN, Pin, self.spec.name)
         return read_manifest(self._store, pin.version)[1]
 
     @contextmanager

@@ -35,14 +35,12 @@ class FilesSource(SourceSpec, frozen=True, kw_only=True, tag="files"):
     category_from_folder: bool = False
 
 
-class JsonlSource(SourceSpec, frozen=True, kw_only=True, tag="jsonl"):
-    """JSON objects, one a line; `path` is a file or a folder of .jsonl, .jsonl.gz, .jsonl.zst (or .ndjson)."""
+class LocalText(SourceSpec, frozen=True, kw_only=True):
+    """What kinds have in common whose rows are text in files of this machine."""
 
     LOCATIONS: ClassVar[tuple[str, ...]] = ("path",)
 
     path: str
-    include: tuple[str, ...] = ("**/*.jsonl", "**/*.jsonl.gz", "**/*.jsonl.zst", "**/*.ndjson")
-    line_bytes: int = 16 << 20
 
     @property
     def text_alone(self) -> bool:
@@ -55,16 +53,20 @@ class JsonlSource(SourceSpec, frozen=True, kw_only=True, tag="jsonl"):
         return False
 
 
-class CsvSource(SourceSpec, frozen=True, kw_only=True, tag="csv"):
+class JsonlSource(LocalText, frozen=True, kw_only=True, tag="jsonl"):
+    """JSON objects, one a line; `path` is a file or a folder of .jsonl, .jsonl.gz, .jsonl.zst (or .ndjson)."""
+
+    include: tuple[str, ...] = ("**/*.jsonl", "**/*.jsonl.gz", "**/*.jsonl.zst", "**/*.ndjson")
+    line_bytes: int = 16 << 20
+
+
+class CsvSource(LocalText, frozen=True, kw_only=True, tag="csv"):
     """Comma or tab separated values, a record a row, all values text; `path` is a file or a folder.
 
     `delimiter` is one character; empty: a tab in .tsv, else a comma. `quote` is one, or empty where quotes have no
     meaning. The first record names the columns; `names` give others; without `header` the first record is a row.
     """
 
-    LOCATIONS: ClassVar[tuple[str, ...]] = ("path",)
-
-    path: str
     include: tuple[str, ...] = ("**/*.csv", "**/*.csv.gz", "**/*.csv.zst", "**/*.tsv", "**/*.tsv.gz", "**/*.tsv.zst")
     delimiter: str = ""
     quote: str = '"'
@@ -72,40 +74,17 @@ class CsvSource(SourceSpec, frozen=True, kw_only=True, tag="csv"):
     names: tuple[str, ...] = ()
     record_bytes: int = 16 << 20
 
-    @property
-    def text_alone(self) -> bool:
-        """True."""
-        return True
-
-    @property
-    def waits(self) -> bool:
-        """False: lines of a local file."""
-        return False
-
     def __post_init__(self) -> None:
         super().__post_init__()
         check_csv(self.name, self.delimiter, self.quote, self.header, self.names)
 
 
-class JsonSource(SourceSpec, frozen=True, kw_only=True, tag="json"):
+class JsonSource(LocalText, frozen=True, kw_only=True, tag="json"):
     """JSON files that are one list of objects, or one object whose `key` holds such a list; an object a row."""
 
-    LOCATIONS: ClassVar[tuple[str, ...]] = ("path",)
-
-    path: str
     include: tuple[str, ...] = ("**/*.json", "**/*.json.gz", "**/*.json.zst")
     key: str = "data"
     item_bytes: int = 16 << 20
-
-    @property
-    def text_alone(self) -> bool:
-        """True."""
-        return True
-
-    @property
-    def waits(self) -> bool:
-        """False: lines of a local file."""
-        return False
 
 
 class PlainSource(JsonlSource, frozen=True, kw_only=True, tag="plain"):

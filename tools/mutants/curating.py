@@ -28,7 +28,7 @@ CURATING = (
     _one("what rounding leaves", ASSIGN, "        carry = needs - _sums(chosen[new], sizes[new], len(shares))\n", "",
          "tests/curate/test_assign.py::test_shares_of_ten_thousand_samples_are_met_within_a_hundredth"),
     _one("near-duplicates on one side", GROUPS,
-         'yield [*labels, f"near={cluster}"] if cluster is not None else labels', "yield labels",
+         'labels += [] if cluster is None else [f"near={cluster}"]', "labels += []",
          f"{SPLITS}::test_near_duplicates_stay_on_one_side_with_their_speakers"),
     _one("source of a speaker", GROUPS, 'label = f"{row.source}/{field}={value}"', 'label = f"{field}={value}"',
          f"{SPLITS}::test_equal_speakers_of_two_sources_are_two"),

@@ -17,7 +17,7 @@ from shardkit.records.row import Draft
 from shardkit.records.rules.around import Around, names_around, redact_around, said_around
 from shardkit.records.rules.language import identify, missing_identifier
 from shardkit.records.rules.patterns import Finding, find_personal, find_secrets, redact
-from shardkit.records.sample import Message, Preference
+from shardkit.records.sample import Message, Preference, media_types
 from shardkit.spec.licences import classify, is_allowed
 from shardkit.spec.rules import Rules
 
@@ -110,11 +110,7 @@ def _break_of_text(sample: Ruled, rules: Rules) -> Refused | None:
 def _types(draft: Draft) -> list[str]:
     """The types of a draft's media, those included that a dataset of ours had stored."""
     types: list[str] = [medium.type for medium in draft.media]
-    if draft.kept is None:
-        return types
-    media = draft.kept.modalities
-    return [*types, *(one.type for one in media.image), *(one.type for one in media.audio),
-            *(one.type for one in media.video)]  # fmt: skip
+    return types if draft.kept is None else [*types, *media_types(draft.kept.modalities)]
 
 
 def _all_of(sample: Ruled, texts: list[str], *, names: bool) -> str:

@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from shardkit.errors import Refused, SourceChanged, SourceDamaged, SourceFailed, SpecError
+from shardkit.errors import Refused, SourceChanged, SourceDamaged, SpecError
 from shardkit.records.row import Cursor
 from shardkit.sources.base import Pinned, Step
 from shardkit.sources.compressed import damage_named, is_compressed, open_stream
@@ -31,7 +31,7 @@ from shardkit.sources.hub.remote import open_remote
 from shardkit.sources.hub.streaming import Streaming
 from shardkit.sources.json_list import Json
 from shardkit.sources.jsonl import Jsonl
-from shardkit.sources.listing import Entry, read_listing, write_listing, write_private
+from shardkit.sources.listing import Entry, read_listing, read_pin, write_listing, write_private
 from shardkit.sources.places import Fits, Selected
 from shardkit.sources.sampling import ReadsOn, Scanned, scan_rows
 from shardkit.sources.strict_json import parse_object
@@ -272,12 +272,7 @@ class Hub:
             reader.check(entry)
 
     def _read_pin(self, folder: Path) -> Pin:
-        try:
-            return msgspec.json.decode((folder / PIN).read_bytes(), type=Pin)
-        except (OSError, msgspec.DecodeError):
-            raise SourceFailed(
-                f"source {self.spec.name}: its pin under .build is missing; build with --update to make it again"
-            ) from None
+        return read_pin(folder / PIN, Pin, self.spec.name)
 
 
 def _reread(pin: Pin, entries: Sequence[Entry]) -> str:
